@@ -1,0 +1,17 @@
+//! The clocks: the only file that reads them. Everything else takes `now` as an argument.
+
+use crate::line::Stamp;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Monotonic time, for every timer.
+#[expect(clippy::disallowed_methods, reason = "the one place that may")]
+pub fn now() -> Instant {
+    Instant::now()
+}
+
+/// Wall-clock time, for stamps alone: it may jump.
+#[expect(clippy::disallowed_methods, reason = "the one place that may")]
+pub fn stamp() -> Stamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    Stamp(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
+}

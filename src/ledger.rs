@@ -1,0 +1,165 @@
+//! The ledger: what became of every unit, per drain, to the line.
+//!
+//! The identity that holds at every moment, and is asserted when the books are closed:
+//!
+//! ```text
+//! read + adopted = confirmed + accepted + sent + spooled + lost(reason) + pending
+//! ```
+//!
+//! At exit `pending` is 0. Gap lines (the announcements of loss in a drain's own stream) stand outside.
+
+use serde::Serialize;
+use std::time::Duration;
+
+/// The strongest evidence that a transport has of a unit's arrival.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Grade {
+    /// Handed to the kernel; no evidence is possible (UDP).
+    Sent,
+    /// The peer's kernel acknowledged the bytes (TCP), or ours holds them (an unsynced file).
+    Accepted,
+    /// The receiving application said so, or the file was synced.
+    Confirmed,
+}
+
+/// Why a unit was lost: a closed set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Loss {
+    /// Memory was full and `--when-full` said to drop.
+    Overflow,
+    /// The receiver refused this very line.
+    Rejected,
+    /// The receiver says the line alone is too large.
+    Oversize,
+    /// Time ran out at the exit.
+    Deadline,
+    /// The spool could not keep it.
+    SpoolError,
+    /// A spooled frame failed its checksum.
+    Corrupt,
+    /// The drain's thread panicked.
+    DrainDied,
+}
+
+impl Loss {
+    /// Every reason, in the order in which reports name them.
+    pub const ALL: [Self; 7] = [
+        Self::Overflow,
+        Self::Rejected,
+        Self::Oversize,
+        Self::Deadline,
+        Self::SpoolError,
+        Self::Corrupt,
+        Self::DrainDied,
+    ];
+
+    /// The reason as one word, as reports and gap lines name it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Overflow => "overflow",
+            Self::Rejected => "rejected",
+            Self::Oversize => "oversize",
+            Self::Deadline => "deadline",
+            Self::SpoolError => "spool_error",
+            Self::Corrupt => "corrupt",
+            Self::DrainDied => "drain_died",
+        }
+    }
+}
+
+/// Units lost, by reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Losses([u64; Loss::ALL.len()]);
+
+impl Losses {
+    /// Adds `units` to a reason.
+    pub fn add(&mut self, reason: Loss, units: u64) {
+        self.0[reason as usize] += units;
+    }
+
+    /// Adds all of `other`.
+    pub fn merge(&mut self, other: &Self) {
+        for (mine, theirs) in self.0.iter_mut().zip(other.0) {
+            *mine += theirs;
+        }
+    }
+
+    /// Units lost for `reason`.
+    pub fn of(&self, reason: Loss) -> u64 {
+        self.0[reason as usize]
+    }
+
+    /// Units lost for any reason.
+    pub fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
+
+    /// The reasons that have a count, in report order.
+    pub fn iter(&self) -> impl Iterator<Item = (Loss, u64)> + '_ {
+        Loss::ALL.into_iter().map(|reason| (reason, self.of(reason))).filter(|&(_, units)| units > 0)
+    }
+}
+
+/// The accounts of one drain, in units.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Published to the drain in this run.
+    pub read: u64,
+    /// Taken over from an earlier run's spool.
+    pub adopted: u64,
+    /// See [`Grade::Confirmed`].
+    pub confirmed: u64,
+    /// See [`Grade::Accepted`].
+    pub accepted: u64,
+    /// See [`Grade::Sent`].
+    pub sent: u64,
+    /// On disk, for the next run.
+    pub spooled: u64,
+    /// Gone, and why.
+    pub lost: Losses,
+}
+
+impl Counts {
+    /// Books `units` under the account of `grade`.
+    pub fn settle(&mut self, grade: Grade, units: u64) {
+        match grade {
+            Grade::Sent => self.sent += units,
+            Grade::Accepted => self.accepted += units,
+            Grade::Confirmed => self.confirmed += units,
+        }
+    }
+
+    /// Moves `units` from accepted to confirmed: better evidence came in.
+    pub fn upgrade(&mut self, units: u64) {
+        debug_assert!(units <= self.accepted);
+        self.accepted -= units;
+        self.confirmed += units;
+    }
+
+    /// Units whose fate is open.
+    pub fn pending(&self) -> u64 {
+        let settled = self.confirmed + self.accepted + self.sent + self.spooled + self.lost.total();
+        (self.read + self.adopted).saturating_sub(settled)
+    }
+
+    /// Units with a known fate; grows whenever a drain gets on.
+    pub fn settled(&self) -> u64 {
+        (self.read + self.adopted) - self.pending()
+    }
+}
+
+/// What the report says of one drain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DrainReport {
+    /// The drain's name.
+    pub name: String,
+    /// Its URL without credentials.
+    pub url: String,
+    /// Its closed books.
+    pub counts: Counts,
+    /// From the end of the app's output to the drain's last word.
+    pub flush: Duration,
+    /// What the drain last complained of, if it had not recovered.
+    pub trouble: Option<String>,
+}

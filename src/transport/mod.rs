@@ -1,0 +1,95 @@
+//! Transports: how bytes travel, and what confirms them.
+//!
+//! A drain hands over sealed [`Payload`]s in order. Each has a *position*: its offset in the stream of all wire bytes
+//! that the drain ever sealed. A transport answers in positions, so that one drain loop serves request-response
+//! protocols (a whole payload is confirmed at once) and byte streams (a position inside a payload is acknowledged)
+//! alike; the loop maps a position back to units by encoding again, which is deterministic.
+
+use crate::ledger::Grade;
+use bytes::Bytes;
+use std::{future::Future, time::Duration};
+use tokio::time::Instant;
+
+/// A sealed run of units, encoded. Identical over all retries.
+#[derive(Clone, Debug)]
+pub struct Payload {
+    /// Offset of the first byte in the drain's stream of wire bytes.
+    pub position: u64,
+    /// The encoded units.
+    pub body: Bytes,
+    /// How many units are in it (gap lines not counted).
+    pub units: usize,
+    /// Names the payload for receivers that remove duplicates; equal on every retry.
+    pub key: String,
+}
+
+impl Payload {
+    /// Position just behind the last byte.
+    pub fn end(&self) -> u64 {
+        self.position + self.body.len() as u64
+    }
+}
+
+/// What a transport knows of the bytes that it took.
+///
+/// Positions never go back within an epoch. `Confirmed` covers everything of this epoch up to `upto`, also what was
+/// reported as accepted before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Grows with each new connection (or file): evidence reaches no further back than this.
+    pub epoch: u32,
+    /// All bytes before this position have at least `grade`.
+    pub upto: u64,
+    /// How sure that is.
+    pub grade: Grade,
+}
+
+/// Why a payload (or a connection with payloads in it) did not make it, grouped by what the drain does about it.
+#[derive(Clone, Debug)]
+pub enum Verdict {
+    /// Weather: send again, from position `resend_from` on, after a back-off (or after `after`, if the receiver named
+    /// a time).
+    Retry {
+        /// First byte that is not known to be safe.
+        resend_from: u64,
+        /// The receiver's own wish (Retry-After).
+        after: Option<Duration>,
+    },
+    /// Too large for the receiver (413): halve; a single unit is lost as oversize.
+    Split,
+    /// The receiver refuses the content: bisect down to the unit, which is lost as rejected.
+    Reject,
+    /// Nothing is wrong with the lines, but with the endpoint or the credentials: slow retry, loud, never dropped
+    /// for time.
+    Hold,
+}
+
+/// A verdict with its reason, in words fit for "drain NAME: {reason}".
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{reason}")]
+pub struct Failure {
+    /// What the drain does about it.
+    pub verdict: Verdict,
+    /// What happened, without credentials.
+    pub reason: String,
+}
+
+/// How bytes travel. Real ones live in this folder; tests have simulated ones.
+///
+/// A drain uses its transport from one task: calls never overlap, except that `watch` is dropped when a payload comes.
+pub trait Transport {
+    /// Delivers one payload, connecting first if need be. `Ok` means that the transport took all of it; what became of
+    /// it is [`Transport::progress`]'s to say. Not cancelled before the exit.
+    fn send(&mut self, payload: &Payload) -> impl Future<Output = Result<(), Failure>>;
+
+    /// What is known now. Cheap; called after every `send` and `watch`.
+    fn progress(&mut self, now: Instant) -> Option<Progress>;
+
+    /// Waits until there may be new progress, or the connection ended. Pending for ever where neither can happen.
+    /// Must be cancel-safe.
+    fn watch(&mut self) -> impl Future<Output = Result<(), Failure>>;
+
+    /// All payloads were sent and no more will come: get the strongest evidence there is before `deadline`
+    /// (half-close and wait for the peer's end of file, sync the file).
+    fn finish(&mut self, deadline: Instant) -> impl Future<Output = Result<(), Failure>>;
+}
