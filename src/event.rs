@@ -16,6 +16,8 @@ use std::{
 pub enum Event {
     /// A reader published its last bytes: end of file, or all that was in the pipe when it was told to finish.
     ReaderDone(Stream),
+    /// Our own stdout or stderr took all that it will ever take.
+    PassthroughDone(Stream),
     /// The drain with this index has closed its books by itself: nothing is pending, or it died.
     DrainDone(usize),
 }

@@ -20,4 +20,8 @@ pub mod event;
 pub mod format;
 pub mod ledger;
 pub mod line;
+pub mod passthrough;
+pub mod reader;
+pub mod say;
+pub mod sys;
 pub mod transport;

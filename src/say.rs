@@ -2,4 +2,43 @@
 //!
 //! Stderr is shared with the app's pass-through and with whoever inherited it. It may be closed, full or stopped
 //! (Ctrl-S): a message waits at most [`PATIENCE`] for room and is dropped then. No panic, no SIGPIPE (blocked in all
-//! threads), no O_NONBLOCK on a description that others share.
+//! threads), no O_NONBLOCK on a description that others share: `poll` promises room for [`MAX_LEN`] bytes in a pipe.
+
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    unistd::write,
+};
+use std::{fmt, io::stderr, os::fd::AsFd, sync::Mutex};
+
+/// How long a message waits for room, in milliseconds.
+const PATIENCE_MS: u16 = 200;
+
+/// A message is cut here: PIPE_BUF, what a writable pipe takes without blocking.
+const MAX_LEN: usize = 4096;
+
+/// Messages come from several threads; one at a time keeps lines whole.
+static TURN: Mutex<()> = Mutex::new(());
+
+/// Writes `lastword: {message}` as one line.
+pub fn say(message: fmt::Arguments<'_>) {
+    say_raw(&format!("lastword: {message}\n"));
+}
+
+/// Writes text that is already whole lines.
+pub fn say_raw(text: &str) {
+    let _turn = TURN.lock();
+    let stderr = stderr();
+    for piece in text.as_bytes().chunks(MAX_LEN) {
+        let mut ready = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
+        let writable = matches!(poll(&mut ready, PollTimeout::from(PATIENCE_MS)), Ok(count) if count > 0);
+        if !writable || write(stderr.as_fd(), piece).is_err() {
+            return;
+        }
+    }
+}
+
+/// `say!("drain {name}: {reason}")`: [`say()`] with formatting.
+#[macro_export]
+macro_rules! say {
+    ($($arg:tt)*) => { $crate::say::say(format_args!($($arg)*)) };
+}

@@ -1,0 +1,273 @@
+//! The pass-through: the app's bytes to our own stdout or stderr, unchanged, knowing nothing of lines.
+//!
+//! One thread a stream, fed through a byte buffer of at most [`ROOM`] bytes: the reader appends, the writer takes all
+//! that is there and writes it. So many small reads become one write, a blocked stdout never holds the reader's lock,
+//! and the bound is in bytes whatever the sizes of the reads.
+//!
+//! While the app runs, a full buffer blocks the reader, as the app would have been blocked without us. From the app's exit
+//! on, the reader waits no longer than [`STALL`] without progress; what is not taken is counted and reported. A closed
+//! stdout (EPIPE, EBADF) swallows the rest: drains and app go on.
+
+use crate::{
+    event::{Bell, Event},
+    line::Stream,
+};
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    unistd::write,
+};
+use std::{
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread,
+    time::Duration,
+};
+
+/// Bytes that wait for the writer.
+const ROOM: usize = 1 << 20;
+
+/// How long the reader waits for a stuck stdout once the app has exited.
+const STALL: Duration = Duration::from_millis(500);
+
+/// The reader's end of one stream's pass-through.
+#[derive(Debug, Clone)]
+pub struct Passthrough {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    /// Wakes the writer.
+    filled: Condvar,
+    /// Wakes the reader.
+    drained: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    buffer: Vec<u8>,
+    /// Bytes in the writer's hands.
+    writing: usize,
+    /// Bytes written, ever.
+    written: u64,
+    /// Bytes that stdout did not take.
+    refused: u64,
+    /// No more bytes will come.
+    ended: bool,
+    /// Stdout is gone: everything is refused.
+    broken: bool,
+    /// The app has exited: a stuck stdout is waited for no longer than [`STALL`].
+    impatient: bool,
+}
+
+impl Passthrough {
+    /// Starts the thread that writes to `out`; rings [`Event::PassthroughDone`] when all is written or refused.
+    ///
+    /// # Errors
+    /// If the thread cannot be started.
+    pub fn start(stream: Stream, out: OwnedFd, bell: Bell) -> std::io::Result<Self> {
+        let shared = Arc::<Shared>::default();
+        let writer = Arc::clone(&shared);
+        thread::Builder::new().name(format!("pass-{}", stream.name())).spawn(move || {
+            writer.write_all_to(out.as_fd());
+            bell.ring(Event::PassthroughDone(stream));
+        })?;
+        Ok(Self { shared })
+    }
+
+    /// Hands over bytes; blocks while the buffer is full, within the rules above.
+    pub fn push(&self, bytes: &[u8]) {
+        let mut state = self.shared.lock();
+        while state.buffer.len() + state.writing + bytes.len() > ROOM && !state.broken && state.waiting() > 0 {
+            let before = state.written;
+            state = self.shared.drained.wait_timeout(state, STALL).unwrap_or_else(PoisonError::into_inner).0;
+            if state.impatient && state.written == before {
+                state.refused += bytes.len() as u64;
+                return;
+            }
+        }
+        if state.broken {
+            state.refused += bytes.len() as u64;
+            return;
+        }
+        let idle = state.waiting() == 0;
+        state.buffer.extend_from_slice(bytes);
+        if idle {
+            self.shared.filled.notify_one();
+        }
+    }
+
+    /// No more bytes will come.
+    pub fn end(&self) {
+        self.shared.lock().ended = true;
+        self.shared.filled.notify_one();
+    }
+
+    /// The app has exited: from now on a stuck stdout is not waited for.
+    pub fn app_exited(&self) {
+        self.shared.lock().impatient = true;
+    }
+
+    /// Bytes written so far: grows while stdout takes them.
+    pub fn written(&self) -> u64 {
+        self.shared.lock().written
+    }
+
+    /// Bytes that stdout has not taken: refused, or still waiting.
+    pub fn untaken(&self) -> u64 {
+        let state = self.shared.lock();
+        state.refused + state.waiting() as u64
+    }
+}
+
+impl State {
+    fn waiting(&self) -> usize {
+        self.buffer.len() + self.writing
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write_all_to(&self, out: BorrowedFd<'_>) {
+        let mut mine = Vec::new();
+        while self.take(&mut mine) {
+            let mut rest = &mine[..];
+            while !rest.is_empty() {
+                let result = write_some(out, rest);
+                let mut state = self.lock();
+                match result {
+                    Ok(count) => {
+                        state.written += count as u64;
+                        state.writing -= count;
+                        rest = &rest[count..];
+                    }
+                    Err(_) => {
+                        state.broken = true;
+                        state.refused += state.waiting() as u64;
+                        state.writing = 0;
+                        state.buffer = Vec::new();
+                        rest = &[];
+                    }
+                }
+                drop(state);
+                self.drained.notify_one();
+            }
+        }
+    }
+
+    /// Waits for bytes and swaps them into `mine`; false when all is written and no more will come.
+    fn take(&self, mine: &mut Vec<u8>) -> bool {
+        mine.clear();
+        let mut state = self.lock();
+        while state.buffer.is_empty() {
+            if state.ended || state.broken {
+                return false;
+            }
+            state = self.filled.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        std::mem::swap(mine, &mut state.buffer);
+        state.writing = mine.len();
+        true
+    }
+}
+
+/// One `write(2)` that was not interrupted. An inherited O_NONBLOCK is waited out, never changed.
+fn write_some(out: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
+    loop {
+        match write(out, bytes) {
+            Err(Errno::EINTR) => {}
+            Err(Errno::EAGAIN) => {
+                let mut ready = [PollFd::new(out, PollFlags::POLLOUT)];
+                let _ = poll(&mut ready, PollTimeout::NONE);
+            }
+            result => return result,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock;
+    use nix::{
+        fcntl::{FcntlArg, OFlag, fcntl},
+        unistd::{pipe, read},
+    };
+
+    /// Waits for something that must happen.
+    fn wait_for(mut done: impl FnMut() -> bool) -> bool {
+        let until = clock::now() + Duration::from_secs(10);
+        while !done() {
+            if clock::now() > until {
+                return false;
+            }
+            thread::yield_now();
+        }
+        true
+    }
+
+    fn bytes(count: usize) -> Vec<u8> {
+        (0..count).map(|at| (at * 7 + at / 251) as u8).collect()
+    }
+
+    fn read_all(from: &OwnedFd) -> Vec<u8> {
+        let mut all = Vec::new();
+        let mut buffer = [0; 5000];
+        while let Ok(count @ 1..) = read(from, &mut buffer) {
+            all.extend_from_slice(&buffer[..count]);
+        }
+        all
+    }
+
+    #[test]
+    fn bytes_arrive_unchanged_through_a_slow_non_blocking_reader() {
+        let (from, to) = pipe().unwrap();
+        fcntl(&to, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
+        let bell = Bell::new().unwrap();
+        let passthrough = Passthrough::start(Stream::Stdout, to, bell.clone()).unwrap();
+        let sent = bytes(3 << 20);
+        let reader = thread::spawn(move || read_all(&from));
+        for chunk in sent.chunks(70_001) {
+            passthrough.push(chunk);
+        }
+        passthrough.end();
+        assert!(reader.join().unwrap() == sent);
+        assert!(wait_for(|| bell.take() == [Event::PassthroughDone(Stream::Stdout)]));
+        assert_eq!(passthrough.untaken(), 0);
+    }
+
+    #[test]
+    fn a_closed_stdout_swallows_the_rest_and_counts_it() {
+        let (from, to) = pipe().unwrap();
+        drop(from);
+        let passthrough = Passthrough::start(Stream::Stdout, to, Bell::new().unwrap()).unwrap();
+        for chunk in bytes(3 << 20).chunks(1 << 16) {
+            passthrough.push(chunk);
+        }
+        passthrough.end();
+        assert_eq!(passthrough.untaken(), 3 << 20);
+    }
+
+    #[test]
+    fn after_the_apps_exit_a_stopped_stdout_does_not_hold_the_reader() {
+        let (from, to) = pipe().unwrap();
+        let passthrough = Passthrough::start(Stream::Stdout, to, Bell::new().unwrap()).unwrap();
+        passthrough.app_exited();
+        let sent = bytes(3 << 20);
+        for chunk in sent.chunks(1 << 19) {
+            passthrough.push(chunk);
+        }
+        passthrough.end();
+        let taken = passthrough.written();
+        assert_eq!(taken + passthrough.untaken(), 3 << 20);
+        assert!(passthrough.untaken() > 0, "the pipe must have been too small");
+        // What waits in the buffer still goes out when the reader comes back.
+        let got = read_all(&from);
+        assert!(!got.is_empty() && sent.starts_with(&got));
+    }
+}
