@@ -121,7 +121,8 @@ fn outcome(report: &DrainReport) -> String {
     let counts = &report.counts;
     if !is_delivered(report) {
         let reasons: Vec<_> = counts.lost.iter().map(|(reason, _)| reason.name()).collect();
-        let why = report.trouble.clone().unwrap_or_else(|| reasons.join(", "));
+        let reasons = if counts.read == 0 { "the drain was given no line".into() } else { reasons.join(", ") };
+        let why = report.trouble.clone().unwrap_or(reasons);
         return format!("NOT DELIVERED: {why}");
     }
     if counts.confirmed > 0 {
@@ -130,5 +131,89 @@ fn outcome(report: &DrainReport) -> String {
         "accepted by the receiver's kernel, not confirmed by the receiver".into()
     } else {
         "sent; this transport gives no evidence of arrival".into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config,
+        ledger::{Counts, Grade, Loss},
+    };
+
+    fn checked(args: &[&str]) -> Config {
+        let args = ["lastword", "check", "--name", "shop", "--host", "h1", "--memory", "1MiB"].iter().chain(args);
+        let variables = [("LASTWORD_PORT".into(), "1".into())];
+        match config::load(args.map(std::ffi::OsString::from), variables) {
+            Ok(config::Invocation::Check(config)) => config,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn report(drain: &DrainSpec, settle: impl FnOnce(&mut Counts), trouble: Option<&str>) -> DrainReport {
+        let mut counts = Counts { read: 1, ..Counts::default() };
+        settle(&mut counts);
+        DrainReport {
+            name: drain.name.clone(),
+            url: drain.url.clone(),
+            counts,
+            flush: Duration::ZERO,
+            trouble: trouble.map(str::to_string),
+        }
+    }
+
+    #[test]
+    fn the_summary_says_what_the_settings_came_to() {
+        assert_eq!(
+            summary(&checked(&["--stop-timeout", "30"])),
+            "warning: LASTWORD_PORT is not a setting of lastword and ignored\n\
+             settings are valid\n\
+             \x20 lines from   shop on h1\n\
+             \x20 stop budget  30s from the stop signal to the platform's kill\n\
+             \x20 memory       1MiB; when full, drop the oldest lines\n"
+        );
+    }
+
+    #[test]
+    fn the_table_says_what_came_back() {
+        let urls =
+            ["https://in.example/", "syslog+tcp://a", "syslog+udp://b", "https://u:p@c#name=c", "file:x", "file:y"];
+        let config = checked(&urls.map(|url| ["--drain", url]).concat());
+        let reports: Vec<_> = [
+            report(&config.drains[0], |counts| counts.settle(Grade::Confirmed, 1), None),
+            report(&config.drains[1], |counts| counts.settle(Grade::Accepted, 1), None),
+            report(&config.drains[2], |counts| counts.settle(Grade::Sent, 1), None),
+            report(&config.drains[3], |counts| counts.lost.add(Loss::Deadline, 1), Some("401 Unauthorized")),
+            report(&config.drains[4], |counts| counts.lost.add(Loss::Rejected, 1), None),
+            report(&config.drains[5], |counts| counts.read = 0, None),
+        ]
+        .into();
+        assert_eq!(
+            table(&config.drains, &reports),
+            "drains\n\
+             \x20 https://in.example  https://in.example/  confirmed by the receiver\n\
+             \x20 syslog+tcp://a      accepted by the receiver's kernel, not confirmed by the receiver\n\
+             \x20 syslog+udp://b      sent; this transport gives no evidence of arrival\n\
+             \x20 c                   https://***@c  NOT DELIVERED: 401 Unauthorized\n\
+             \x20 file:x              NOT DELIVERED: rejected\n\
+             \x20 file:y              NOT DELIVERED: the drain was given no line\n"
+        );
+        assert_eq!(reports.iter().map(is_delivered).collect::<Vec<_>>(), [true, true, true, false, false, false]);
+    }
+
+    #[test]
+    fn the_wait_ends_with_the_last_drain_and_at_the_deadline() {
+        let bell = Bell::new().unwrap();
+        let far = clock::now() + Duration::from_secs(60);
+        let ringer = bell.clone();
+        let thread = std::thread::spawn(move || (0..2).for_each(|drain| ringer.ring(Event::DrainDone(drain))));
+        let start = clock::now();
+        wait_for_all(&bell, 2, far).unwrap();
+        assert!(start.elapsed() < Duration::from_secs(30), "the second drain's bell was not heard");
+        thread.join().unwrap();
+        let end_at = clock::now() + Duration::from_millis(20);
+        wait_for_all(&bell, 1, end_at).unwrap();
+        assert!(clock::now() >= end_at);
     }
 }

@@ -139,7 +139,11 @@ fn complaints_about_drain_urls() {
         ("https://h:99999999999", format!("port 99999999999 is out of range; {ports}")),
         ("https://h:8o/", no_number.into()),
         ("https://h:/", no_number.into()),
-        ("https://user:pa/ss@h", no_number.into()),
+        ("https://user:pa/ss", no_number.into()),
+        (
+            "https://user:pa/ss@h",
+            "there is an `@` behind the host; write it as `%40`, and in a password `/` as `%2F` and `?` as `%3F`".into(),
+        ),
         ("ndjson+tcp://h", "the port is missing; write it as in `ndjson+tcp://in.example:9000`".into()),
         ("syslog+tcp://h/logs", "`syslog+tcp` takes no host with a path; write it as in `syslog+tcp://logs.example:514`".into()),
         ("syslog+udp://u@h", "`syslog+udp` takes no host with a user; write it as in `syslog+udp://logs.example:514`".into()),
@@ -258,4 +262,35 @@ fn values_that_are_not_utf_8_are_refused() {
     assert_eq!(exit.message, "lastword: LASTWORD_NAME: the value is not UTF-8; write it in UTF-8\n");
     let Ok(Invocation::Run(config)) = load(args("file:x".into()), [(bad(), bad())]) else { panic!("no run") };
     assert_eq!(config.command, [bad()], "the app's own arguments can be anything");
+}
+
+/// Wherever a secret stands, whatever it is made of, and whatever else is wrong: no complaint, no report and no `Debug`
+/// shows it.
+#[test]
+fn a_secret_shows_nowhere() {
+    use proptest::{prelude::*, test_runner::RngSeed};
+    let seed =
+        std::env::var("LASTWORD_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(super::load::random_seed);
+    let config = ProptestConfig { rng_seed: RngSeed::Fixed(seed), failure_persistence: None, ..Default::default() };
+    let delimiter = "[-/?#@:%&,;=$ {}!~\\[\\]\"']{1,3}";
+    let place = prop::sample::select(vec![
+        "https://me:SECRET@h.example/in#name=a",
+        "https://SECRET@h.example",
+        "https://h.example:99999/?key=SECRET",
+        "https://h.example/?SECRET#stream=x",
+        "https://h.example/#bearer=SECRET",
+        "https://h.example/#name=a,header=X-A:SECRET,timeout=x",
+        "syslog+tcp://me:SECRET@h.example:514",
+        "https://me:${S}@h.example/${S}?${S}#bearer=${S}",
+        "https://h.example/${S}?${S}#header=X-A:${S}",
+    ]);
+    proptest!(config, |(place in place, delimiter in delimiter)| {
+        let secret = format!("s3cr{delimiter}t99x");
+        let url = place.replace("SECRET", &secret);
+        let shown = match load_in(&[("S", &secret)], &["--drain", &url, "--", "app"]) {
+            Ok(invocation) => format!("{invocation:?}"),
+            Err(exit) => exit.message,
+        };
+        prop_assert!(!shown.contains("s3cr") && !shown.contains("t99x"), "{} gave {} (LASTWORD_SEED={})", url, shown, seed);
+    });
 }

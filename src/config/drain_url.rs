@@ -62,6 +62,13 @@ impl<'a> DrainUrl<'a> {
         };
         let authority_end = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, behind) = rest.split_at(authority_end);
+        if behind.contains('@') || options.is_some_and(|options| options.contains('@')) {
+            // `https://user:pa@ss/word@host` would make host `ss` out of a part of the password, and show it.
+            return Err(Problem::new(
+                "there is an `@` behind the host",
+                "write it as `%40`, and in a password `/` as `%2F` and `?` as `%3F`",
+            ));
+        }
         let (path, query) = split(behind, '?');
         let (userinfo, host_port) = match authority.rsplit_once('@') {
             Some((userinfo, host_port)) => (Some(userinfo), host_port),
@@ -298,6 +305,9 @@ mod tests {
             "https://u:s3c?ret@h/",
             "https://u:s3c#ret@h/",
             "https://u:s3c%ret@h/",
+            "https://u:x@s3c/ret@h/",
+            "https://s3c/ret@h/",
+            "https://s3c?ret@h/",
             "u:s3cret@h",
         ] {
             let environment = Environment::default();

@@ -268,7 +268,7 @@ fn seed(environment: &Environment) -> Result<u64, Exit> {
 }
 
 /// The standard library seeds each `RandomState` from the kernel's generator.
-fn random_seed() -> u64 {
+pub(super) fn random_seed() -> u64 {
     let mut hasher = RandomState::new().build_hasher();
     hasher.write_i64(clock::stamp().0);
     hasher.finish()
