@@ -71,6 +71,19 @@ pub enum Subcommands {
         /// The shell
         shell: clap_complete::Shell,
     },
+    /// The worker of the demo's app
+    #[command(hide = true)]
+    DemoWorker {
+        /// Where it keeps its own record
+        record: PathBuf,
+    },
+    /// An init that exits with its direct child, for the demo to compare with
+    #[command(hide = true)]
+    PlainInit {
+        /// Run as PID 1 of a namespace of its own
+        #[arg(long)]
+        namespace: bool,
+    },
     /// A first word that is no command of ours: most likely the app, without `--` before it.
     #[command(external_subcommand)]
     Other(Vec<OsString>),

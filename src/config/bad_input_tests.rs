@@ -42,6 +42,7 @@ fn complaints_about_the_command_line() {
         (&["--quiet", "tee"], before),
         (&["tee", "--", "app"], both),
         (&["demo", "--"], both),
+        (&["plain-init"], missing),
         (&["--drian", "x", "--", "app"], "--drian: unknown option; did you mean `--drain`?"),
         (&["--foo", "--", "app"], "--foo: unknown option; `lastword --help` tells what there is"),
         (&["-x", "--", "app"], "-x: unknown option; `lastword --help` tells what there is"),
@@ -262,6 +263,34 @@ fn values_that_are_not_utf_8_are_refused() {
     assert_eq!(exit.message, "lastword: LASTWORD_NAME: the value is not UTF-8; write it in UTF-8\n");
     let Ok(Invocation::Run(config)) = load(args("file:x".into()), [(bad(), bad())]) else { panic!("no run") };
     assert_eq!(config.command, [bad()], "the app's own arguments can be anything");
+}
+
+/// A seed that replays a failure, and the configuration that uses it.
+fn seeded() -> (u64, proptest::test_runner::Config) {
+    let given = std::env::var("LASTWORD_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = given.unwrap_or_else(super::load::random_seed);
+    let rng_seed = proptest::test_runner::RngSeed::Fixed(seed);
+    (seed, proptest::test_runner::Config { rng_seed, failure_persistence: None, ..Default::default() })
+}
+
+/// Not one of these panics, and each is either taken or complained about in one line.
+#[test]
+fn any_text_is_a_drain_or_a_complaint() {
+    use proptest::prelude::*;
+    let (seed, config) = seeded();
+    let scheme = prop::sample::select(vec!["https:", "syslog+tcp://", "file:", "ndjson+tcp://h:1", "", "http://h/"]);
+    let piece = "(\\$\\{?|\\{HOME\\}|%[0-9a-f]{0,2}|[]\\[/?#@:,=}a-c0-9 \u{e9}\u{7f}\n]|name=|replay=|header=X:|:65536|stream=stdout){0,12}";
+    proptest!(config, |(scheme in scheme, piece in piece)| {
+        let url = format!("{scheme}{piece}");
+        match load_in(&[("HOME", "/h")], &["--drain", &url, "--", "app"]) {
+            Ok(Invocation::Run(config)) => prop_assert_eq!(config.drains.len(), 1),
+            Ok(other) => prop_assert!(false, "{:?} (LASTWORD_SEED={})", other, seed),
+            Err(exit) => {
+                let is_framed = exit.message.starts_with("lastword: --drain: ") && exit.code == 125;
+                prop_assert!(is_framed && exit.message.matches('\n').count() == 1, "{:?} (LASTWORD_SEED={})", exit, seed);
+            }
+        }
+    });
 }
 
 /// Wherever a secret stands, whatever it is made of, and whatever else is wrong: no complaint, no report and no `Debug`

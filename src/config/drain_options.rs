@@ -120,7 +120,7 @@ impl DrainOptions {
                 });
             }
             Kind::Replay if value == "auto" => self.replay = None,
-            Kind::Replay => self.replay = Some(units::size(&value).map_err(inside)?),
+            Kind::Replay => self.replay = Some(units::size_between(&value, 0, 64 << 20).map_err(inside)? as u64),
             Kind::Timeout => {
                 let timeout = units::duration(&value).map_err(inside)?;
                 self.timeout = Some(timeout).filter(|timeout| !timeout.is_zero());
@@ -198,7 +198,7 @@ fn header(text: &str) -> Result<(String, Secret), Problem> {
     Ok((name.to_string(), secret(value, "", &format!("option `header`, `{name}`"))?))
 }
 
-/// A value, or `file:PATH`, which has to be readable now and is read when it is used.
+/// A value, or `file:PATH`: a regular file (it is read again later) that has to be readable now.
 fn secret(value: &str, prefix: &str, what: &str) -> Result<Secret, Problem> {
     let Some(path) = value.strip_prefix(FROM_FILE) else {
         return match is_header_value(value) {
@@ -208,13 +208,14 @@ fn secret(value: &str, prefix: &str, what: &str) -> Result<Secret, Problem> {
             }
         };
     };
-    match fs::read(path) {
-        Ok(_) => Ok(Secret::File { path: PathBuf::from(path), prefix: prefix.to_string() }),
-        Err(error) => Err(Problem::new(
-            format!("{what}: can't read `{path}`: {}", reason(&error)),
-            "name a readable file behind `file:`",
-        )),
+    let wrong =
+        |why: &str| Problem::new(format!("{what}: can't read `{path}`: {why}"), "name a readable file behind `file:`");
+    let kind = fs::metadata(path).map_err(|error| wrong(&reason(&error)))?;
+    if !kind.is_file() {
+        return Err(wrong("not a regular file"));
     }
+    fs::File::open(path).map_err(|error| wrong(&reason(&error)))?;
+    Ok(Secret::File { path: PathBuf::from(path), prefix: prefix.to_string() })
 }
 
 /// RFC 9110 §5.5, without obs-text.
@@ -274,6 +275,10 @@ mod tests {
         assert_eq!(
             options("https://h#header=X-A:file:/nowhere/t").unwrap_err(),
             "option `header`, `X-A`: can't read `/nowhere/t`: no such file or directory; name a readable file behind `file:`"
+        );
+        assert_eq!(
+            options("https://h#bearer=file:/tmp").unwrap_err(),
+            "option `bearer`: can't read `/tmp`: not a regular file; name a readable file behind `file:`"
         );
     }
 

@@ -39,10 +39,7 @@ pub fn load(
     let environment = Environment::new(environment);
     let Typed { options, subcommand, command } = cli::parse(args)?;
     let Some(subcommand) = subcommand else {
-        let command = command.filter(|command| !command.is_empty()).ok_or_else(|| {
-            Problem::new("it is missing", "write it behind `--`, as in `lastword -- python app.py`").of("command")
-        })?;
-        return config(&options, command, Role::Run, &environment).map(Invocation::Run);
+        return config(&options, some_command(command)?, Role::Run, &environment).map(Invocation::Run);
     };
     let is_ours = !matches!(subcommand, Subcommands::Other(_));
     if is_ours && options != Options::default() {
@@ -51,7 +48,8 @@ pub fn load(
             Problem::new("options stand before the name of one of lastword's own commands", right).of("command")
         );
     }
-    if is_ours && command.is_some() && !matches!(subcommand, Subcommands::Check { .. }) {
+    let takes_command = !is_ours || matches!(subcommand, Subcommands::Check { .. } | Subcommands::PlainInit { .. });
+    if command.is_some() && !takes_command {
         return Err(
             Problem::new("it can't be run and something of lastword's own, too", "leave one of them out").of("command")
         );
@@ -64,8 +62,17 @@ pub fn load(
         Subcommands::Sink(options) => sink(&options, &environment).map(Invocation::Sink),
         Subcommands::Demo => Ok(Invocation::Demo(DemoConfig {})),
         Subcommands::Completions { shell } => Ok(Invocation::Completions(shell)),
+        Subcommands::DemoWorker { record } => Ok(Invocation::DemoWorker(record)),
+        Subcommands::PlainInit { namespace } => {
+            Ok(Invocation::PlainInit { namespace, command: some_command(command)? })
+        }
         Subcommands::Other(words) => Err(no_dashes(&words, command.as_deref())),
     }
+}
+
+fn some_command(command: Option<Vec<OsString>>) -> Result<Vec<OsString>, Exit> {
+    let right = "write it behind `--`, as in `lastword -- python app.py`";
+    command.filter(|command| !command.is_empty()).ok_or_else(|| Problem::new("it is missing", right).of("command"))
 }
 
 /// What the settings are for; some defaults differ.
@@ -276,6 +283,10 @@ pub(super) fn random_seed() -> u64 {
 
 /// One warning for all: a Kubernetes Service called `lastword` makes half a dozen of them.
 fn unknown_variables(environment: &Environment) -> Option<String> {
+    // Most environments have none, and the table of flags takes longer to build than anything else here.
+    if environment.unknown(|_| false).is_empty() {
+        return None;
+    }
     let mut known = cli::variables();
     known.extend(MORE_VARIABLES.map(String::from));
     let unknown = environment.unknown(|name| known.iter().any(|known| known == name));

@@ -203,6 +203,15 @@ fn the_other_commands_have_their_own_defaults() {
     assert_eq!(sink.udp, None);
     assert!(matches!(load_in(&[], &["demo"]), Ok(Invocation::Demo(_))));
     assert!(matches!(load_in(&[], &["completions", "zsh"]), Ok(Invocation::Completions(clap_complete::Shell::Zsh))));
+    let Ok(Invocation::PlainInit { namespace: true, command }) =
+        load_in(&[], &["plain-init", "--namespace", "--", "sh", "-c"])
+    else {
+        panic!("no plain-init")
+    };
+    assert_eq!(command, ["sh", "-c"]);
+    assert!(
+        matches!(load_in(&[], &["demo-worker", "/r"]), Ok(Invocation::DemoWorker(path)) if path.as_os_str() == "/r")
+    );
     assert_eq!(run_in(&[], &["--", "tee"]).command, ["tee"], "behind `--` stands an app, whatever its name");
 }
 
@@ -225,6 +234,14 @@ fn help_and_version_are_no_complaints_and_fit_into_80_columns() {
     }
     let version = load_in(&[], &["--version"]).unwrap_err();
     assert_eq!((version.message.as_str(), version.code), (concat!("lastword ", env!("CARGO_PKG_VERSION"), "\n"), 0));
+}
+
+#[test]
+fn the_example_of_every_scheme_is_a_drain() {
+    for scheme in schemes::SCHEMES {
+        let drains = run_in(&[], &["--drain", scheme.example, "--", "app"]).drains;
+        assert_eq!(drains[0].url, scheme.example);
+    }
 }
 
 #[test]

@@ -57,6 +57,15 @@ pub enum Invocation {
     Demo(DemoConfig),
     /// `lastword completions SHELL`.
     Completions(clap_complete::Shell),
+    /// `lastword demo-worker RECORD`, run by the demo.
+    DemoWorker(PathBuf),
+    /// `lastword plain-init [--namespace] -- COMMAND`, run by the demo.
+    PlainInit {
+        /// As PID 1 of a namespace of its own.
+        namespace: bool,
+        /// What it runs, never empty.
+        command: Vec<OsString>,
+    },
 }
 
 /// Where `sink` listens; None leaves a receiver out.
