@@ -106,15 +106,17 @@ fn summary(config: &Config) -> String {
     )
 }
 
-/// One row a drain: name, URL, what came back.
+/// One row a drain: which one, and what came back.
 fn table(drains: &[DrainSpec], reports: &[DrainReport]) -> String {
-    let name_width = drains.iter().map(|drain| drain.name.chars().count()).max().unwrap_or(0);
-    let mut text = String::from("drains\n");
-    for (drain, report) in drains.iter().zip(reports) {
-        let url = if drain.name == drain.url { String::new() } else { format!("{}  ", drain.url) };
-        text.push_str(&format!("  {:<name_width$}  {url}{}\n", drain.name, outcome(report)));
-    }
-    text
+    let labels: Vec<_> = drains.iter().map(label).collect();
+    let width = labels.iter().map(|label| label.chars().count()).max().unwrap_or(0);
+    let rows = labels.iter().zip(reports).map(|(label, report)| format!("  {label:<width$}  {}\n", outcome(report)));
+    std::iter::once("drains\n".to_string()).chain(rows).collect()
+}
+
+/// The URL, with the name if it was chosen: only a name made from a URL has a colon.
+fn label(drain: &DrainSpec) -> String {
+    if drain.name.contains(':') { drain.url.clone() } else { format!("{} ({})", drain.name, drain.url) }
 }
 
 fn outcome(report: &DrainReport) -> String {
@@ -192,12 +194,12 @@ mod tests {
         assert_eq!(
             table(&config.drains, &reports),
             "drains\n\
-             \x20 https://in.example  https://in.example/  confirmed by the receiver\n\
-             \x20 syslog+tcp://a      accepted by the receiver's kernel, not confirmed by the receiver\n\
-             \x20 syslog+udp://b      sent; this transport gives no evidence of arrival\n\
-             \x20 c                   https://***@c  NOT DELIVERED: 401 Unauthorized\n\
-             \x20 file:x              NOT DELIVERED: rejected\n\
-             \x20 file:y              NOT DELIVERED: the drain was given no line\n"
+             \x20 https://in.example/  confirmed by the receiver\n\
+             \x20 syslog+tcp://a       accepted by the receiver's kernel, not confirmed by the receiver\n\
+             \x20 syslog+udp://b       sent; this transport gives no evidence of arrival\n\
+             \x20 c (https://***@c)    NOT DELIVERED: 401 Unauthorized\n\
+             \x20 file:x               NOT DELIVERED: rejected\n\
+             \x20 file:y               NOT DELIVERED: the drain was given no line\n"
         );
         assert_eq!(reports.iter().map(is_delivered).collect::<Vec<_>>(), [true, true, true, false, false, false]);
     }
