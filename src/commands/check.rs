@@ -26,28 +26,29 @@ const TEST_LINE: &[u8] = b"lastword check: test line\n";
 
 /// Sends the line, prints what became of it on stdout, and returns the exit code: 0 if every drain took it, else 1.
 pub fn run(mut config: Config) -> u8 {
-    let mut text = summary(&config);
+    print(&summary(&config));
+    if config.drains.is_empty() {
+        print("no drain is configured: lines go to stdout and stderr alone\n");
+        return 0;
+    }
     // One line for each drain, whatever stream it is limited to.
     config.drains.iter_mut().for_each(|drain| drain.stream = None);
-    let delivered = if config.drains.is_empty() {
-        text.push_str("no drain is configured: lines go to stdout and stderr alone\n");
-        true
-    } else {
-        match send(&config) {
-            Ok(reports) => {
-                text.push_str(&table(&config.drains, &reports));
-                reports.iter().all(is_delivered)
-            }
-            Err(error) => {
-                text.push_str(&format!("the drains could not be started: {error}\n"));
-                false
-            }
+    match send(&config) {
+        Ok(reports) => {
+            print(&table(&config.drains, &reports));
+            u8::from(!reports.iter().all(is_delivered))
         }
-    };
-    // A closed stdout does not change the answer, which is also the exit code.
+        Err(error) => {
+            print(&format!("the drains could not be started: {error}\n"));
+            1
+        }
+    }
+}
+
+/// A closed stdout does not change the answer, which is also the exit code.
+fn print(text: &str) {
     let mut stdout = io::stdout().lock();
     let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
-    u8::from(!delivered)
 }
 
 fn send(config: &Config) -> io::Result<Vec<DrainReport>> {
