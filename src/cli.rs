@@ -1,8 +1,8 @@
 //! The command line: what was typed, and the texts that explain it.
 //!
-//! Nothing is interpreted here: values are text until [`crate::config`] gives them a meaning, because a variable can hold
-//! the same text and a complaint about it must name the variable. One table (the structs below) makes parser, help,
-//! completions and the names of the variables.
+//! Nothing is interpreted here: values are text until [`crate::config`] gives them a meaning, because a variable can
+//! hold the same text and a complaint about it must name the variable. One table (the structs below) makes parser,
+//! help, completions and the names of the variables.
 
 use crate::config::{Exit, Output, Problem, one_line, scheme_help};
 use clap::{
@@ -21,8 +21,8 @@ pub struct Typed {
     pub command: Option<Vec<OsString>>,
 }
 
-/// What stands before the first `--`. The rest is the app's and must not be looked at, and clap takes either commands of
-/// its own or any first word (for "did you mean") beside words behind `--`, not all of these.
+/// What stands before the first `--`. The rest is cut off first: clap can't take commands of its own, any other first
+/// word (for "did you mean") and words behind `--` all at once.
 #[derive(Parser)]
 #[command(
     name = "lastword",
@@ -95,7 +95,8 @@ pub struct Options {
     /// Also send every line to URL; repeat for more drains
     #[arg(long, value_name = "URL", help_heading = "Drains")]
     pub drain: Vec<String>,
-    /// What to do when a drain's memory is full: drop-oldest, drop-newest or block the app [default: drop-oldest; tee: block]
+    /// What to do when a drain's memory is full: drop-oldest, drop-newest or block the app [default: drop-oldest; tee:
+    /// block]
     #[arg(long, value_name = "WHAT", help_heading = "Drains", hide_possible_values = true)]
     pub when_full: Option<String>,
     /// Time to deliver what is left when the app ended by itself [default: 60s]
@@ -114,10 +115,12 @@ pub struct Options {
     #[arg(long, value_name = "on|off", help_heading = "Output")]
     pub passthrough: Option<String>,
     /// No report at the end
-    #[arg(long, value_name = "on|off", help_heading = "Output", num_args = 0..=1, require_equals = true, default_missing_value = "on")]
+    #[arg(long, value_name = "on|off", help_heading = "Output")]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "on")]
     pub quiet: Option<String>,
     /// Tell the phases of the stop as they happen
-    #[arg(long, value_name = "on|off", help_heading = "Output", num_args = 0..=1, require_equals = true, default_missing_value = "on")]
+    #[arg(long, value_name = "on|off", help_heading = "Output")]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "on")]
     pub verbose: Option<String>,
     /// Write what became of every line to FILE, as JSON
     #[arg(long, value_name = "FILE", help_heading = "Output")]
