@@ -13,7 +13,9 @@
 //! | [`drain`], [`format`], [`transport`] | lines to the world |
 //! | [`ledger`] | what became of every line |
 
+pub mod cli;
 pub mod clock;
+pub mod commands;
 pub mod config;
 pub mod drain;
 pub mod event;

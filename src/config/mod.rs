@@ -2,12 +2,86 @@
 //!
 //! Everything here is resolved: no environment is read and no file opened behind this point, except secrets given as
 //! `file:PATH`. A value that exists is valid: parse, don't validate.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `load` | typed options and variables to an [`Invocation`] |
+//! | `environment` | `LASTWORD_*` and `${NAME}` |
+//! | `schemes` | the table of drain URL schemes |
+//! | `drain_url`, `component`, `drain_options`, `drains` | a URL cut, its parts expanded, its fragment, all drains together |
+//! | `units`, `stop_signals`, `memory` | durations and sizes, signal names, `--memory auto` |
+//! | `problem` | what is wrong with a setting, in one line |
+
+#[cfg(test)]
+mod bad_input_tests;
+mod component;
+mod drain_options;
+mod drain_url;
+mod drains;
+mod environment;
+mod load;
+#[cfg(test)]
+mod load_tests;
+mod memory;
+mod problem;
+mod schemes;
+mod stop_signals;
+mod units;
+
+pub use environment::Environment;
+pub use load::load;
+pub use problem::{EXIT_CONFIG, Exit, Output, Problem};
+
+pub(crate) use problem::one_line;
+pub(crate) use schemes::help as scheme_help;
+pub(crate) use units::human_size;
 
 use crate::{
     format::{Format, Origin},
     line::Stream,
 };
-use std::{ffi::OsString, path::PathBuf, time::Duration};
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
+
+/// What lastword was called for.
+#[derive(Clone, Debug)]
+pub enum Invocation {
+    /// `lastword -- COMMAND`.
+    Run(Config),
+    /// `lastword tee`.
+    Tee(Config),
+    /// `lastword check`.
+    Check(Config),
+    /// `lastword sink`.
+    Sink(SinkConfig),
+    /// `lastword demo`.
+    Demo(DemoConfig),
+    /// `lastword completions SHELL`.
+    Completions(clap_complete::Shell),
+    /// `lastword demo-worker RECORD`, run by the demo.
+    DemoWorker(PathBuf),
+    /// `lastword plain-init [--namespace] -- COMMAND`, run by the demo.
+    PlainInit {
+        /// As PID 1 of a namespace of its own.
+        namespace: bool,
+        /// What it runs, never empty.
+        command: Vec<OsString>,
+    },
+}
+
+/// Where `sink` listens; None leaves a receiver out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SinkConfig {
+    /// HTTP.
+    pub http: Option<SocketAddr>,
+    /// Syslog over TCP.
+    pub tcp: Option<SocketAddr>,
+    /// Syslog over UDP.
+    pub udp: Option<SocketAddr>,
+}
+
+/// Settings of `demo`: none so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DemoConfig {}
 
 /// All settings of one run.
 #[derive(Clone, Debug)]
@@ -36,10 +110,41 @@ pub struct Config {
     pub quiet: bool,
     /// `--report FILE`.
     pub report: Option<PathBuf>,
-    /// Who the lines are from.
+    /// `--verbose`: tell the phases of the stop.
+    pub verbose: bool,
+    /// Who the lines are from. `instance` is empty when a command is to be run: its pid is known after the spawn.
     pub origin: Origin,
     /// Seed of every random choice (jitter).
     pub seed: u64,
+    /// Variables to take out of the app's environment: all `LASTWORD_*`, which can carry credentials.
+    pub own_variables: Vec<OsString>,
+    /// What is odd but no error, one line each without the prefix: to be said once at the start.
+    pub warnings: Vec<String>,
+}
+
+impl Config {
+    /// Every setting at its default, without command and drains.
+    pub fn defaults(origin: Origin, seed: u64) -> Self {
+        Self {
+            command: Vec::new(),
+            drains: Vec::new(),
+            budget: Budget::Assumed(Duration::from_secs(10)),
+            stop_signals: Vec::new(),
+            flush_timeout: Duration::from_secs(60),
+            max_line: 64 << 10,
+            memory: 32 << 20,
+            when_full: WhenFull::DropOldest,
+            passthrough: true,
+            pipe_size: 256 << 10,
+            quiet: false,
+            report: None,
+            verbose: false,
+            origin,
+            seed,
+            own_variables: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
 }
 
 /// The budget T: time between the platform's stop signal and its SIGKILL.
@@ -108,8 +213,8 @@ pub struct HostPort {
     pub port: u16,
 }
 
-/// An HTTP(S) endpoint.
-#[derive(Clone, Debug)]
+/// An HTTP(S) endpoint. `Debug` shows neither headers nor anything of the URL but its origin.
+#[derive(Clone)]
 pub struct HttpTarget {
     /// Absolute, without userinfo and fragment.
     pub url: url::Url,
@@ -119,6 +224,12 @@ pub struct HttpTarget {
     pub ca_pem: Option<Vec<u8>>,
     /// Time limit of one request.
     pub timeout: Duration,
+}
+
+impl std::fmt::Debug for HttpTarget {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HttpTarget").field("origin", &self.url.origin().ascii_serialization()).finish_non_exhaustive()
+    }
 }
 
 /// A plain TCP endpoint.

@@ -1,0 +1,316 @@
+//! The command line: what was typed, and the texts that explain it.
+//!
+//! Nothing is interpreted here: values are text until [`crate::config`] gives them a meaning, because a variable can
+//! hold the same text and a complaint about it must name the variable. One table (the structs below) makes parser,
+//! help, completions and the names of the variables.
+
+use crate::config::{Exit, Output, Problem, one_line, scheme_help};
+use clap::{
+    Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
+use std::{ffi::OsString, path::PathBuf};
+
+/// What was typed. (No `Debug` here: drain URLs carry credentials.)
+pub struct Typed {
+    /// Settings of the run.
+    pub options: Options,
+    /// Something else than running an app.
+    pub subcommand: Option<Subcommands>,
+    /// What stands behind the first `--`: the app and its arguments. None without a `--`.
+    pub command: Option<Vec<OsString>>,
+}
+
+/// What stands before the first `--`. The rest is cut off first: clap can't take commands of its own, any other first
+/// word (for "did you mean") and words behind `--` all at once.
+#[derive(Parser)]
+#[command(
+    name = "lastword",
+    version,
+    about = "Runs an app and sees to it that its last word gets out: forwards every line it writes to log drains, \
+             passes signals on, and does not exit before the last line of it and of its children is delivered.",
+    override_usage = "lastword [OPTIONS] -- COMMAND [ARG]...\n       lastword tee|sink|check|demo|completions [OPTIONS]",
+    args_override_self = true,
+    allow_external_subcommands = true,
+    subcommand_help_heading = "Other commands",
+    max_term_width = 80,
+    term_width = 80
+)]
+struct Cli {
+    #[command(flatten)]
+    options: Options,
+    #[command(subcommand)]
+    subcommand: Option<Subcommands>,
+}
+
+/// Everything but running an app.
+#[derive(Subcommand)]
+pub enum Subcommands {
+    /// Like tee, with drains: forward standard input until it ends
+    #[command(override_usage = "APP | lastword tee [OPTIONS]", args_override_self = true)]
+    Tee {
+        /// Settings of the drains
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Receive HTTP and syslog on this machine and print what comes
+    #[command(args_override_self = true)]
+    Sink(SinkOptions),
+    /// Validate the settings and send one test line to each drain
+    #[command(override_usage = "lastword check [OPTIONS] [-- COMMAND [ARG]...]", args_override_self = true)]
+    Check {
+        /// Settings of the drains
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Show a stop with everything that goes with it, here and now
+    Demo,
+    /// Print a completion script for a shell
+    #[command(after_help = "Example:\n  lastword completions bash > /etc/bash_completion.d/lastword")]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// The worker of the demo's app
+    #[command(hide = true)]
+    DemoWorker {
+        /// Where it keeps its own record
+        record: PathBuf,
+    },
+    /// An init that exits with its direct child, for the demo to compare with
+    #[command(hide = true)]
+    PlainInit {
+        /// Run as PID 1 of a namespace of its own
+        #[arg(long)]
+        namespace: bool,
+    },
+    /// A first word that is no command of ours: most likely the app, without `--` before it.
+    #[command(external_subcommand)]
+    Other(Vec<OsString>),
+}
+
+/// The settings that `run`, `tee` and `check` share. Each is also a variable: see [`variable`].
+#[derive(Args, Clone, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Also send every line to URL; repeat for more drains
+    #[arg(long, value_name = "URL", help_heading = "Drains")]
+    pub drain: Vec<String>,
+    /// What to do when a drain's memory is full: drop-oldest, drop-newest or block the app [default: drop-oldest; tee:
+    /// block]
+    #[arg(long, value_name = "WHAT", help_heading = "Drains", hide_possible_values = true)]
+    pub when_full: Option<String>,
+    /// Time to deliver what is left when the app ended by itself [default: 60s]
+    #[arg(long, value_name = "TIME", help_heading = "Drains")]
+    pub flush_timeout: Option<String>,
+
+    /// Time between the platform's stop signal and its kill; stating it lets lastword end a hanging app before the
+    /// platform kills both [default: 10s are assumed, and the app is never killed]
+    #[arg(long, value_name = "TIME", help_heading = "Stopping")]
+    pub stop_timeout: Option<String>,
+    /// A signal that asks for a stop, beside TERM and INT; repeat for more
+    #[arg(long, value_name = "NAME", help_heading = "Stopping")]
+    pub stop_signal: Vec<String>,
+
+    /// Whether lines also go to our own stdout and stderr: on or off [default: on]
+    #[arg(long, value_name = "on|off", help_heading = "Output")]
+    pub passthrough: Option<String>,
+    /// No report at the end
+    #[arg(long, value_name = "on|off", help_heading = "Output")]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "on")]
+    pub quiet: Option<String>,
+    /// Tell the phases of the stop as they happen
+    #[arg(long, value_name = "on|off", help_heading = "Output")]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "on")]
+    pub verbose: Option<String>,
+    /// Write what became of every line to FILE, as JSON
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub report: Option<PathBuf>,
+
+    /// The app's name in the drains [default: the command's]
+    #[arg(long, value_name = "NAME", help_heading = "Lines and memory")]
+    pub name: Option<String>,
+    /// The host's name in the drains [default: $HOSTNAME, or the kernel's]
+    #[arg(long, value_name = "NAME", help_heading = "Lines and memory")]
+    pub host: Option<String>,
+    /// Split longer lines into numbered parts [default: 64KiB]
+    #[arg(long, value_name = "SIZE", help_heading = "Lines and memory")]
+    pub max_line: Option<String>,
+    /// Memory for lines on their way, all drains together [default: auto, a 16th of the container's, at most 32MiB]
+    #[arg(long, value_name = "SIZE", help_heading = "Lines and memory")]
+    pub memory: Option<String>,
+    /// Size of the app's stdout and stderr pipes [default: 256KiB]
+    #[arg(long, value_name = "SIZE", help_heading = "Lines and memory")]
+    pub pipe_size: Option<String>,
+}
+
+/// Settings of `sink`.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+pub struct SinkOptions {
+    /// Where to take HTTP requests: a port, IP:PORT or off [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDRESS")]
+    pub http: Option<String>,
+    /// Where to take syslog over TCP: a port, IP:PORT or off [default: 127.0.0.1:5140]
+    #[arg(long, value_name = "ADDRESS")]
+    pub tcp: Option<String>,
+    /// Where to take syslog over UDP: a port, IP:PORT or off [default: 127.0.0.1:5140]
+    #[arg(long, value_name = "ADDRESS")]
+    pub udp: Option<String>,
+}
+
+/// Parses a whole command line, program name included.
+///
+/// # Errors
+/// Help and version texts that were asked for (exit code 0), and complaints (125).
+pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Typed, Exit> {
+    let mut before: Vec<OsString> = args.into_iter().collect();
+    let command = before.iter().position(|arg| arg == "--").map(|at| {
+        let command = before.split_off(at + 1);
+        before.pop();
+        command
+    });
+    let matches = command_line().try_get_matches_from(before).map_err(|error| explain(&error))?;
+    let Cli { options, subcommand } = Cli::from_arg_matches(&matches).map_err(|error| explain(&error))?;
+    Ok(Typed { options, subcommand, command })
+}
+
+/// The variable of a flag: `--stop-timeout` is `LASTWORD_STOP_TIMEOUT`; `--http` of `sink` is `LASTWORD_SINK_HTTP`.
+pub fn variable(flag: &str) -> String {
+    format!("LASTWORD_{}", flag.trim_start_matches('-').replace('-', "_").to_ascii_uppercase())
+}
+
+/// The variables of all flags, `LASTWORD_DRAIN_*` aside.
+pub fn variables() -> Vec<String> {
+    let command = Cli::command();
+    let flags = command.get_arguments().filter_map(Arg::get_long).map(variable);
+    let sink = command.get_subcommands().filter(|command| command.get_name() == "sink");
+    let of_sink = sink
+        .flat_map(|sink| sink.get_arguments().filter_map(Arg::get_long))
+        .map(|flag| variable(&format!("sink-{flag}")));
+    flags.chain(of_sink).collect()
+}
+
+/// The completion script of a shell.
+pub fn completions(shell: clap_complete::Shell) -> Vec<u8> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut command_line(), "lastword", &mut script);
+    script
+}
+
+/// The derived command with what can't be derived: variables and schemes in the long help.
+fn command_line() -> clap::Command {
+    let command =
+        Cli::command().mut_args(|arg| with_variable(arg, "")).after_help(SHORT_END).after_long_help(long_end());
+    let prefixed = |command: clap::Command| match command.get_name() {
+        "sink" => command.mut_args(|arg| with_variable(arg, "sink-")).after_help(SINK_END),
+        "tee" => command.mut_args(|arg| with_variable(arg, "")).after_help(TEE_END),
+        "check" => command.mut_args(|arg| with_variable(arg, "")).after_help(CHECK_END),
+        _ => command,
+    };
+    command.mut_subcommands(prefixed)
+}
+
+fn with_variable(arg: Arg, prefix: &str) -> Arg {
+    let (Some(flag), Some(help)) = (arg.get_long(), arg.get_help()) else { return arg };
+    let long = format!("{help}\n[env: {}]", variable(&format!("{prefix}{flag}")));
+    arg.long_help(long)
+}
+
+const SHORT_END: &str = "\
+Examples:
+  lastword --drain syslog+tcp://logs.example:514 -- python app.py
+  lastword --stop-timeout 30s -- node server.js
+  lastword demo
+
+Each option is also a variable: --stop-timeout is LASTWORD_STOP_TIMEOUT.
+`lastword --help` tells more.";
+
+const TEE_END: &str = "Example:\n  ./app | lastword tee --drain syslog+tcp://logs.example:514";
+
+const CHECK_END: &str = "Example:\n  lastword check --drain https://collector.example/ingest\n\n\
+    Exit code: 0 if every drain took the line, 1 if one did not, 125 if a\n\
+    setting is wrong.";
+
+const SINK_END: &str = "Example, in two terminals:\n  lastword sink\n  \
+    lastword --drain http://127.0.0.1:8080 -- ./app";
+
+fn long_end() -> String {
+    format!(
+        "\
+Drain URLs:
+{}
+  Options stand behind a #, with commas between:
+    #name=main,stream=stderr        a name for reports; just one stream
+    #framing=lf,replay=1MiB         syslog+tcp; ndjson+tcp has replay
+    #bearer=${{TOKEN}},header=X-A:b   http(s); also ca=FILE and timeout=10s
+  ${{NAME}} is a variable's value, in any part behind the scheme; %24 is a
+  plain $. Secrets can be files: bearer=file:/run/secrets/token.
+
+Variables:
+  Each option has one, empty is unset, and the flag wins. LASTWORD_DRAIN and
+  LASTWORD_DRAIN_ANYNAME add a drain each. The app sees none of them.
+
+Times and sizes:
+  30s, 1m30s, 500ms, or plain seconds. 65536, 64KiB, 32MiB.
+
+Exit code:
+  The app's own, 128+n if signal n ended it, 127 if it was not found, 126 if
+  it can't be run, 125 if a setting is wrong.
+
+Examples:
+  lastword --drain syslog+tcp://logs.example:514 -- python app.py
+  lastword --stop-timeout 30s --drain 'https://in.example/#bearer=${{TOKEN}}' \\
+      -- node server.js
+  ENTRYPOINT [\"lastword\", \"--\"]      in a Dockerfile; drains by variable
+  lastword demo                      see a stop, with nothing to set up",
+        scheme_help()
+    )
+}
+
+/// clap's view of a mistake in our words and on one line.
+fn explain(error: &clap::Error) -> Exit {
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.clone()),
+        Some(ContextValue::Strings(texts)) => texts.first().cloned(),
+        _ => None,
+    };
+    // `--drain <URL>` and `--quiet[=<on|off>]` to what was typed.
+    let typed = text(ContextKind::InvalidArg).unwrap_or_default();
+    let flag = typed.split([' ', '[', '=']).next().unwrap_or_default();
+    let see_help = "`lastword --help` tells what there is";
+    let (setting, problem) = match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            return Exit { message: error.render().to_string(), to: Output::Stdout, code: 0 };
+        }
+        ErrorKind::UnknownArgument if !flag.starts_with('-') => (
+            flag,
+            Problem::new("unexpected word", "an app to run stands behind `--`, a file for tee behind `--drain file:`"),
+        ),
+        ErrorKind::UnknownArgument => {
+            let right = match text(ContextKind::SuggestedArg) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => see_help.into(),
+            };
+            (flag, Problem::new("unknown option", right))
+        }
+        ErrorKind::MissingRequiredArgument => ("completions", Problem::new("the shell is missing", shells())),
+        ErrorKind::InvalidValue if typed.starts_with('-') => {
+            (flag, Problem::new("the value is missing", format!("write `{typed}`")))
+        }
+        ErrorKind::InvalidValue => {
+            let value = text(ContextKind::InvalidValue).unwrap_or_default();
+            ("completions", Problem::new(format!("unknown shell `{value}`"), shells()))
+        }
+        ErrorKind::InvalidUtf8 => ("an argument", Problem::new("it is not UTF-8", "write it in UTF-8")),
+        _ => {
+            let rendered = error.render().to_string();
+            let first = rendered.lines().next().unwrap_or_default().trim_start_matches("error: ");
+            ("command line", Problem::new(one_line(first), see_help))
+        }
+    };
+    problem.of(setting)
+}
+
+fn shells() -> String {
+    let names: Vec<_> = clap::ValueEnum::value_variants().iter().map(clap_complete::Shell::to_string).collect();
+    format!("write one of {}", names.join(", "))
+}

@@ -1,0 +1,3 @@
+//! The commands beside the main one.
+
+pub mod check;

@@ -1,0 +1,310 @@
+//! The options of a drain, from its URL's fragment: `#name=papertrail,stream=stderr`.
+//!
+//! A comma separates, since `&` backgrounds a command in an unquoted Procfile; one inside a value is `%2C`.
+
+use super::{
+    Secret,
+    component::expand,
+    drain_url::DrainUrl,
+    environment::Environment,
+    problem::{Problem, nearest},
+    schemes::{Encoding, SCHEMES, Scheme, Way},
+    units,
+};
+use crate::{format::syslog::Framing, line::Stream};
+use std::{fs, path::PathBuf, time::Duration};
+
+/// What is between the options and the secrets that are files.
+const FROM_FILE: &str = "file:";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Name,
+    Stream,
+    Framing,
+    Replay,
+    Ca,
+    Bearer,
+    Header,
+    Timeout,
+}
+
+/// An option's name, which schemes take it, and how to write it.
+struct Rule {
+    kind: Kind,
+    name: &'static str,
+    fits: fn(&Scheme) -> bool,
+    example: &'static str,
+}
+
+const RULES: &[Rule] = &[
+    Rule { kind: Kind::Name, name: "name", fits: |_| true, example: "name=papertrail" },
+    Rule { kind: Kind::Stream, name: "stream", fits: |_| true, example: "stream=stderr" },
+    Rule {
+        kind: Kind::Framing,
+        name: "framing",
+        fits: |s| s.encoding == Encoding::Syslog && s.way == Way::Tcp,
+        example: "framing=lf",
+    },
+    Rule { kind: Kind::Replay, name: "replay", fits: |s| s.way == Way::Tcp, example: "replay=1MiB" },
+    Rule { kind: Kind::Ca, name: "ca", fits: |s| s.way == Way::Https, example: "ca=/etc/ssl/own-ca.pem" },
+    Rule { kind: Kind::Bearer, name: "bearer", fits: Scheme::is_http, example: "bearer=${TOKEN}" },
+    Rule { kind: Kind::Header, name: "header", fits: Scheme::is_http, example: "header=X-Api-Key:${KEY}" },
+    Rule { kind: Kind::Timeout, name: "timeout", fits: Scheme::is_http, example: "timeout=10s" },
+];
+
+/// All options of a drain; what was not given is None or empty.
+#[derive(Debug, Default)]
+pub(crate) struct DrainOptions {
+    pub(crate) name: Option<String>,
+    pub(crate) stream: Option<Stream>,
+    pub(crate) framing: Option<Framing>,
+    /// `auto` is None, as is no option.
+    pub(crate) replay: Option<u64>,
+    /// The file, already read.
+    pub(crate) ca_pem: Option<Vec<u8>>,
+    pub(crate) bearer: Option<Secret>,
+    pub(crate) headers: Vec<(String, Secret)>,
+    pub(crate) timeout: Option<Duration>,
+}
+
+impl DrainOptions {
+    /// Those of `url`.
+    pub(crate) fn parse(url: &DrainUrl<'_>, environment: &Environment) -> Result<Self, Problem> {
+        let mut options = Self::default();
+        let Some(fragment) = url.options.filter(|fragment| !fragment.is_empty()) else {
+            return Ok(options);
+        };
+        let mut seen: Vec<&str> = Vec::new();
+        for item in fragment.split(',') {
+            let Some((name, value)) = item.split_once('=') else {
+                // Not repeated: it may be the rest of a password with a `#`.
+                return Err(Problem::new(
+                    "an option without `=` behind `#`",
+                    "write `#NAME=VALUE,NAME=VALUE`, a literal `,` as `%2C`, and `#` in a password as `%23`",
+                ));
+            };
+            let rule = rule(name, url.scheme)?;
+            if seen.contains(&rule.name) && rule.kind != Kind::Header {
+                return Err(Problem::new(format!("option `{name}` is given twice"), "give it once"));
+            }
+            seen.push(rule.name);
+            let value = expand(value, &format!("option `{name}`"), environment)?;
+            options.set(rule, value)?;
+        }
+        Ok(options)
+    }
+
+    fn set(&mut self, rule: &Rule, value: String) -> Result<(), Problem> {
+        let inside = |problem: Problem| problem.within(&format!("option `{}`", rule.name));
+        let wrong = |right: &str| Problem::new(format!("option `{}`: bad value `{value}`", rule.name), right);
+        if value.is_empty() {
+            return Err(Problem::new(
+                format!("option `{}` is empty", rule.name),
+                format!("write it as in `#{}`", rule.example),
+            ));
+        }
+        match rule.kind {
+            Kind::Name => {
+                self.name = Some(name(&value).ok_or_else(|| wrong("a name has letters, digits, `.`, `_`, `-`"))?);
+            }
+            Kind::Stream => {
+                let stream = Stream::ALL.into_iter().find(|stream| stream.name() == value);
+                self.stream = Some(stream.ok_or_else(|| wrong("write `stdout` or `stderr`"))?);
+            }
+            Kind::Framing => {
+                self.framing = Some(match value.as_str() {
+                    "counted" => Framing::Counted,
+                    "lf" => Framing::Lf,
+                    _ => return Err(wrong("write `counted` or `lf`")),
+                });
+            }
+            Kind::Replay if value == "auto" => self.replay = None,
+            Kind::Replay => self.replay = Some(units::size_between(&value, 0, 64 << 20).map_err(inside)? as u64),
+            Kind::Timeout => {
+                let timeout = units::duration(&value).map_err(inside)?;
+                self.timeout = Some(timeout).filter(|timeout| !timeout.is_zero());
+                self.timeout.ok_or_else(|| wrong("write a time above 0, as in `10s`"))?;
+            }
+            Kind::Ca => self.ca_pem = Some(certificates(&value)?),
+            Kind::Bearer => self.bearer = Some(secret(&value, "Bearer ", "option `bearer`")?),
+            Kind::Header => self.headers.push(header(&value)?),
+        }
+        Ok(())
+    }
+}
+
+fn rule(name: &str, scheme: &Scheme) -> Result<&'static Rule, Problem> {
+    let taken = || RULES.iter().filter(|rule| (rule.fits)(scheme)).map(|rule| rule.name);
+    if let Some(rule) = RULES.iter().find(|rule| rule.name == name) {
+        if (rule.fits)(scheme) {
+            return Ok(rule);
+        }
+        let takers: Vec<_> = SCHEMES.iter().filter(|scheme| (rule.fits)(scheme)).map(|scheme| scheme.name).collect();
+        return Err(Problem::new(
+            format!("`{}` takes no option `{name}`", scheme.name),
+            format!("it is for {}", takers.join(", ")),
+        ));
+    }
+    // A name that looks like none may be the rest of a password with a `#`: not repeated.
+    let is_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphabetic() || b"-_".contains(&byte));
+    let wrong =
+        if is_name { format!("unknown option `{name}`") } else { "an option with a bad name behind `#`".into() };
+    Err(match nearest(name, taken()) {
+        Some(near) => Problem::new(wrong, format!("did you mean `{near}`?")),
+        None => Problem::new(wrong, format!("`{}` takes {}", scheme.name, taken().collect::<Vec<_>>().join(", "))),
+    })
+}
+
+/// Names stand in reports and gap lines: short and plain.
+fn name(value: &str) -> Option<String> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    (value.len() <= 64 && value.bytes().all(is_plain)).then(|| value.to_string())
+}
+
+fn certificates(path: &str) -> Result<Vec<u8>, Problem> {
+    let pem = fs::read(path).map_err(|error| {
+        Problem::new(
+            format!("option `ca`: can't read `{path}`: {}", reason(&error)),
+            "name a readable file of PEM certificates",
+        )
+    })?;
+    let mark = b"-----BEGIN CERTIFICATE-----";
+    match pem.windows(mark.len()).any(|window| window == mark) {
+        true => Ok(pem),
+        false => Err(Problem::new(
+            format!("option `ca`: no certificate in `{path}`"),
+            "name a readable file of PEM certificates (`-----BEGIN CERTIFICATE-----`)",
+        )),
+    }
+}
+
+/// `Name:Value` or `Name: Value`.
+fn header(text: &str) -> Result<(String, Secret), Problem> {
+    let right = "write it as in `#header=X-Api-Key:${KEY}`";
+    let Some((name, value)) = text.split_once(':') else {
+        return Err(Problem::new("option `header` has no `:`", right));
+    };
+    // RFC 9110 §5.6.2.
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    if name.is_empty() || !name.bytes().all(is_token) {
+        return Err(Problem::new("option `header` has a bad name", right));
+    }
+    // lastword frames the requests itself.
+    if ["connection", "content-length", "transfer-encoding"].iter().any(|own| name.eq_ignore_ascii_case(own)) {
+        return Err(Problem::new(format!("option `header`: `{name}` is lastword's own"), "leave it out"));
+    }
+    let value = value.strip_prefix(' ').unwrap_or(value);
+    Ok((name.to_string(), secret(value, "", &format!("option `header`, `{name}`"))?))
+}
+
+/// A value, or `file:PATH`: a regular file (it is read again later) that has to be readable now.
+fn secret(value: &str, prefix: &str, what: &str) -> Result<Secret, Problem> {
+    let Some(path) = value.strip_prefix(FROM_FILE) else {
+        return match is_header_value(value) {
+            true => Ok(Secret::Value(format!("{prefix}{value}"))),
+            false => {
+                Err(Problem::new(format!("{what} can't stand in a header"), "use printable ASCII, without line breaks"))
+            }
+        };
+    };
+    let wrong =
+        |why: &str| Problem::new(format!("{what}: can't read `{path}`: {why}"), "name a readable file behind `file:`");
+    let kind = fs::metadata(path).map_err(|error| wrong(&reason(&error)))?;
+    if !kind.is_file() {
+        return Err(wrong("not a regular file"));
+    }
+    fs::File::open(path).map_err(|error| wrong(&reason(&error)))?;
+    Ok(Secret::File { path: PathBuf::from(path), prefix: prefix.to_string() })
+}
+
+/// RFC 9110 §5.5, without obs-text.
+pub(crate) fn is_header_value(value: &str) -> bool {
+    value.bytes().all(|byte| byte == b'\t' || (b' '..=b'~').contains(&byte))
+}
+
+/// "No such file or directory", without "(os error 2)".
+pub(crate) fn reason(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or(&text).to_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const VARIABLES: &[(&str, &str)] = &[("KEY", "k,1=2"), ("LINES", "a\nb")];
+
+    fn options(text: &str) -> Result<DrainOptions, String> {
+        let url = DrainUrl::cut(text).map_err(|problem| problem.to_string())?;
+        DrainOptions::parse(&url, &Environment::from(VARIABLES)).map_err(|problem| problem.to_string())
+    }
+
+    fn value(secret: &Secret) -> &str {
+        match secret {
+            Secret::Value(value) => value,
+            Secret::File { .. } => panic!("a file"),
+        }
+    }
+
+    #[test]
+    fn options_are_read() {
+        let tcp = options("syslog+tcp://h#name=my.logs,stream=stderr,framing=lf,replay=1MiB").unwrap();
+        assert_eq!(tcp.name.as_deref(), Some("my.logs"));
+        assert_eq!(tcp.stream, Some(Stream::Stderr));
+        assert_eq!(tcp.framing, Some(Framing::Lf));
+        assert_eq!(tcp.replay, Some(1 << 20));
+        assert_eq!(options("syslog+tcp://h#replay=auto").unwrap().replay, None);
+        assert_eq!(options("syslog+tcp://h#replay=0").unwrap().replay, Some(0));
+        assert_eq!(options("syslog+tcp://h#").unwrap().name, None);
+        let http = options("https://h#timeout=5s,header=X-A: b%2Cc,header=X-Key:${KEY},bearer=t").unwrap();
+        assert_eq!(http.timeout, Some(Duration::from_secs(5)));
+        assert_eq!(value(http.bearer.as_ref().unwrap()), "Bearer t");
+        let headers: Vec<_> = http.headers.iter().map(|(name, secret)| (name.as_str(), value(secret))).collect();
+        assert_eq!(headers, [("X-A", "b,c"), ("X-Key", "k,1=2")]);
+    }
+
+    #[test]
+    fn files_of_secrets_must_be_readable() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("token");
+        fs::write(&path, "t\n").unwrap();
+        let url = format!("https://h#bearer=file:{}", path.display());
+        let Some(Secret::File { path: kept, prefix }) = options(&url).unwrap().bearer else { panic!("not a file") };
+        assert_eq!((kept, prefix.as_str()), (path, "Bearer "));
+        assert_eq!(
+            options("https://h#header=X-A:file:/nowhere/t").unwrap_err(),
+            "option `header`, `X-A`: can't read `/nowhere/t`: no such file or directory; name a readable file behind `file:`"
+        );
+        assert_eq!(
+            options("https://h#bearer=file:/tmp").unwrap_err(),
+            "option `bearer`: can't read `/tmp`: not a regular file; name a readable file behind `file:`"
+        );
+    }
+
+    #[test]
+    fn a_certificate_file_is_read_and_looked_into() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ca.pem");
+        fs::write(&path, "nothing").unwrap();
+        let url = format!("https://h#ca={}", path.display());
+        assert!(options(&url).unwrap_err().starts_with("option `ca`: no certificate in"));
+        fs::write(&path, "-----BEGIN CERTIFICATE-----\n").unwrap();
+        assert_eq!(options(&url).unwrap().ca_pem.as_deref(), Some(&b"-----BEGIN CERTIFICATE-----\n"[..]));
+    }
+
+    #[test]
+    fn secrets_never_show_in_messages() {
+        for text in [
+            "https://h#bearer=s3cr\u{e9}t",
+            "https://h#bearer=${LINES}",
+            "https://h#header=s3cret",
+            "https://h#header=s3 cret:x",
+            "https://h#s3cret@host/",
+            "https://h#s3cret@host=1",
+        ] {
+            let complaint = options(text).unwrap_err();
+            assert!(!complaint.contains("s3c") && !complaint.contains('\n'), "{complaint}");
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! All drains of a run: from flags and variables to [`DrainSpec`]s with names of their own.
+
+use super::{
+    DrainSpec, HttpTarget, Secret, Target, TcpTarget,
+    drain_options::DrainOptions,
+    drain_url::DrainUrl,
+    environment::Environment,
+    problem::{Exit, Problem},
+    schemes::{Encoding, Scheme, Way},
+};
+use crate::format::{Format, syslog::Framing};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use std::time::Duration;
+
+/// Long enough for a collector under load, short enough for a second try inside the usual stop budget of 10 s.
+const HTTP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Those of `--drain` in their order, then those of the variables, sorted by name. The same URL counts once.
+pub(crate) fn all(typed: &[String], environment: &Environment) -> Result<Vec<DrainSpec>, Exit> {
+    let sources = sources(typed, environment)?;
+    let mut drains: Vec<DrainSpec> = Vec::new();
+    for (index, source) in sources.iter().enumerate() {
+        if sources[..index].iter().any(|earlier| earlier.text == source.text) {
+            continue;
+        }
+        let drain = one(source, environment, &drains).map_err(|problem| problem.of(&source.setting))?;
+        drains.push(drain);
+    }
+    Ok(drains)
+}
+
+/// A drain URL and where it was found.
+struct Source<'a> {
+    /// The flag or variable, for messages.
+    setting: String,
+    /// What the variable's suffix calls the drain.
+    name: Option<String>,
+    text: &'a str,
+}
+
+fn sources<'a>(typed: &'a [String], environment: &'a Environment) -> Result<Vec<Source<'a>>, Exit> {
+    let mut sources = Vec::new();
+    for (index, text) in typed.iter().enumerate() {
+        let setting = match typed.len() {
+            1 => "--drain".to_string(),
+            many => format!("--drain ({} of {many})", index + 1),
+        };
+        sources.push(Source { setting, name: None, text: text.trim() });
+    }
+    for (variable, name) in environment.drains() {
+        let text = environment.text(variable).map_err(|problem| problem.of(variable))?.unwrap_or_default();
+        sources.push(Source { setting: variable.to_string(), name, text: text.trim() });
+    }
+    Ok(sources)
+}
+
+fn one(source: &Source<'_>, environment: &Environment, others: &[DrainSpec]) -> Result<DrainSpec, Problem> {
+    let url = DrainUrl::cut(source.text)?;
+    // Before the options: a password with a `#` in it first shows as a bad port, and the message about that helps.
+    let mut target = target(&url, environment)?;
+    let mut options = DrainOptions::parse(&url, environment)?;
+    let name = match options.name.take().or_else(|| source.name.clone()) {
+        Some(name) if others.iter().any(|other| other.name == name) => {
+            return Err(Problem::new(format!("the name `{name}` is taken"), "give each drain its own with `#name=`"));
+        }
+        Some(name) => name,
+        None => free_name(url.default_name(), others),
+    };
+    let (format, stream) = (format(url.scheme, options.framing), options.stream);
+    apply(options, &mut target)?;
+    Ok(DrainSpec { name, url: url.redacted(), format, target, stream })
+}
+
+fn free_name(name: String, others: &[DrainSpec]) -> String {
+    let is_free = |name: &String| others.iter().all(|other| other.name != *name);
+    if is_free(&name) {
+        return name;
+    }
+    (2..).map(|number| format!("{name} ({number})")).find(is_free).unwrap_or(name)
+}
+
+fn format(scheme: &Scheme, framing: Option<Framing>) -> Format {
+    match (scheme.encoding, scheme.way) {
+        (Encoding::Ndjson, _) => Format::Ndjson,
+        (Encoding::Raw, _) => Format::Raw,
+        (Encoding::Syslog, Way::Udp) => Format::Syslog(Framing::Datagram),
+        (Encoding::Syslog, Way::File) => Format::Syslog(Framing::Lf),
+        (Encoding::Syslog, Way::Tcp | Way::Http | Way::Https) => Format::Syslog(framing.unwrap_or(Framing::Counted)),
+    }
+}
+
+fn target(url: &DrainUrl<'_>, environment: &Environment) -> Result<Target, Problem> {
+    Ok(match url.scheme.way {
+        Way::File => {
+            let path = url.file(environment)?;
+            if path.is_dir() {
+                return Err(Problem::new("the path is a directory", "name a file in it"));
+            }
+            Target::File(path)
+        }
+        Way::Http | Way::Https => Target::Http(HttpTarget {
+            url: url.http_url(environment)?,
+            headers: basic(url.user(environment)?)?.into_iter().collect(),
+            ca_pem: None,
+            timeout: HTTP_TIMEOUT,
+        }),
+        Way::Tcp => Target::Tcp(TcpTarget { peer: url.host_port(environment)?, replay: None }),
+        Way::Udp => Target::Udp(url.host_port(environment)?),
+    })
+}
+
+/// RFC 7617 §2: a user has no colon; base64 makes a header value of anything.
+fn basic(user: Option<(String, String)>) -> Result<Option<(String, Secret)>, Problem> {
+    let Some((user, password)) = user else { return Ok(None) };
+    if user.contains(':') {
+        return Err(Problem::new("the user has a `:` in it", "basic authentication needs one without"));
+    }
+    if password.starts_with("file:") {
+        return Err(Problem::new(
+            "a password can't be a file",
+            "use `${NAME}`, or `#header=Authorization:file:PATH` with the whole header value in the file",
+        ));
+    }
+    let value = format!("Basic {}", BASE64_STANDARD.encode(format!("{user}:{password}")));
+    Ok(Some(("Authorization".to_string(), Secret::Value(value))))
+}
+
+/// Options that belong to the transport. That they fit it was checked when they were parsed.
+fn apply(options: DrainOptions, target: &mut Target) -> Result<(), Problem> {
+    match target {
+        Target::Tcp(tcp) => tcp.replay = options.replay,
+        Target::Http(http) => {
+            http.headers.extend(options.bearer.map(|bearer| ("Authorization".to_string(), bearer)));
+            http.headers.extend(options.headers);
+            http.ca_pem = options.ca_pem;
+            http.timeout = options.timeout.unwrap_or(HTTP_TIMEOUT);
+            if http.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("authorization")).count() > 1 {
+                return Err(Problem::new(
+                    "there are several credentials",
+                    "use one of `user:password@`, `bearer=` and `header=Authorization:`",
+                ));
+            }
+        }
+        Target::Udp(_) | Target::File(_) => {}
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn drains(typed: &[&str], variables: &[(&str, &str)]) -> Result<Vec<DrainSpec>, String> {
+        let typed: Vec<_> = typed.iter().map(|text| text.to_string()).collect();
+        all(&typed, &Environment::from(variables)).map_err(|exit| exit.message)
+    }
+
+    fn names(drains: &[DrainSpec]) -> Vec<&str> {
+        drains.iter().map(|drain| drain.name.as_str()).collect()
+    }
+
+    #[test]
+    fn flags_come_first_then_sorted_variables_and_the_same_url_once() {
+        let drains = drains(
+            &["syslog+udp://b", "file:x"],
+            &[
+                ("LASTWORD_DRAIN_ZED", "syslog+tcp://z"),
+                ("LASTWORD_DRAIN", "https://h/a"),
+                ("LASTWORD_DRAIN_AGAIN", " file:x"),
+                ("LASTWORD_DRAIN_OFF", ""),
+            ],
+        )
+        .unwrap();
+        assert_eq!(names(&drains), ["syslog+udp://b", "file:x", "https://h", "zed"]);
+        assert_eq!(drains[3].url, "syslog+tcp://z");
+    }
+
+    #[test]
+    fn chosen_names_must_differ_and_automatic_ones_are_made_to() {
+        assert_eq!(
+            names(&drains(&["https://h/a", "https://h/b", "https://h/c"], &[]).unwrap()),
+            ["https://h", "https://h (2)", "https://h (3)"]
+        );
+        assert_eq!(
+            drains(&["https://h/a#name=x"], &[("LASTWORD_DRAIN_X", "https://h/b")]).unwrap_err(),
+            "lastword: LASTWORD_DRAIN_X: the name `x` is taken; give each drain its own with `#name=`\n"
+        );
+    }
+
+    #[test]
+    fn formats_follow_scheme_and_framing() {
+        let format = |text| drains(&[text], &[]).unwrap()[0].format.clone();
+        assert_eq!(format("syslog+tcp://h"), Format::Syslog(Framing::Counted));
+        assert_eq!(format("syslog+tcp://h#framing=lf"), Format::Syslog(Framing::Lf));
+        assert_eq!(format("syslog+udp://h"), Format::Syslog(Framing::Datagram));
+        assert_eq!(format("syslog+file:x"), Format::Syslog(Framing::Lf));
+        assert_eq!(format("file:x"), Format::Raw);
+        for text in ["https://h", "ndjson+http://h", "ndjson+tcp://h:1", "ndjson+file:x"] {
+            assert_eq!(format(text), Format::Ndjson, "{text}");
+        }
+    }
+
+    #[test]
+    fn credentials_become_headers_and_show_nowhere() {
+        let drains = drains(
+            &["https://me:${PASSWORD}@h/in?key=k3y", "https://h/x#bearer=${TOKEN},header=X-A:b,timeout=3s"],
+            &[("PASSWORD", "p:w"), ("TOKEN", "t0k3n")],
+        )
+        .unwrap();
+        let [Target::Http(first), Target::Http(second)] = [&drains[0].target, &drains[1].target] else {
+            panic!("no http")
+        };
+        assert_eq!(first.url.as_str(), "https://h/in?key=k3y");
+        assert_eq!(first.timeout, HTTP_TIMEOUT);
+        let [(name, Secret::Value(value))] = first.headers.as_slice() else { panic!("no header") };
+        assert_eq!((name.as_str(), value.as_str()), ("Authorization", "Basic bWU6cDp3"));
+        let [(_, Secret::Value(bearer)), (other, _)] = second.headers.as_slice() else { panic!("no headers") };
+        assert_eq!((bearer.as_str(), other.as_str()), ("Bearer t0k3n", "X-A"));
+        assert_eq!(second.timeout, Duration::from_secs(3));
+        let shown = format!("{:?}{:?}", drains[0].headers_shown(), drains[1].headers_shown());
+        assert!(!shown.contains("t0k3n") && !shown.contains("bWU6"), "{shown}");
+        assert_eq!(drains[0].url, "https://***@h/in?***");
+    }
+
+    impl DrainSpec {
+        fn headers_shown(&self) -> String {
+            format!("{self:?}")
+        }
+    }
+}

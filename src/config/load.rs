@@ -1,0 +1,316 @@
+//! From what was typed and the environment to what it means.
+
+use super::{
+    Budget, Config, DemoConfig, Environment, Invocation, SinkConfig, WhenFull, drains,
+    environment::PREFIX,
+    memory,
+    problem::{Exit, Problem, nearest},
+    stop_signals, units,
+};
+use crate::{
+    cli::{self, Options, SinkOptions, Subcommands, Typed},
+    clock,
+    format::Origin,
+};
+use std::{
+    ffi::{OsStr, OsString},
+    fs,
+    hash::{BuildHasher, Hasher, RandomState},
+    net::{Ipv4Addr, SocketAddr},
+    path::Path,
+    time::Duration,
+};
+
+/// Variables that belong to no flag: the filter of diagnostics, and the seed of every random choice.
+const MORE_VARIABLES: [&str; 2] = ["LASTWORD_LOG", SEED];
+const SEED: &str = "LASTWORD_SEED";
+
+/// Resolves a whole command line (program name included) in an environment.
+///
+/// Files are read where a setting names one (`ca=`, `file:`), and /proc and /sys for the defaults of `--host` and
+/// `--memory`.
+///
+/// # Errors
+/// Help and version texts with exit code 0; every complaint about a setting with 125.
+pub fn load(
+    args: impl IntoIterator<Item = OsString>,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<Invocation, Exit> {
+    let environment = Environment::new(environment);
+    let Typed { options, subcommand, command } = cli::parse(args)?;
+    let Some(subcommand) = subcommand else {
+        return config(&options, some_command(command)?, Role::Run, &environment).map(Invocation::Run);
+    };
+    let is_ours = !matches!(subcommand, Subcommands::Other(_));
+    if is_ours && options != Options::default() {
+        let right = "write the options behind the name, as in `lastword tee --drain URL`";
+        return Err(
+            Problem::new("options stand before the name of one of lastword's own commands", right).of("command")
+        );
+    }
+    let takes_command = !is_ours || matches!(subcommand, Subcommands::Check { .. } | Subcommands::PlainInit { .. });
+    if command.is_some() && !takes_command {
+        return Err(
+            Problem::new("it can't be run and something of lastword's own, too", "leave one of them out").of("command")
+        );
+    }
+    match subcommand {
+        Subcommands::Tee { options } => config(&options, Vec::new(), Role::Tee, &environment).map(Invocation::Tee),
+        Subcommands::Check { options } => {
+            config(&options, command.unwrap_or_default(), Role::Check, &environment).map(Invocation::Check)
+        }
+        Subcommands::Sink(options) => sink(&options, &environment).map(Invocation::Sink),
+        Subcommands::Demo => Ok(Invocation::Demo(DemoConfig {})),
+        Subcommands::Completions { shell } => Ok(Invocation::Completions(shell)),
+        Subcommands::DemoWorker { record } => Ok(Invocation::DemoWorker(record)),
+        Subcommands::PlainInit { namespace } => {
+            Ok(Invocation::PlainInit { namespace, command: some_command(command)? })
+        }
+        Subcommands::Other(words) => Err(no_dashes(&words, command.as_deref())),
+    }
+}
+
+fn some_command(command: Option<Vec<OsString>>) -> Result<Vec<OsString>, Exit> {
+    let right = "write it behind `--`, as in `lastword -- python app.py`";
+    command.filter(|command| !command.is_empty()).ok_or_else(|| Problem::new("it is missing", right).of("command"))
+}
+
+/// What the settings are for; some defaults differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    Run,
+    Tee,
+    Check,
+}
+
+/// A first word that is none of our commands.
+fn no_dashes(words: &[OsString], behind_dashes: Option<&[OsString]>) -> Exit {
+    let dashes = OsString::from("--");
+    let rest = behind_dashes.into_iter().flat_map(|rest| std::iter::once(&dashes).chain(rest));
+    let shown = words.iter().chain(rest).map(|word| quoted(&word.to_string_lossy())).collect::<Vec<_>>().join(" ");
+    let first = words.first().map(|word| word.to_string_lossy()).unwrap_or_default();
+    let ours = nearest(&first, ["tee", "sink", "check", "demo", "completions"]);
+    let or = ours.map(|ours| format!("`lastword {ours}`, or ")).unwrap_or_default();
+    Problem::new("no `--` stands before the command", format!("did you mean {or}`lastword -- {shown}`?")).of("command")
+}
+
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:=,+@%".contains(&byte) || !byte.is_ascii();
+    if !word.is_empty() && word.bytes().all(is_plain) {
+        word.into()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+/// The value of a setting and where it was found.
+struct Setting {
+    /// The flag or the variable.
+    name: String,
+    text: String,
+}
+
+impl Setting {
+    fn read<T>(self, parse: impl FnOnce(&str) -> Result<T, Problem>) -> Result<T, Exit> {
+        parse(self.text.trim()).map_err(|problem| problem.of(&self.name))
+    }
+}
+
+/// What was typed, else the variable.
+fn setting(
+    flag: &str,
+    variable: &str,
+    typed: Option<&String>,
+    environment: &Environment,
+) -> Result<Option<Setting>, Exit> {
+    if let Some(text) = typed {
+        return Ok(Some(Setting { name: flag.into(), text: text.clone() }));
+    }
+    let text = environment.text(variable).map_err(|problem| problem.of(variable))?;
+    Ok(text.map(|text| Setting { name: variable.into(), text: text.into() }))
+}
+
+fn config(options: &Options, command: Vec<OsString>, role: Role, environment: &Environment) -> Result<Config, Exit> {
+    let find = |flag: &str, typed: &Option<String>| setting(flag, &cli::variable(flag), typed.as_ref(), environment);
+    let mut config = Config::defaults(origin(options, &command, role, environment)?, seed(environment)?);
+    if role == Role::Tee {
+        config.when_full = WhenFull::Block;
+    }
+    config.command = command;
+    config.drains = drains::all(&options.drain, environment)?;
+    if let Some(found) = find("--when-full", &options.when_full)? {
+        config.when_full = found.read(when_full)?;
+    }
+    if let Some(found) = find("--flush-timeout", &options.flush_timeout)? {
+        config.flush_timeout = found.read(units::duration)?;
+    }
+    if let Some(found) = find("--stop-timeout", &options.stop_timeout)? {
+        config.budget = Budget::Stated(found.read(stop_timeout)?);
+    }
+    config.stop_signals = stop_signals(options, environment)?;
+    if let Some(found) = find("--passthrough", &options.passthrough)? {
+        config.passthrough = found.read(units::switch)?;
+    }
+    if let Some(found) = find("--quiet", &options.quiet)? {
+        config.quiet = found.read(units::switch)?;
+    }
+    if let Some(found) = find("--verbose", &options.verbose)? {
+        config.verbose = found.read(units::switch)?;
+    }
+    config.report = options.report.clone().or_else(|| environment.raw("LASTWORD_REPORT").map(Into::into));
+    if let Some(found) = find("--pipe-size", &options.pipe_size)? {
+        // F_SETPIPE_SZ takes an int; what the kernel does not grant is weather.
+        config.pipe_size = found.read(|text| units::size_between(text, 4 << 10, 1 << 30))?;
+    }
+    let max_line = find("--max-line", &options.max_line)?;
+    let memory = find("--memory", &options.memory)?;
+    (config.max_line, config.memory) = line_and_memory(max_line, memory, config.max_line)?;
+    config.own_variables = environment.own();
+    config.warnings.extend(unknown_variables(environment));
+    Ok(config)
+}
+
+fn when_full(text: &str) -> Result<WhenFull, Problem> {
+    match text {
+        "drop-oldest" => Ok(WhenFull::DropOldest),
+        "drop-newest" => Ok(WhenFull::DropNewest),
+        "block" => Ok(WhenFull::Block),
+        _ => Err(Problem::new(format!("unknown policy `{text}`"), "write `drop-oldest`, `drop-newest` or `block`")),
+    }
+}
+
+fn stop_timeout(text: &str) -> Result<Duration, Problem> {
+    let time = units::duration(text)?;
+    if time < Duration::from_secs(1) {
+        return Err(Problem::new(format!("`{text}` is too short to stop anything"), "write at least `1s`"));
+    }
+    Ok(time)
+}
+
+fn stop_signals(options: &Options, environment: &Environment) -> Result<Vec<i32>, Exit> {
+    let mut signals = Vec::new();
+    for text in &options.stop_signal {
+        signals.extend(stop_signals::parse(text.trim()).map_err(|problem| problem.of("--stop-signal"))?);
+    }
+    if options.stop_signal.is_empty()
+        && let Some(found) = setting("", "LASTWORD_STOP_SIGNAL", None, environment)?
+    {
+        signals = found.read(stop_signals::parse)?;
+    }
+    signals.sort_unstable();
+    signals.dedup();
+    Ok(signals)
+}
+
+/// Both, in bytes. A line must fit into memory twice (in the queue and on its way): an automatic size grows for it, a
+/// stated one has to.
+fn line_and_memory(max_line: Option<Setting>, memory: Option<Setting>, default: usize) -> Result<(usize, usize), Exit> {
+    let line = match max_line {
+        Some(found) => found.read(|text| units::size_between(text, 64, 64 << 20))?,
+        None => default,
+    };
+    let automatic = || usize::try_from(memory::automatic(Path::new("/"))).unwrap_or(usize::MAX).max(4 * line);
+    let Some(found) = memory.filter(|found| found.text.trim() != "auto") else { return Ok((line, automatic())) };
+    let least = 2 * line as u64;
+    let bytes = found.read(|text| {
+        let bytes = units::size_between(text, 4 << 10, 64 << 30)?;
+        if (bytes as u64) < least {
+            let line = units::human_size(line as u64);
+            let right = format!("write at least `{}`, or lower --max-line (now `{line}`)", units::human_size(least));
+            return Err(Problem::new(format!("`{text}` is less than two lines of the largest size"), right));
+        }
+        Ok(bytes)
+    })?;
+    Ok((line, bytes))
+}
+
+/// Who the lines are from.
+fn origin(options: &Options, command: &[OsString], role: Role, environment: &Environment) -> Result<Origin, Exit> {
+    let find = |flag: &str, typed: &Option<String>| setting(flag, &cli::variable(flag), typed.as_ref(), environment);
+    let app = match find("--name", &options.name)? {
+        Some(found) => found.read(identity)?,
+        None => command
+            .first()
+            .map_or_else(|| if role == Role::Tee { "tee" } else { "lastword" }.into(), |app| basename(app)),
+    };
+    let host = match find("--host", &options.host)? {
+        Some(found) => found.read(identity)?,
+        None => host_name(environment),
+    };
+    let instance = if role == Role::Run { String::new() } else { std::process::id().to_string() };
+    Ok(Origin { host, app, instance, run: uuid::Uuid::now_v7().to_string() })
+}
+
+/// A name that formats can carry; they escape or cut it as they must.
+fn identity(text: &str) -> Result<String, Problem> {
+    let is_bad = text.is_empty() || text.chars().any(|character| character.is_control() || character.is_whitespace());
+    match is_bad {
+        true => Err(Problem::new("the name is empty or has white space in it", "write one word, as in `web-1`")),
+        false => Ok(text.to_string()),
+    }
+}
+
+fn basename(path: &OsStr) -> String {
+    Path::new(path).file_name().unwrap_or(path).to_string_lossy().into_owned()
+}
+
+/// `$HOSTNAME` (set by container engines and shells), else the kernel's node name.
+fn host_name(environment: &Environment) -> String {
+    let stated = environment.text("HOSTNAME").ok().flatten().map(str::to_string);
+    let kernel = || fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    let name = stated.or_else(kernel).unwrap_or_default();
+    let name = name.trim();
+    if name.is_empty() { "localhost".into() } else { name.into() }
+}
+
+fn seed(environment: &Environment) -> Result<u64, Exit> {
+    match setting("", SEED, None, environment)? {
+        Some(found) => found.read(|text| {
+            text.parse()
+                .map_err(|_| Problem::new(format!("`{text}` is not a seed"), "write a whole number from 0 to 2^64-1"))
+        }),
+        None => Ok(random_seed()),
+    }
+}
+
+/// The standard library seeds each `RandomState` from the kernel's generator.
+pub(super) fn random_seed() -> u64 {
+    let mut hasher = RandomState::new().build_hasher();
+    hasher.write_i64(clock::stamp().0);
+    hasher.finish()
+}
+
+/// One warning for all: a Kubernetes Service called `lastword` makes half a dozen of them.
+fn unknown_variables(environment: &Environment) -> Option<String> {
+    // Most environments have none, and the table of flags takes longer to build than anything else here.
+    if environment.unknown(|_| false).is_empty() {
+        return None;
+    }
+    let mut known = cli::variables();
+    known.extend(MORE_VARIABLES.map(String::from));
+    let unknown = environment.unknown(|name| known.iter().any(|known| known == name));
+    let [first, rest @ ..] = unknown.as_slice() else { return None };
+    let names = known.iter().filter_map(|name| name.strip_prefix(PREFIX));
+    let hint = match nearest(first.strip_prefix(PREFIX)?, names) {
+        Some(near) if rest.is_empty() => format!("; did you mean {PREFIX}{near}?"),
+        _ => String::new(),
+    };
+    let (is, a) = if rest.is_empty() { ("is not", "a setting") } else { ("are not", "settings") };
+    Some(format!("{} {is} {a} of lastword and ignored{hint}", unknown.join(", ")))
+}
+
+fn sink(options: &SinkOptions, environment: &Environment) -> Result<SinkConfig, Exit> {
+    let address = |flag: &str, typed: &Option<String>, port| {
+        let variable = cli::variable(&format!("sink-{}", flag.trim_start_matches('-')));
+        match setting(flag, &variable, typed.as_ref(), environment)? {
+            Some(found) => found.read(units::address),
+            None => Ok(Some(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))),
+        }
+    };
+    Ok(SinkConfig {
+        http: address("--http", &options.http, 8080)?,
+        tcp: address("--tcp", &options.tcp, 5140)?,
+        udp: address("--udp", &options.udp, 5140)?,
+    })
+}

@@ -1,0 +1,128 @@
+//! The closed table of drain URL schemes: adding one is a line here.
+
+use super::problem::{Problem, nearest};
+
+/// How lines become bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Encoding {
+    Ndjson,
+    Raw,
+    Syslog,
+}
+
+/// How bytes travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    File,
+    Http,
+    Https,
+    Tcp,
+    Udp,
+}
+
+/// One row of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Scheme {
+    pub(crate) name: &'static str,
+    pub(crate) encoding: Encoding,
+    pub(crate) way: Way,
+    /// None: the URL has to name it (or the URL crate knows it, or there is none).
+    pub(crate) default_port: Option<u16>,
+    /// A whole URL, for messages.
+    pub(crate) example: &'static str,
+    /// One line of help; empty for a second name of the same thing.
+    pub(crate) help: &'static str,
+}
+
+/// Ports: RFC 5426 §3.3 registers 514 for UDP; for plain TCP syslog it is what everyone uses (RFC 6587 §3.2 notes that
+/// none is registered).
+#[rustfmt::skip]
+pub(crate) const SCHEMES: &[Scheme] = &[
+    Scheme { name: "syslog+tcp",   encoding: Encoding::Syslog, way: Way::Tcp,   default_port: Some(514), example: "syslog+tcp://logs.example:514",         help: "RFC 5424 over TCP" },
+    Scheme { name: "syslog+udp",   encoding: Encoding::Syslog, way: Way::Udp,   default_port: Some(514), example: "syslog+udp://logs.example:514",         help: "RFC 5424 datagrams (no acknowledgement)" },
+    Scheme { name: "https",        encoding: Encoding::Ndjson, way: Way::Https, default_port: None,      example: "https://in.example/ingest",             help: "POST, one JSON object a line" },
+    Scheme { name: "http",         encoding: Encoding::Ndjson, way: Way::Http,  default_port: None,      example: "http://in.example/ingest",              help: "" },
+    Scheme { name: "ndjson+https", encoding: Encoding::Ndjson, way: Way::Https, default_port: None,      example: "ndjson+https://in.example/",            help: "" },
+    Scheme { name: "ndjson+http",  encoding: Encoding::Ndjson, way: Way::Http,  default_port: None,      example: "ndjson+http://in.example/",             help: "" },
+    Scheme { name: "ndjson+tcp",   encoding: Encoding::Ndjson, way: Way::Tcp,   default_port: None,      example: "ndjson+tcp://in.example:9000",          help: "the same over TCP" },
+    Scheme { name: "file",         encoding: Encoding::Raw,    way: Way::File,  default_port: None,      example: "file:/var/log/app.log",                 help: "the lines as they are, appended" },
+    Scheme { name: "ndjson+file",  encoding: Encoding::Ndjson, way: Way::File,  default_port: None,      example: "ndjson+file:/var/log/app.ndjson",       help: "" },
+    Scheme { name: "syslog+file",  encoding: Encoding::Syslog, way: Way::File,  default_port: None,      example: "syslog+file:/var/log/app.syslog",       help: "" },
+];
+
+/// Formats and transports that the project means to have, so that their names are not called typing errors.
+const LATER: &[&str] =
+    &["tls", "unix", "relp", "json", "logplex", "loki", "otlp", "elastic", "splunk", "datadog", "forward", "gelf"];
+
+/// The row of `name`, in any case.
+pub(crate) fn find(name: &str) -> Result<&'static Scheme, Problem> {
+    let name = name.to_ascii_lowercase();
+    if let Some(scheme) = SCHEMES.iter().find(|scheme| scheme.name == name) {
+        return Ok(scheme);
+    }
+    if name.split('+').any(|part| LATER.contains(&part)) {
+        return Err(Problem::new(format!("`{name}` is not in this version"), supported()));
+    }
+    let wrong = format!("unknown scheme `{name}`");
+    // `syslog` or `tcp` alone: half of a scheme.
+    let halves: Vec<_> = names().filter(|candidate| candidate.split('+').any(|part| part == name)).collect();
+    match (nearest(&name, names()), halves.as_slice()) {
+        (_, [first, rest @ ..]) => {
+            let others: String = rest.iter().map(|other| format!(" or `{other}`")).collect();
+            Err(Problem::new(wrong, format!("did you mean `{first}`{others}?")))
+        }
+        (Some(near), []) => Err(Problem::new(wrong, format!("did you mean `{near}`?"))),
+        (None, []) => Err(Problem::new(wrong, supported())),
+    }
+}
+
+fn names() -> impl Iterator<Item = &'static str> {
+    SCHEMES.iter().map(|scheme| scheme.name)
+}
+
+fn supported() -> String {
+    format!("supported: {}", names().collect::<Vec<_>>().join(", "))
+}
+
+/// A line of help for each scheme that has one.
+pub(crate) fn help() -> String {
+    let with_help = SCHEMES.iter().filter(|scheme| !scheme.help.is_empty());
+    with_help.map(|scheme| format!("  {:<34}{}", scheme.example, scheme.help)).collect::<Vec<_>>().join("\n")
+}
+
+impl Scheme {
+    pub(crate) fn is_http(&self) -> bool {
+        matches!(self.way, Way::Http | Way::Https)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_is_found_by_its_name_and_shown_by_its_example() {
+        for scheme in SCHEMES {
+            assert_eq!(find(scheme.name), Ok(scheme));
+            assert_eq!(find(&scheme.name.to_uppercase()), Ok(scheme));
+            assert!(scheme.example.starts_with(&format!("{}:", scheme.name)), "{}", scheme.example);
+        }
+    }
+
+    #[test]
+    fn unknown_names_get_the_best_hint() {
+        let hint = |name| find(name).unwrap_err().to_string();
+        let supported = "supported: syslog+tcp, syslog+udp, https, http, ndjson+https, ndjson+http, ndjson+tcp, file, \
+                         ndjson+file, syslog+file";
+        assert_eq!(hint("syslog+tpc"), "unknown scheme `syslog+tpc`; did you mean `syslog+tcp`?");
+        assert_eq!(hint("htps"), "unknown scheme `htps`; did you mean `https`?");
+        assert_eq!(hint("tcp"), "unknown scheme `tcp`; did you mean `syslog+tcp` or `ndjson+tcp`?");
+        assert_eq!(
+            hint("syslog"),
+            "unknown scheme `syslog`; did you mean `syslog+tcp` or `syslog+udp` or `syslog+file`?"
+        );
+        assert_eq!(hint("syslog+tls"), format!("`syslog+tls` is not in this version; {supported}"));
+        assert_eq!(hint("loki+https"), format!("`loki+https` is not in this version; {supported}"));
+        assert_eq!(hint("amqp"), format!("unknown scheme `amqp`; {supported}"));
+    }
+}
