@@ -13,11 +13,18 @@
 //! | [`drain`], [`format`], [`transport`] | lines to the world |
 //! | [`ledger`] | what became of every line |
 
+pub mod budget;
+pub mod child;
 pub mod clock;
 pub mod config;
 pub mod drain;
 pub mod event;
+pub mod exit;
 pub mod format;
 pub mod ledger;
+pub mod lifecycle;
 pub mod line;
+pub mod signals;
+pub mod supervisor;
+mod sys;
 pub mod transport;
