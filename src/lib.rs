@@ -13,17 +13,23 @@
 //! | [`drain`], [`format`], [`transport`] | lines to the world |
 //! | [`ledger`] | what became of every line |
 
+pub mod budget;
+pub mod child;
 pub mod cli;
 pub mod clock;
 pub mod commands;
 pub mod config;
 pub mod drain;
 pub mod event;
+pub mod exit;
 pub mod format;
 pub mod ledger;
+pub mod lifecycle;
 pub mod line;
 pub mod passthrough;
 pub mod reader;
 pub mod say;
-pub mod sys;
+pub mod signals;
+pub mod supervisor;
+mod sys;
 pub mod transport;

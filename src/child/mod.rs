@@ -1,0 +1,12 @@
+//! The app and all that descends from it: spawning, reaping, signalling, leftovers.
+//!
+//! One thread owns all of this. Nothing else in the program may wait for children.
+
+mod leftovers;
+mod process;
+mod reap;
+mod spawn;
+
+pub use leftovers::{Family, Told};
+pub use reap::{Reaped, Reaper};
+pub use spawn::{App, Pipes, SpawnError, shares_terminal, spawn};

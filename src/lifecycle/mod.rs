@@ -1,0 +1,521 @@
+//! The life of a run as a pure machine: `on(event) -> actions`. No I/O, no clock, no numbers: timers are names, which
+//! [`crate::budget`] turns into instants, so that the machine is finite and is checked state by state (`model`).
+//!
+//! Invariants, proved over every reachable state of machine and environment: the app is never relayed to after its
+//! reaping; the intake closes only when every descendant is gone or was given up after a KILL; a living app is killed on
+//! a stated budget alone, and nobody is killed without a last call before; what is in the pipes when all are gone is
+//! read; the exit code is the app's; from every state there is a way to the exit, which comes once.
+
+#[cfg(test)]
+mod model;
+mod table;
+
+pub use table::markdown;
+
+use crate::{
+    exit::{Ending, Status},
+    signals::Signal,
+};
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Event {
+    /// The readers and drains stand ready.
+    Begin,
+    /// The app runs (for `tee`: standard input is being read).
+    Spawned,
+    /// It does not.
+    SpawnFailed(Ending),
+    /// A process asked us to stop (TERM, INT, `--stop-signal`).
+    Stop(Signal),
+    /// A signal that stops some apps and means other things to others (QUIT, WINCH, RTMIN+3).
+    SoftStop(Signal),
+    /// Any other signal for the app.
+    Other(Signal),
+    /// Ctrl-C on the terminal that the app shares with us: the kernel has told the app already.
+    Interrupt,
+    /// The app was reaped.
+    AppExited {
+        /// How it ended.
+        ending: Ending,
+        /// Whom it left behind.
+        left: Left,
+    },
+    /// The app was reaped earlier, and a look at its leftovers shows that some remain.
+    Remaining {
+        /// All of them are filters: they read a pipe and do not catch the signal that was passed on.
+        only_filters: bool,
+    },
+    /// Nobody is left: `waitpid` says ECHILD.
+    Gone,
+    /// The readers published all that was in the pipes when the intake was closed.
+    IntakeDone,
+    /// Every drain has closed its books.
+    FlushDone,
+    /// A timer fired.
+    Fired(Timer),
+}
+
+/// Whom the app left behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Left {
+    /// Nobody.
+    Nobody,
+    /// Descendants, which may be about to end by themselves.
+    Others,
+    /// Descendants that a stop has not reached: the app did not catch it and died of it.
+    Unaware(Signal),
+}
+
+/// What to do. The shell performs actions in order, each at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// Start the app.
+    Spawn,
+    /// Keep the event that is being handled.
+    Remember,
+    /// Hand in the remembered events again, in order.
+    Replay,
+    /// Send a signal to the app alone.
+    Relay(Signal),
+    /// The budget runs from now.
+    StartBudget,
+    /// The budget runs from the soft stop.
+    BudgetFromSoftStop,
+    /// Tell the drains that the end is near: leave back-offs, send at once.
+    Hurry,
+    /// Start a timer, or move it.
+    Arm(Timer),
+    /// Stop a timer.
+    Disarm(Timer),
+    /// The app lives on after its assumed time: have the drains flush and say which setting is missing.
+    Interim,
+    /// The app is gone: readers no longer wait for the pass-through.
+    Release,
+    /// Send a signal to the leftovers that are not filters.
+    PassOn(Signal),
+    /// TERM to every descendant that was not told yet.
+    LastCall,
+    /// KILL to the app and every descendant.
+    KillAll,
+    /// Say that some survived the KILL.
+    GiveUp,
+    /// Read what is in the pipes now, and no more.
+    CloseIntake,
+    /// Let the drains send all they have and finish.
+    Flush,
+    /// Report and return the exit code.
+    Exit(Ending),
+}
+
+/// The timers. Their instants are [`crate::budget::Plan`]'s.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Timer {
+    /// A soft stop so long ago was none.
+    Soft,
+    /// Leftovers had their quiet time.
+    Linger,
+    /// The last moment to ask nicely.
+    LastCall,
+    /// The app's time is over.
+    Kill,
+    /// The KILL had its time.
+    GiveUp,
+    /// The flush had its time.
+    End,
+    /// The flush made no progress.
+    Stall,
+}
+
+impl Timer {
+    /// All of them, in the order in which those due at once are handed in.
+    pub const ALL: [Self; 7] =
+        [Self::Soft, Self::Linger, Self::LastCall, Self::Kill, Self::GiveUp, Self::Stall, Self::End];
+}
+
+/// Where the run stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum State {
+    /// Before the spawn.
+    Starting,
+    /// The spawn is under way.
+    Spawning,
+    /// The app runs.
+    Running {
+        /// A soft stop was relayed less than T ago.
+        soft: bool,
+    },
+    /// A stop was passed on to the app, which still runs.
+    Stopping {
+        /// Its descendants had their last call.
+        called: bool,
+    },
+    /// The app is gone, others are not.
+    Draining(Ending, Cause, Stage),
+    /// KILL was sent to all. Without an ending, the app is not reaped yet.
+    Killing(Option<Ending>, Cause),
+    /// Nobody is left: the readers empty the pipes.
+    Closing(Ending, Cause),
+    /// The drains send what they have.
+    Flushing(Ending, Cause),
+    /// Over.
+    Exit(Ending),
+}
+
+/// Why the run ends, which decides its deadlines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// The app ended by itself (or never began): no SIGKILL is coming.
+    Itself,
+    /// A stop: the budget rules.
+    Stop,
+}
+
+/// How far the leftovers' treatment has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Stage {
+    /// The stop was passed on to those that the app kept it from.
+    Passed,
+    /// Quiet: helpers end by themselves.
+    Lingering,
+    /// All were told.
+    Called,
+}
+
+/// The machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Machine {
+    state: State,
+    /// The budget is stated, not assumed: the app may be killed on it.
+    stated: bool,
+    /// The terminal's user pressed Ctrl-C before.
+    interrupted: bool,
+}
+
+impl Machine {
+    /// At the start. `stated`: the user named the budget.
+    pub const fn new(stated: bool) -> Self {
+        Self { state: State::Starting, stated, interrupted: false }
+    }
+
+    /// Where the run stands.
+    pub const fn state(&self) -> State {
+        self.state
+    }
+
+    /// Takes an event; says what to do.
+    pub fn on(&mut self, event: Event) -> Vec<Action> {
+        let (next, actions) = match self.state {
+            State::Starting => self.starting(event),
+            State::Spawning => spawning(event),
+            State::Running { soft } => self.running(soft, event),
+            State::Stopping { called } => self.stopping(called, event),
+            State::Draining(ending, cause, stage) => self.draining(ending, cause, stage, event),
+            State::Killing(ending, cause) => killing(ending, cause, event),
+            State::Closing(ending, cause) => self.closing(ending, cause, event),
+            State::Flushing(ending, cause) => self.flushing(ending, cause, event),
+            State::Exit(_) => (self.state, vec![]),
+        };
+        self.state = next;
+        self.interrupted |= event == Event::Interrupt;
+        actions
+    }
+
+    fn starting(&self, event: Event) -> Step {
+        match event {
+            Event::Begin => (State::Spawning, vec![Action::Spawn]),
+            Event::Stop(signal) => stop_before_spawn(signal),
+            Event::Interrupt => stop_before_spawn(Signal::INT),
+            Event::SoftStop(_) | Event::Other(_) => (self.state, vec![Action::Remember]),
+            Event::Spawned
+            | Event::SpawnFailed(_)
+            | Event::AppExited { .. }
+            | Event::Remaining { .. }
+            | Event::Gone
+            | Event::IntakeDone
+            | Event::FlushDone
+            | Event::Fired(_) => self.ignore(),
+        }
+    }
+
+    fn running(&self, soft: bool, event: Event) -> Step {
+        match event {
+            Event::Stop(signal) => {
+                let mut actions = vec![Action::StartBudget, Action::Disarm(Timer::Soft), Action::Relay(signal)];
+                actions.extend([Action::Hurry, Action::Arm(Timer::Kill)]);
+                if self.stated {
+                    actions.push(Action::Arm(Timer::LastCall));
+                }
+                (State::Stopping { called: false }, actions)
+            }
+            Event::SoftStop(signal) if soft => (self.state, vec![Action::Relay(signal)]),
+            Event::SoftStop(signal) => {
+                (State::Running { soft: true }, vec![Action::Relay(signal), Action::Arm(Timer::Soft)])
+            }
+            Event::Other(signal) => (self.state, vec![Action::Relay(signal)]),
+            Event::Fired(Timer::Soft) => (State::Running { soft: false }, vec![]),
+            Event::AppExited { ending, left } if soft => {
+                let (next, rest) = app_exited(ending, Cause::Stop, left, false);
+                let mut actions = vec![Action::Disarm(Timer::Soft), Action::Release];
+                actions.extend([Action::BudgetFromSoftStop, Action::Hurry]);
+                actions.extend(rest);
+                (next, actions)
+            }
+            Event::AppExited { ending, left } => released(app_exited(ending, Cause::Itself, left, false)),
+            Event::Gone => released(close(Ending::Own, Cause::Itself)),
+            Event::Begin
+            | Event::Spawned
+            | Event::SpawnFailed(_)
+            | Event::Interrupt
+            | Event::Remaining { .. }
+            | Event::IntakeDone
+            | Event::FlushDone
+            | Event::Fired(_) => self.ignore(),
+        }
+    }
+
+    fn stopping(&self, called: bool, event: Event) -> Step {
+        match event {
+            Event::Stop(signal) | Event::SoftStop(signal) | Event::Other(signal) => {
+                (self.state, vec![Action::Relay(signal)])
+            }
+            Event::Fired(Timer::LastCall) if self.stated && !called => {
+                (State::Stopping { called: true }, vec![Action::LastCall])
+            }
+            Event::Fired(Timer::Kill) if self.stated => kill(None, Cause::Stop),
+            Event::Fired(Timer::Kill) => (self.state, vec![Action::Interim]),
+            Event::AppExited { ending, left } => released(app_exited(ending, Cause::Stop, left, called)),
+            Event::Gone => released(close(Ending::Own, Cause::Stop)),
+            Event::Begin
+            | Event::Spawned
+            | Event::SpawnFailed(_)
+            | Event::Interrupt
+            | Event::Remaining { .. }
+            | Event::IntakeDone
+            | Event::FlushDone
+            | Event::Fired(_) => self.ignore(),
+        }
+    }
+
+    fn draining(&self, ending: Ending, cause: Cause, stage: Stage, event: Event) -> Step {
+        let called = stage == Stage::Called;
+        match event {
+            Event::Stop(signal) if cause == Cause::Itself => {
+                let (stage, mut actions) = match stage {
+                    Stage::Called => (stage, vec![Action::StartBudget, Action::Hurry]),
+                    Stage::Passed | Stage::Lingering => {
+                        (Stage::Passed, vec![Action::StartBudget, Action::Hurry, Action::Disarm(Timer::Linger)])
+                    }
+                };
+                if !called {
+                    actions.push(Action::PassOn(signal));
+                }
+                (State::Draining(ending, Cause::Stop, stage), actions)
+            }
+            Event::SoftStop(_) if cause == Cause::Itself => {
+                (State::Draining(ending, Cause::Stop, stage), vec![Action::StartBudget, Action::Hurry])
+            }
+            Event::Remaining { only_filters: true } if stage == Stage::Passed => {
+                (State::Draining(ending, cause, Stage::Lingering), vec![Action::Arm(Timer::Linger)])
+            }
+            Event::Fired(Timer::Linger) if stage == Stage::Lingering => last_call(ending, cause),
+            Event::Fired(Timer::LastCall) if !called => last_call(ending, cause),
+            Event::Fired(Timer::Kill) => kill(Some(ending), cause),
+            // A second Ctrl-C: the user wants out. One more after the last call does not wait either.
+            Event::Interrupt if self.interrupted && called => kill(Some(ending), cause),
+            Event::Interrupt if self.interrupted => last_call(ending, cause),
+            Event::Gone => close(ending, cause),
+            Event::Stop(_)
+            | Event::SoftStop(_)
+            | Event::Other(_)
+            | Event::Begin
+            | Event::Spawned
+            | Event::SpawnFailed(_)
+            | Event::Interrupt
+            | Event::AppExited { .. }
+            | Event::Remaining { .. }
+            | Event::IntakeDone
+            | Event::FlushDone
+            | Event::Fired(_) => self.ignore(),
+        }
+    }
+
+    fn closing(&self, ending: Ending, cause: Cause, event: Event) -> Step {
+        match event {
+            Event::IntakeDone => {
+                let mut actions = vec![Action::Flush];
+                if cause == Cause::Itself {
+                    actions.push(Action::Arm(Timer::Stall));
+                }
+                (State::Flushing(ending, cause), actions)
+            }
+            Event::Stop(_) | Event::SoftStop(_) if cause == Cause::Itself => {
+                let actions = vec![Action::StartBudget, Action::Hurry, Action::Arm(Timer::End)];
+                (State::Closing(ending, Cause::Stop), actions)
+            }
+            Event::Interrupt if !self.interrupted && cause == Cause::Itself => self.closing(ending, cause, INTERRUPT),
+            Event::Interrupt if self.interrupted => exit(ending),
+            Event::Fired(Timer::End) => exit(ending),
+            // It was given up after a KILL, and ended after all.
+            Event::AppExited { ending, .. } => (State::Closing(ending, cause), vec![]),
+            Event::Stop(_)
+            | Event::SoftStop(_)
+            | Event::Other(_)
+            | Event::Begin
+            | Event::Spawned
+            | Event::SpawnFailed(_)
+            | Event::Interrupt
+            | Event::Remaining { .. }
+            | Event::Gone
+            | Event::FlushDone
+            | Event::Fired(_) => self.ignore(),
+        }
+    }
+
+    fn flushing(&self, ending: Ending, cause: Cause, event: Event) -> Step {
+        match event {
+            Event::FlushDone => exit(ending),
+            Event::Stop(_) | Event::SoftStop(_) if cause == Cause::Itself => {
+                let mut actions = vec![Action::StartBudget, Action::Hurry];
+                actions.extend([Action::Disarm(Timer::Stall), Action::Arm(Timer::End)]);
+                (State::Flushing(ending, Cause::Stop), actions)
+            }
+            Event::Interrupt if !self.interrupted && cause == Cause::Itself => self.flushing(ending, cause, INTERRUPT),
+            Event::Interrupt if self.interrupted => exit(ending),
+            Event::Fired(Timer::End) => exit(ending),
+            Event::Fired(Timer::Stall) if cause == Cause::Itself => exit(ending),
+            // It was given up after a KILL, and ended after all.
+            Event::AppExited { ending, .. } => (State::Flushing(ending, cause), vec![]),
+            Event::Stop(_)
+            | Event::SoftStop(_)
+            | Event::Other(_)
+            | Event::Begin
+            | Event::Spawned
+            | Event::SpawnFailed(_)
+            | Event::Interrupt
+            | Event::Remaining { .. }
+            | Event::Gone
+            | Event::IntakeDone
+            | Event::Fired(_) => self.ignore(),
+        }
+    }
+
+    fn ignore(&self) -> Step {
+        (self.state, vec![])
+    }
+}
+
+type Step = (State, Vec<Action>);
+
+/// A first Ctrl-C when the app is gone shortens the end as any stop does.
+const INTERRUPT: Event = Event::Stop(Signal::INT);
+
+/// An app that was killed and not reaped ended so.
+const KILLED: Ending = Ending::App(Status::Signaled(Signal::KILL));
+
+fn spawning(event: Event) -> Step {
+    match event {
+        Event::Spawned => (State::Running { soft: false }, vec![Action::Replay]),
+        Event::SpawnFailed(ending) => {
+            let (next, mut actions) = close(ending, Cause::Itself);
+            actions.push(Action::Replay);
+            (next, actions)
+        }
+        Event::Stop(_) | Event::SoftStop(_) | Event::Other(_) => (State::Spawning, vec![Action::Remember]),
+        Event::Begin
+        | Event::Interrupt
+        | Event::AppExited { .. }
+        | Event::Remaining { .. }
+        | Event::Gone
+        | Event::IntakeDone
+        | Event::FlushDone
+        | Event::Fired(_) => (State::Spawning, vec![]),
+    }
+}
+
+fn killing(ending: Option<Ending>, cause: Cause, event: Event) -> Step {
+    match event {
+        Event::AppExited { ending, left: Left::Nobody } => released(close(ending, cause)),
+        Event::AppExited { ending, left: Left::Others | Left::Unaware(_) } => {
+            released((State::Killing(Some(ending), cause), vec![Action::KillAll]))
+        }
+        // A KILL frees the children of those it reached, and these are ours now.
+        Event::Remaining { .. } => (State::Killing(ending, cause), vec![Action::KillAll]),
+        Event::Gone => close(ending.unwrap_or(KILLED), cause),
+        Event::Fired(Timer::GiveUp) => {
+            let (next, rest) = close(ending.unwrap_or(KILLED), cause);
+            let mut actions = vec![Action::GiveUp, Action::Release];
+            actions.extend(rest);
+            (next, actions)
+        }
+        Event::Stop(_) | Event::SoftStop(_) if cause == Cause::Itself => {
+            (State::Killing(ending, Cause::Stop), vec![Action::StartBudget, Action::Hurry])
+        }
+        Event::Stop(_)
+        | Event::SoftStop(_)
+        | Event::Other(_)
+        | Event::Begin
+        | Event::Spawned
+        | Event::SpawnFailed(_)
+        | Event::Interrupt
+        | Event::IntakeDone
+        | Event::FlushDone
+        | Event::Fired(_) => (State::Killing(ending, cause), vec![]),
+    }
+}
+
+fn stop_before_spawn(signal: Signal) -> Step {
+    let (next, rest) = close(Ending::StoppedBeforeSpawn(signal), Cause::Stop);
+    let mut actions = vec![Action::StartBudget, Action::Hurry];
+    actions.extend(rest);
+    (next, actions)
+}
+
+/// From the app's reaping on. `called`: its descendants had their last call while it lived.
+fn app_exited(ending: Ending, cause: Cause, left: Left, called: bool) -> Step {
+    let timers = [Action::Arm(Timer::Kill), Action::Arm(Timer::LastCall)];
+    match left {
+        Left::Nobody => close(ending, cause),
+        Left::Others | Left::Unaware(_) if called => {
+            (State::Draining(ending, cause, Stage::Called), vec![Action::Arm(Timer::Kill)])
+        }
+        Left::Others => {
+            let mut actions = vec![Action::Arm(Timer::Linger)];
+            actions.extend(timers);
+            (State::Draining(ending, cause, Stage::Lingering), actions)
+        }
+        Left::Unaware(signal) => {
+            let mut actions = vec![Action::PassOn(signal)];
+            actions.extend(timers);
+            (State::Draining(ending, cause, Stage::Passed), actions)
+        }
+    }
+}
+
+fn released((next, rest): Step) -> Step {
+    let mut actions = vec![Action::Release];
+    actions.extend(rest);
+    (next, actions)
+}
+
+fn last_call(ending: Ending, cause: Cause) -> Step {
+    let actions = vec![Action::Disarm(Timer::Linger), Action::Disarm(Timer::LastCall), Action::LastCall];
+    (State::Draining(ending, cause, Stage::Called), actions)
+}
+
+fn kill(ending: Option<Ending>, cause: Cause) -> Step {
+    let mut actions = vec![Action::Disarm(Timer::Linger), Action::Disarm(Timer::LastCall), Action::Disarm(Timer::Kill)];
+    actions.extend([Action::KillAll, Action::Arm(Timer::GiveUp)]);
+    (State::Killing(ending, cause), actions)
+}
+
+fn close(ending: Ending, cause: Cause) -> Step {
+    let mut actions: Vec<Action> =
+        [Timer::Linger, Timer::LastCall, Timer::Kill, Timer::GiveUp].map(Action::Disarm).to_vec();
+    actions.extend([Action::CloseIntake, Action::Arm(Timer::End)]);
+    (State::Closing(ending, cause), actions)
+}
+
+fn exit(ending: Ending) -> Step {
+    (State::Exit(ending), vec![Action::Exit(ending)])
+}

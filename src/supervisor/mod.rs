@@ -1,0 +1,391 @@
+//! The machine's shell: signals, reaping and timers in; relaying, killing, flushing and the exit out.
+//!
+//! One thread, asleep in `poll` on the signalfd and the [`Bell`] until something happens or a timer is due. It decides
+//! nothing: [`crate::lifecycle`] says what to do and [`crate::budget`] says when. The readers and drains are behind
+//! [`Plant`], whose calls all return at once.
+
+mod hands;
+mod notice;
+
+pub use notice::{FlushEnd, Notice};
+
+use crate::{
+    budget::Plan,
+    child::{App, Family, Reaper, shares_terminal},
+    clock,
+    config::Budget,
+    event::{Bell, Event as Rung},
+    exit::{Ending, Status},
+    lifecycle::{Action, Event, Left, Machine, Stage, State, Timer},
+    line::Stream,
+    signals::{Inherited, Meaning, Received, Sender, Signal, Signals},
+};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::{
+    collections::HashSet,
+    ffi::OsString,
+    io::{self, IsTerminal},
+    os::fd::OwnedFd,
+    time::{Duration, Instant},
+};
+
+/// How often the flush is looked at for progress.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Readers, pass-through and drains, as the supervisor sees them. Every call returns at once.
+pub trait Plant {
+    /// Starts the readers on the app's stdout and stderr; each rings `ReaderDone` once. Not called for `tee`.
+    ///
+    /// # Errors
+    /// If a thread cannot be had: the app is not started then.
+    fn attach(&mut self, readers: [OwnedFd; 2]) -> io::Result<()>;
+
+    /// A stop is under way: drains leave every back-off and send without linger, until `end_at`.
+    fn hurry(&mut self, end_at: Instant);
+
+    /// The app outlives an assumed budget: what is buffered must be out or on disk soon. Lines keep flowing.
+    fn interim(&mut self);
+
+    /// The app is gone: readers no longer wait for the pass-through.
+    fn app_exited(&mut self);
+
+    /// Nobody is left to write: readers read what is in the pipes now, publish it, and ring `ReaderDone`.
+    fn close_intake(&mut self);
+
+    /// No more batches will come: drains send all until `end_at`, and each rings `DrainDone`.
+    fn flush(&mut self, end_at: Instant);
+
+    /// Moves the end of an earlier `flush`.
+    fn set_end(&mut self, end_at: Instant);
+
+    /// How many drains ring `DrainDone` after `flush`.
+    fn drains(&self) -> usize;
+
+    /// Units settled over all drains: grows while there is progress.
+    fn settled(&self) -> u64;
+
+    /// Something that the user may want to know.
+    fn notify(&mut self, notice: &Notice);
+}
+
+/// What the supervisor needs to know.
+#[derive(Debug)]
+pub struct Setup {
+    /// The app and its arguments, or None to read until the end of a single stream that the plant has (`tee`).
+    pub command: Option<Vec<OsString>>,
+    /// Time until the platform's SIGKILL.
+    pub budget: Budget,
+    /// How long to flush after an app that ended by itself.
+    pub flush_timeout: Duration,
+    /// Signals that count as a stop beside TERM and INT.
+    pub stop_signals: Vec<i32>,
+    /// Bytes of the app's pipes.
+    pub pipe_size: usize,
+    /// What [`crate::signals::block_all`] returned.
+    pub inherited: Inherited,
+    /// What readers and drains ring.
+    pub bell: Bell,
+}
+
+/// How it went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// How the run ended; its `code` is ours.
+    pub ending: Ending,
+    /// The first stop, if one came.
+    pub stop: Option<Received>,
+    /// Processes that got a KILL.
+    pub killed: usize,
+    /// Processes were left behind.
+    pub gave_up: bool,
+    /// The readers did not get to the end of what was in the pipes.
+    pub unread: bool,
+    /// From the end of the intake to the exit.
+    pub flush: Duration,
+    /// How the flush ended.
+    pub flush_end: FlushEnd,
+}
+
+/// Runs the app to its end, and its leftovers, and the flush. Call after [`crate::signals::block_all`], with no other
+/// thread that waits for children.
+///
+/// # Errors
+/// If the kernel has no descriptor for the signals; nothing was started then.
+pub fn supervise<P: Plant>(setup: Setup, plant: &mut P) -> io::Result<Outcome> {
+    let signals = Signals::open()?;
+    // PID 1 gets orphans anyway; without /proc or on an old kernel, direct children alone are waited for.
+    if nix::unistd::getpid().as_raw() != 1 {
+        let _ = nix::sys::prctl::set_child_subreaper(true);
+    }
+    let mut supervisor = Supervisor::new(setup, plant);
+    supervisor.read_signals(&signals);
+    supervisor.feed(Event::Begin);
+    loop {
+        supervisor.read_signals(&signals);
+        supervisor.read_bell();
+        supervisor.fire();
+        supervisor.progress();
+        if let Some(outcome) = supervisor.outcome.take() {
+            return Ok(outcome);
+        }
+        supervisor.sleep(&signals);
+    }
+}
+
+/// The state around the machine. What it does is in `hands`.
+struct Supervisor<'a, P> {
+    plant: &'a mut P,
+    setup: Setup,
+    machine: Machine,
+    plan: Plan,
+    timers: [Option<Instant>; Timer::ALL.len()],
+    remembered: Vec<(Event, Option<Received>)>,
+    /// The signal behind the event that is being handled.
+    received: Option<Received>,
+    app: Option<App>,
+    reaper: Reaper,
+    family: Family,
+    /// The app is in our process group.
+    shared: bool,
+    /// We lead the session: a hang-up is told to us alone.
+    leader: bool,
+    /// We stopped ourselves after the app, for the terminal's sake.
+    suspended: bool,
+    /// The last stop that went to the app uncaught.
+    uncaught: Option<Signal>,
+    /// The stop that leftovers were told of.
+    passed: Option<Signal>,
+    streams: HashSet<Stream>,
+    drains_left: HashSet<usize>,
+    flushing: bool,
+    settled: u64,
+    first_stop: Option<Received>,
+    killed: usize,
+    gave_up: bool,
+    closed_at: Option<Instant>,
+    flush_end: FlushEnd,
+    outcome: Option<Outcome>,
+}
+
+impl<'a, P: Plant> Supervisor<'a, P> {
+    fn new(setup: Setup, plant: &'a mut P) -> Self {
+        let plan = Plan::new(setup.budget, setup.flush_timeout);
+        let reaper = Reaper::new();
+        let tee = setup.command.is_none();
+        Self {
+            machine: Machine::new(plan.is_stated()),
+            plan,
+            timers: [None; Timer::ALL.len()],
+            remembered: Vec::new(),
+            received: None,
+            app: None,
+            family: Family::new(reaper.before().clone()),
+            reaper,
+            shared: shares_terminal(),
+            leader: nix::unistd::getsid(None) == Ok(nix::unistd::getpid()),
+            suspended: false,
+            uncaught: None,
+            passed: None,
+            streams: if tee { HashSet::from([Stream::Stdout]) } else { HashSet::new() },
+            drains_left: (0..plant.drains()).collect(),
+            flushing: false,
+            settled: 0,
+            first_stop: None,
+            killed: 0,
+            gave_up: false,
+            closed_at: None,
+            flush_end: FlushEnd::Done,
+            outcome: None,
+            plant,
+            setup,
+        }
+    }
+
+    /// Hands an event to the machine and does what it says.
+    fn feed(&mut self, event: Event) {
+        self.note(event);
+        let before = self.machine.state();
+        let actions = self.machine.on(event);
+        tracing::debug!(?event, ?before, after = ?self.machine.state(), ?actions, "lifecycle");
+        for &action in &actions {
+            self.perform(action, event);
+        }
+        if actions.iter().any(|action| matches!(action, Action::PassOn(_))) {
+            self.survey();
+        }
+        if actions.contains(&Action::KillAll) && self.is_tee() {
+            self.cut_input();
+        }
+    }
+
+    fn note(&mut self, event: Event) {
+        let (Event::Stop(signal) | Event::SoftStop(signal)) = event else { return };
+        let sender = self.received.map_or(Sender::Kernel, |received| received.sender);
+        let repeated = self.first_stop.is_some();
+        let remembered = self.machine.state() == State::Spawning;
+        if matches!(event, Event::Stop(_)) && !remembered {
+            self.first_stop.get_or_insert(Received { signal, sender });
+            self.plant.notify(&Notice::Stop { signal, sender, budget: self.setup.budget, repeated });
+        }
+    }
+
+    fn sleep(&self, signals: &Signals) {
+        let now = clock::now();
+        let timer = self.timers.iter().flatten().min().map(|at| at.saturating_duration_since(now));
+        let look = self.timers[Timer::Stall as usize].map(|_| LOOK);
+        let wait = timer.into_iter().chain(look).min();
+        // Rounded up, or the last millisecond would be spent spinning.
+        let wait = wait.map(|wait| u32::try_from(wait.as_micros().div_ceil(1_000)).unwrap_or(u32::MAX));
+        let timeout = wait.map_or(PollTimeout::NONE, |wait| PollTimeout::try_from(wait).unwrap_or(PollTimeout::MAX));
+        let bell = self.setup.bell.fd();
+        let mut fds = [PollFd::new(signals.fd(), PollFlags::POLLIN), PollFd::new(bell, PollFlags::POLLIN)];
+        // An error here is EINTR or ENOMEM: both queues are looked at either way.
+        let _ = poll(&mut fds, timeout);
+    }
+
+    fn read_signals(&mut self, signals: &Signals) {
+        let mut children = false;
+        while let Some(received) = signals.next() {
+            match received.meaning(&self.setup.stop_signals, self.shared, self.leader) {
+                Meaning::Child => children = true,
+                Meaning::Stop => self.signal(Event::Stop(received.signal), received),
+                Meaning::SoftStop => self.signal(Event::SoftStop(received.signal), received),
+                Meaning::Other => self.signal(Event::Other(received.signal), received),
+                Meaning::Interrupt if self.is_tee() => self.interrupt_tee(received),
+                Meaning::Interrupt => self.signal(Event::Interrupt, received),
+                Meaning::Nothing => {}
+            }
+        }
+        if children {
+            self.reap();
+        }
+    }
+
+    fn signal(&mut self, event: Event, received: Received) {
+        self.received = Some(received);
+        self.feed(event);
+        self.received = None;
+    }
+
+    /// `tee` has no app that the terminal's Ctrl-C would end. Whoever writes into it got the same Ctrl-C and may have
+    /// last words; a second one, or a terminal for input, does not wait for them.
+    fn interrupt_tee(&mut self, received: Received) {
+        let repeated = self.first_stop.is_some();
+        self.signal(Event::Stop(received.signal), received);
+        if repeated || io::stdin().is_terminal() {
+            self.cut_input();
+            self.signal(Event::Interrupt, received);
+        }
+    }
+
+    fn reap(&mut self) {
+        let news = self.reaper.reap();
+        if news.app_stopped.is_some_and(Signal::is_terminal_stop) && self.shared {
+            self.suspend();
+        }
+        if let Some(status) = news.app {
+            self.app = None;
+            let left = self.left(status, news.gone);
+            let ending = Ending::App(status);
+            let count = if news.gone { Some(0) } else { self.family.survey(None).map(|(count, _)| count) };
+            self.plant.notify(&Notice::AppExited { ending, left: count });
+            self.feed(Event::AppExited { ending, left });
+        } else if news.gone {
+            self.feed(Event::Gone);
+        }
+        if !news.gone && self.app.is_none() && news.others > 0 {
+            self.survey();
+        }
+    }
+
+    fn left(&self, status: Status, gone: bool) -> Left {
+        match status {
+            _ if gone => Left::Nobody,
+            Status::Signaled(signal) if self.uncaught == Some(signal) => Left::Unaware(signal),
+            Status::Signaled(_) | Status::Exited(_) => Left::Others,
+        }
+    }
+
+    /// Tells the machine of those who remain, where that matters to it.
+    fn survey(&mut self) {
+        match self.machine.state() {
+            State::Draining(_, _, Stage::Passed) => {
+                let only_filters = self.family.survey(self.passed).is_some_and(|(_, only_filters)| only_filters);
+                self.feed(Event::Remaining { only_filters });
+            }
+            State::Killing(..) => self.feed(Event::Remaining { only_filters: false }),
+            _ => {}
+        }
+    }
+
+    fn read_bell(&mut self) {
+        for rung in self.setup.bell.take() {
+            match rung {
+                Rung::ReaderDone(stream) => {
+                    self.streams.remove(&stream);
+                }
+                Rung::DrainDone(drain) => {
+                    self.drains_left.remove(&drain);
+                }
+            }
+        }
+    }
+
+    /// What is complete already is told when the machine waits for it.
+    fn progress(&mut self) {
+        if self.streams.is_empty() {
+            match self.machine.state() {
+                State::Closing(..) => self.feed(Event::IntakeDone),
+                // The end of `tee`'s input is the end of its app.
+                State::Running { .. } | State::Stopping { .. } if self.is_tee() => self.end_of_input(),
+                _ => {}
+            }
+        }
+        if self.flushing && self.drains_left.is_empty() {
+            self.feed(Event::FlushDone);
+        }
+    }
+
+    fn end_of_input(&mut self) {
+        self.feed(Event::AppExited { ending: Ending::App(Status::Exited(0)), left: Left::Nobody });
+        self.progress();
+    }
+
+    /// The input of `tee` goes on, but its time is over.
+    fn cut_input(&mut self) {
+        let signal = self.first_stop.map_or(Signal::TERM, |stop| stop.signal);
+        self.feed(Event::AppExited { ending: Ending::App(Status::Signaled(signal)), left: Left::Nobody });
+    }
+
+    const fn is_tee(&self) -> bool {
+        self.setup.command.is_none()
+    }
+
+    fn fire(&mut self) {
+        let now = clock::now();
+        self.look_for_progress(now);
+        for timer in Timer::ALL {
+            let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+            if is_due(self.timers[timer as usize]) && matches!(timer, Timer::Kill | Timer::GiveUp) {
+                // Who is dead already is neither killed nor given up.
+                self.reap();
+            }
+            if is_due(self.timers[timer as usize]) && self.outcome.is_none() {
+                self.timers[timer as usize] = None;
+                self.feed(Event::Fired(timer));
+            }
+        }
+    }
+
+    fn look_for_progress(&mut self, now: Instant) {
+        if self.timers[Timer::Stall as usize].is_none() {
+            return;
+        }
+        let settled = self.plant.settled();
+        if settled > self.settled {
+            self.settled = settled;
+            self.timers[Timer::Stall as usize] = Some(self.plan.at(Timer::Stall, now));
+            self.plant.notify(&Notice::Progress(settled));
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! What the supervisor has to say, in plain words, one line each and without the `lastword: ` in front.
+
+use crate::{
+    config::Budget,
+    exit::Ending,
+    signals::{Sender, Signal},
+};
+use std::{fmt, time::Duration};
+
+/// Something that the user may want to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// The app runs.
+    Started {
+        /// Its number.
+        pid: i32,
+    },
+    /// It does not; the line says why.
+    SpawnFailed(String),
+    /// A stop came: the first, unless `repeated`.
+    Stop {
+        /// Which signal.
+        signal: Signal,
+        /// From whom.
+        sender: Sender,
+        /// The time until the platform's SIGKILL.
+        budget: Budget,
+        /// It is not the first.
+        repeated: bool,
+    },
+    /// A signal was passed to the app.
+    Relayed(Signal),
+    /// The app could not be signalled.
+    RelayFailed(Signal, String),
+    /// The app ended.
+    AppExited {
+        /// How.
+        ending: Ending,
+        /// Descendants that live on; None if they cannot be counted (no /proc).
+        left: Option<usize>,
+    },
+    /// The stop was passed on to leftovers that it had not reached.
+    PassedOn {
+        /// Which signal.
+        signal: Signal,
+        /// To how many.
+        told: usize,
+        /// Filters (`worker | tee`), left in peace.
+        filters: usize,
+    },
+    /// Leftovers are left in peace for so long.
+    Lingering(Duration),
+    /// TERM went to so many descendants that had not been told.
+    LastCall(usize),
+    /// KILL went to so many processes.
+    Killed {
+        /// How many.
+        count: usize,
+        /// The app was among them.
+        app: bool,
+    },
+    /// So many processes survived a KILL, or would not be waited for.
+    GaveUp(Option<usize>),
+    /// The assumed budget is nearly over and the app lives.
+    Interim(Duration),
+    /// Everybody is gone: the drains have so long to send what they have.
+    Flushing(Duration),
+    /// The flush goes on: units settled so far.
+    Progress(u64),
+    /// The flush was cut short.
+    FlushCut(FlushEnd),
+}
+
+/// How the flush ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FlushEnd {
+    /// Every drain finished.
+    Done,
+    /// Time ran out.
+    Deadline,
+    /// No drain made progress.
+    Stalled,
+    /// The terminal's user would not wait.
+    Interrupted,
+}
+
+impl Notice {
+    /// Whether this is said though nobody asked for `--verbose`: something was or may be lost, or a setting is missing.
+    pub const fn is_important(&self) -> bool {
+        match self {
+            Self::SpawnFailed(_)
+            | Self::RelayFailed(..)
+            | Self::Killed { .. }
+            | Self::GaveUp(_)
+            | Self::Interim(_)
+            | Self::FlushCut(_) => true,
+            Self::Started { .. }
+            | Self::Stop { .. }
+            | Self::Relayed(_)
+            | Self::AppExited { .. }
+            | Self::PassedOn { .. }
+            | Self::Lingering(_)
+            | Self::LastCall(_)
+            | Self::Flushing(_)
+            | Self::Progress(_) => false,
+        }
+    }
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Started { pid } => write!(f, "start: the app is pid {pid}"),
+            Self::SpawnFailed(why) => f.write_str(why),
+            Self::Stop { signal, sender, repeated: true, .. } => write!(f, "stop: {signal} again, from {sender}"),
+            Self::Stop { signal, sender, budget, repeated: false } => {
+                let kind = if matches!(budget, Budget::Stated(_)) { "stated" } else { "assumed" };
+                write!(f, "stop: {signal} from {sender}, budget {} ({kind})", Seconds(budget.duration()))
+            }
+            Self::Relayed(signal) => write!(f, "relay: {signal} to the app"),
+            Self::RelayFailed(signal, why) => write!(f, "relay: {signal} did not reach the app: {why}"),
+            Self::AppExited { ending, left } => match left {
+                Some(0) => write!(f, "exit: the app {ending}; nobody is left"),
+                Some(left) => write!(f, "exit: the app {ending}; {} it started still run", Count(*left, "process")),
+                None => write!(f, "exit: the app {ending}; others may still run"),
+            },
+            Self::PassedOn { signal, told, filters } => {
+                write!(f, "leftovers: {signal} passed on to {}", Count(*told, "process"))?;
+                if *filters > 0 {
+                    write!(f, ", not to {}, which end at the end of their input", Count(*filters, "filter"))?;
+                }
+                Ok(())
+            }
+            Self::Lingering(time) => write!(f, "leftovers: {} of quiet to end by themselves", Seconds(*time)),
+            Self::LastCall(told) => write!(f, "leftovers: last call, SIGTERM to {}", Count(*told, "process")),
+            Self::Killed { count, app } => {
+                let app = if *app { " with the app" } else { "" };
+                write!(f, "time is up: SIGKILL to {}{app}", Count(*count, "process"))
+            }
+            Self::GaveUp(Some(left)) => {
+                write!(f, "{} did not end after SIGKILL and are left behind", Count(*left, "process"))
+            }
+            Self::GaveUp(None) => f.write_str("some processes are left behind"),
+            Self::Interim(time) => write!(
+                f,
+                "the app still runs {} after the stop; it is not killed on an assumed budget: \
+                 set --stop-timeout to what the platform gives",
+                Seconds(*time)
+            ),
+            Self::Flushing(time) => write!(f, "flush: everybody is gone, up to {} to send the rest", Seconds(*time)),
+            Self::Progress(settled) => write!(f, "flush: {settled} lines settled"),
+            Self::FlushCut(end) => f.write_str(match end {
+                FlushEnd::Done => "flush: done",
+                FlushEnd::Deadline => "flush: out of time",
+                FlushEnd::Stalled => "flush: given up, no drain makes progress",
+                FlushEnd::Interrupted => "flush: interrupted",
+            }),
+        }
+    }
+}
+
+/// `1.5 s`, `10 s`, `0.02 s`.
+struct Seconds(Duration);
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rounded = (self.0.as_secs_f64() * 100.0).round() / 100.0;
+        write!(f, "{rounded} s")
+    }
+}
+
+/// `1 process`, `2 processes`.
+struct Count(usize, &'static str);
+
+impl fmt::Display for Count {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(count, word) = self;
+        let ending = if word.ends_with('s') { "es" } else { "s" };
+        write!(f, "{count} {word}{}", if *count == 1 { "" } else { ending })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn notices_are_plain_sentences() {
+        let budget = Budget::Assumed(Duration::from_secs(10));
+        let sender = Sender::Process(12);
+        let stop = Notice::Stop { signal: Signal::TERM, sender, budget, repeated: false };
+        assert_eq!(stop.to_string(), "stop: SIGTERM from pid 12, budget 10 s (assumed)");
+        let passed = Notice::PassedOn { signal: Signal::TERM, told: 1, filters: 2 };
+        assert_eq!(
+            passed.to_string(),
+            "leftovers: SIGTERM passed on to 1 process, not to 2 filters, which end at the end of their input"
+        );
+        assert!(Notice::Interim(Duration::from_millis(7_500)).to_string().contains("7.5 s after the stop"));
+    }
+}
