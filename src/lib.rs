@@ -14,6 +14,7 @@
 //! | [`ledger`] | what became of every line |
 
 pub mod clock;
+pub mod commands;
 pub mod config;
 pub mod drain;
 pub mod event;
