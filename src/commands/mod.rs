@@ -7,7 +7,7 @@
 //!
 //! Hidden ones, which `demo` runs: [`demo::worker`], [`demo::plain_init`].
 
-//pub mod demo;
+pub mod demo;
 pub(crate) mod signals;
 pub mod sink;
 
