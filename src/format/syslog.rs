@@ -36,7 +36,7 @@ pub struct Syslog {
     framing: Framing,
     /// ` HOSTNAME APP-NAME PROCID `.
     origin: String,
-    /// `"][lastword@32473 run="…` up to the quote: what stands between the sequence id and the next parameter.
+    /// `[lastword@32473 run="…"`, the same in every message.
     run: String,
     stamp: StampText,
     /// Everything before the sequence id, per stream, with the time that it holds for.
@@ -63,9 +63,8 @@ impl Syslog {
         let (time, prefix) = &mut self.prefixes[unit.stream as usize];
         if *time != Some(unit.time) {
             let priority = if unit.stream == Stream::Stdout { INFO } else { ERR };
-            let head = header(priority, self.stamp.render(unit.time), &self.origin, unit.stream.name());
             prefix.clear();
-            prefix.extend_from_slice(head.as_bytes());
+            header(priority, self.stamp.render(unit.time), &self.origin, unit.stream.name(), prefix);
             prefix.extend_from_slice(b"[meta sequenceId=\"");
             *time = Some(unit.time);
         }
@@ -90,19 +89,24 @@ impl Syslog {
     }
 
     pub(crate) fn encode_gap(&mut self, gap: &Gap, out: &mut Vec<u8>) {
-        let mut head = header(WARNING, self.stamp.render(gap.last), &self.origin, OWN_STREAM);
-        head += &self.run;
-        head += &format!(" lost=\"{}\"", gap.lost.total());
+        let mut head = Vec::new();
+        header(WARNING, self.stamp.render(gap.last), &self.origin, OWN_STREAM, &mut head);
+        let mut params = format!(" lost=\"{}\"", gap.lost.total());
         for (reason, units) in gap.lost.iter() {
-            head += &format!(" {}=\"{units}\"", reason.name());
+            params += &format!(" {}=\"{units}\"", reason.name());
         }
-        frame(self.framing, &[head.as_bytes(), b"] ", gap.message().as_bytes()], out);
+        let text = gap.message();
+        let pieces = [&head[..], self.run.as_bytes(), params.as_bytes(), b"] ", text.as_bytes()];
+        frame(self.framing, &pieces, out);
     }
 }
 
 /// HEADER of §6 with a space behind it.
-fn header(priority: u8, ts: &str, origin: &str, msgid: &str) -> String {
-    format!("<{priority}>1 {ts}{origin}{msgid} ")
+fn header(priority: u8, ts: &str, origin: &str, msgid: &str, out: &mut Vec<u8>) {
+    let mut digits = itoa::Buffer::new();
+    for piece in ["<", digits.format(priority), ">1 ", ts, origin, msgid, " "] {
+        out.extend_from_slice(piece.as_bytes());
+    }
 }
 
 /// Longest ` part="4294967295" last="0"`.

@@ -67,7 +67,7 @@ pub fn run(options: &SinkOptions) -> u8 {
     let _ = ended.recv();
     let counts = sink.stop(GRACE);
     complain(&format!(
-        "sink: {} lines over http, {} over tcp, {} over udp",
+        "sink: lines received: http {}, tcp {}, udp {}",
         thousands(counts.http),
         thousands(counts.tcp),
         thousands(counts.udp)
