@@ -12,7 +12,7 @@ use std::{
 };
 
 /// What a thread has to tell the supervisor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Event {
     /// A reader published its last bytes: end of file, or all that was in the pipe when it was told to finish.
     ReaderDone(Stream),

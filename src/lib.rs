@@ -28,6 +28,8 @@ pub mod lifecycle;
 pub mod line;
 pub mod passthrough;
 pub mod reader;
+pub mod report;
+pub mod run;
 pub mod say;
 pub mod signals;
 pub mod supervisor;

@@ -1,20 +1,24 @@
 //! The `lastword` binary: parse, do, exit code.
 
 use lastword::{
-    cli, commands,
+    commands,
     config::{self, Invocation},
+    run::{self, Source},
+    signals,
 };
-use std::{io::Write, process::ExitCode};
+use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    // The first act: a stop in our first microsecond waits until we can act on it.
+    let inherited = signals::block_all();
     let code = match config::load(std::env::args_os(), std::env::vars_os()) {
-        Err(exit) => return exit.print(),
-        Ok(Invocation::Check(config)) => commands::check::run(config),
-        Ok(Invocation::Completions(shell)) => u8::from(std::io::stdout().write_all(&cli::completions(shell)).is_err()),
-        Ok(other) => {
-            let _ = writeln!(std::io::stderr(), "lastword: not wired up yet: {other:?}");
-            125
+        Ok(Invocation::Run(config)) => run::run(config, Source::App, inherited),
+        Ok(Invocation::Tee(config)) => run::run(config, Source::Stdin, inherited),
+        Ok(Invocation::Command(command)) => {
+            inherited.restore();
+            commands::run(command)
         }
+        Err(exit) => return exit.print(),
     };
     ExitCode::from(code)
 }

@@ -156,6 +156,11 @@ pub struct Inherited {
 }
 
 impl Inherited {
+    /// Undoes [`block_all`] in this thread: for commands that run no app.
+    pub fn restore(&self) {
+        let _ = self.mask.thread_set_mask();
+    }
+
     pub(crate) const fn mask(&self) -> SigSet {
         self.mask
     }

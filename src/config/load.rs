@@ -1,16 +1,17 @@
 //! From what was typed and the environment to what it means.
 
 use super::{
-    Budget, Config, DemoConfig, Environment, Invocation, SinkConfig, WhenFull, drains,
+    Budget, Command, Config, Environment, Invocation, WhenFull, drains,
     environment::PREFIX,
     memory,
     problem::{Exit, Problem, nearest},
     stop_signals, units,
 };
 use crate::{
-    cli::{self, Options, SinkOptions, Subcommands, Typed},
+    cli::{self, Options, Subcommands, Typed},
     clock,
-    format::Origin,
+    commands::{demo::plain_init::PlainInitOptions, sink::SinkOptions},
+    format::{Instance, Origin},
 };
 use std::{
     ffi::{OsStr, OsString},
@@ -54,20 +55,23 @@ pub fn load(
             Problem::new("it can't be run and something of lastword's own, too", "leave one of them out").of("command")
         );
     }
-    match subcommand {
-        Subcommands::Tee { options } => config(&options, Vec::new(), Role::Tee, &environment).map(Invocation::Tee),
+    let command = match subcommand {
+        Subcommands::Tee { options } => {
+            return config(&options, Vec::new(), Role::Tee, &environment).map(Invocation::Tee);
+        }
         Subcommands::Check { options } => {
-            config(&options, command.unwrap_or_default(), Role::Check, &environment).map(Invocation::Check)
+            Command::Check(config(&options, command.unwrap_or_default(), Role::Check, &environment)?)
         }
-        Subcommands::Sink(options) => sink(&options, &environment).map(Invocation::Sink),
-        Subcommands::Demo => Ok(Invocation::Demo(DemoConfig {})),
-        Subcommands::Completions { shell } => Ok(Invocation::Completions(shell)),
-        Subcommands::DemoWorker { record } => Ok(Invocation::DemoWorker(record)),
+        Subcommands::Sink(options) => Command::Sink(sink(&options, &environment)?),
+        Subcommands::Demo => Command::Demo,
+        Subcommands::Completions { shell } => Command::Completions(shell),
+        Subcommands::DemoWorker { record } => Command::DemoWorker(record),
         Subcommands::PlainInit { namespace } => {
-            Ok(Invocation::PlainInit { namespace, command: some_command(command)? })
+            Command::PlainInit(PlainInitOptions { namespace, command: some_command(command)? })
         }
-        Subcommands::Other(words) => Err(no_dashes(&words, command.as_deref())),
-    }
+        Subcommands::Other(words) => return Err(no_dashes(&words, command.as_deref())),
+    };
+    Ok(Invocation::Command(command))
 }
 
 fn some_command(command: Option<Vec<OsString>>) -> Result<Vec<OsString>, Exit> {
@@ -166,7 +170,6 @@ fn config(options: &Options, command: Vec<OsString>, role: Role, environment: &E
     let max_line = find("--max-line", &options.max_line)?;
     let memory = find("--memory", &options.memory)?;
     (config.max_line, config.memory) = line_and_memory(max_line, memory, config.max_line)?;
-    config.own_variables = environment.own();
     config.warnings.extend(unknown_variables(environment));
     Ok(config)
 }
@@ -238,7 +241,8 @@ fn origin(options: &Options, command: &[OsString], role: Role, environment: &Env
         Some(found) => found.read(identity)?,
         None => host_name(environment),
     };
-    let instance = if role == Role::Run { String::new() } else { std::process::id().to_string() };
+    let instance =
+        if role == Role::Run { Instance::default() } else { Instance::known(std::process::id().to_string()) };
     Ok(Origin { host, app, instance, run: uuid::Uuid::now_v7().to_string() })
 }
 
@@ -300,7 +304,7 @@ fn unknown_variables(environment: &Environment) -> Option<String> {
     Some(format!("{} {is} {a} of lastword and ignored{hint}", unknown.join(", ")))
 }
 
-fn sink(options: &SinkOptions, environment: &Environment) -> Result<SinkConfig, Exit> {
+fn sink(options: &cli::SinkOptions, environment: &Environment) -> Result<SinkOptions, Exit> {
     let address = |flag: &str, typed: &Option<String>, port| {
         let variable = cli::variable(&format!("sink-{}", flag.trim_start_matches('-')));
         match setting(flag, &variable, typed.as_ref(), environment)? {
@@ -308,7 +312,7 @@ fn sink(options: &SinkOptions, environment: &Environment) -> Result<SinkConfig, 
             None => Ok(Some(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))),
         }
     };
-    Ok(SinkConfig {
+    Ok(SinkOptions {
         http: address("--http", &options.http, 8080)?,
         tcp: address("--tcp", &options.tcp, 5140)?,
         udp: address("--udp", &options.udp, 5140)?,

@@ -37,10 +37,11 @@ pub(crate) use schemes::help as scheme_help;
 pub(crate) use units::human_size;
 
 use crate::{
+    commands::{demo::plain_init::PlainInitOptions, sink::SinkOptions},
     format::{Format, Origin},
     line::Stream,
 };
-use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 /// What lastword was called for.
 #[derive(Clone, Debug)]
@@ -49,39 +50,26 @@ pub enum Invocation {
     Run(Config),
     /// `lastword tee`.
     Tee(Config),
+    /// One of our own commands.
+    Command(Command),
+}
+
+/// Our own commands, which run no app.
+#[derive(Clone, Debug)]
+pub enum Command {
     /// `lastword check`.
     Check(Config),
-    /// `lastword sink`.
-    Sink(SinkConfig),
-    /// `lastword demo`.
-    Demo(DemoConfig),
     /// `lastword completions SHELL`.
     Completions(clap_complete::Shell),
+    /// `lastword demo`.
+    Demo,
     /// `lastword demo-worker RECORD`, run by the demo.
     DemoWorker(PathBuf),
     /// `lastword plain-init [--namespace] -- COMMAND`, run by the demo.
-    PlainInit {
-        /// As PID 1 of a namespace of its own.
-        namespace: bool,
-        /// What it runs, never empty.
-        command: Vec<OsString>,
-    },
+    PlainInit(PlainInitOptions),
+    /// `lastword sink`.
+    Sink(SinkOptions),
 }
-
-/// Where `sink` listens; None leaves a receiver out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SinkConfig {
-    /// HTTP.
-    pub http: Option<SocketAddr>,
-    /// Syslog over TCP.
-    pub tcp: Option<SocketAddr>,
-    /// Syslog over UDP.
-    pub udp: Option<SocketAddr>,
-}
-
-/// Settings of `demo`: none so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct DemoConfig {}
 
 /// All settings of one run.
 #[derive(Clone, Debug)]
@@ -112,12 +100,10 @@ pub struct Config {
     pub report: Option<PathBuf>,
     /// `--verbose`: tell the phases of the stop.
     pub verbose: bool,
-    /// Who the lines are from. `instance` is empty when a command is to be run: its pid is known after the spawn.
+    /// Who the lines are from. The instance is not known when a command is to be run: it is the pid.
     pub origin: Origin,
     /// Seed of every random choice (jitter).
     pub seed: u64,
-    /// Variables to take out of the app's environment: all `LASTWORD_*`, which can carry credentials.
-    pub own_variables: Vec<OsString>,
     /// What is odd but no error, one line each without the prefix: to be said once at the start.
     pub warnings: Vec<String>,
 }
@@ -141,7 +127,6 @@ impl Config {
             verbose: false,
             origin,
             seed,
-            own_variables: Vec::new(),
             warnings: Vec::new(),
         }
     }

@@ -1,4 +1,16 @@
-//! x
+//! Syslog: RFC 5424 messages, framed for TCP (RFC 6587) or for datagrams (RFC 5426).
+//!
+//! ```text
+//! <134>1 2026-01-02T03:04:05.678901Z web-7 shop 4121 stdout [meta sequenceId="42"][lastword@32473 run="…" seq="42"] GET /cart 200
+//! ```
+//!
+//! Facility local0; stdout is info, stderr err (Docker's choice), a gap warning. The text goes out as it is, NUL, ESC
+//! and broken UTF-8 included (MSG-ANY of §6.4), and without a byte order mark, which rsyslog would keep in the text. A line feed cannot
+//! occur in it: units end there. Nothing is cut: over-long lines were split into parts before.
+
+use super::{Gap, OWN_STREAM, Origin, StampText};
+use crate::line::{Stamp, Stream, Unit};
+
 /// How messages are told apart on a stream (RFC 6587), or that datagrams do it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
@@ -9,3 +21,142 @@ pub enum Framing {
     /// One message a datagram (RFC 5426).
     Datagram,
 }
+
+const LOCAL0: u8 = 16 << 3;
+const ERR: u8 = LOCAL0 | 3;
+const WARNING: u8 = LOCAL0 | 4;
+const INFO: u8 = LOCAL0 | 6;
+
+/// `sequenceId` counts 1..=2147483647 and starts over at 1 (RFC 5424 §7.3.1).
+const SEQUENCE_ID_MAX: u64 = i32::MAX as u64;
+
+/// Encodes units as syslog messages.
+#[derive(Clone, Debug)]
+pub struct Syslog {
+    framing: Framing,
+    /// ` HOSTNAME APP-NAME PROCID `.
+    origin: String,
+    /// `[lastword@32473 run="…"`, the same in every message.
+    run: String,
+    stamp: StampText,
+    /// Everything before the sequence id, per stream, with the time that it holds for.
+    prefixes: [(Option<Stamp>, Vec<u8>); 2],
+}
+
+impl Syslog {
+    pub(crate) fn new(framing: Framing, origin: &Origin) -> Self {
+        Self {
+            framing,
+            origin: format!(
+                " {} {} {} ",
+                header_field(&origin.host, 255),
+                header_field(&origin.app, 48),
+                header_field(origin.instance.wait(), 128)
+            ),
+            run: format!("[lastword@32473 run=\"{}\"", param_value(&origin.run)),
+            stamp: StampText::default(),
+            prefixes: Default::default(),
+        }
+    }
+
+    pub(crate) fn encode(&mut self, unit: &Unit<'_>, out: &mut Vec<u8>) {
+        let (time, prefix) = &mut self.prefixes[unit.stream as usize];
+        if *time != Some(unit.time) {
+            let priority = if unit.stream == Stream::Stdout { INFO } else { ERR };
+            prefix.clear();
+            header(priority, self.stamp.render(unit.time), &self.origin, unit.stream.name(), prefix);
+            prefix.extend_from_slice(b"[meta sequenceId=\"");
+            *time = Some(unit.time);
+        }
+        let (mut seq, mut id) = (itoa::Buffer::new(), itoa::Buffer::new());
+        let (mut part, mut scratch) = (&[][..], [0; PART_MAX]);
+        if let Some(place) = unit.part {
+            part = part_params(place, &mut scratch);
+        }
+        let pieces = [
+            &prefix[..],
+            id.format((unit.seq.max(1) - 1) % SEQUENCE_ID_MAX + 1).as_bytes(),
+            b"\"]",
+            self.run.as_bytes(),
+            b" seq=\"",
+            seq.format(unit.seq).as_bytes(),
+            b"\"",
+            part,
+            b"] ",
+            unit.text,
+        ];
+        frame(self.framing, &pieces, out);
+    }
+
+    pub(crate) fn encode_gap(&mut self, gap: &Gap, out: &mut Vec<u8>) {
+        let mut head = Vec::new();
+        header(WARNING, self.stamp.render(gap.last), &self.origin, OWN_STREAM, &mut head);
+        let mut params = format!(" lost=\"{}\"", gap.lost.total());
+        for (reason, units) in gap.lost.iter() {
+            params += &format!(" {}=\"{units}\"", reason.name());
+        }
+        let text = gap.message();
+        let pieces = [&head[..], self.run.as_bytes(), params.as_bytes(), b"] ", text.as_bytes()];
+        frame(self.framing, &pieces, out);
+    }
+}
+
+/// HEADER of §6 with a space behind it.
+fn header(priority: u8, ts: &str, origin: &str, msgid: &str, out: &mut Vec<u8>) {
+    let mut digits = itoa::Buffer::new();
+    for piece in ["<", digits.format(priority), ">1 ", ts, origin, msgid, " "] {
+        out.extend_from_slice(piece.as_bytes());
+    }
+}
+
+/// Longest ` part="4294967295" last="0"`.
+const PART_MAX: usize = 28;
+
+fn part_params(part: crate::line::Part, scratch: &mut [u8; PART_MAX]) -> &[u8] {
+    let mut number = itoa::Buffer::new();
+    let last: &[u8] = if part.last { b"\" last=\"1\"" } else { b"\" last=\"0\"" };
+    let mut len = 0;
+    for piece in [b" part=\"", number.format(part.number).as_bytes(), last] {
+        scratch[len..len + piece.len()].copy_from_slice(piece);
+        len += piece.len();
+    }
+    &scratch[..len]
+}
+
+/// Appends the message that `pieces` make up, so that its length is known before its first byte and each byte is copied once.
+fn frame(framing: Framing, pieces: &[&[u8]], out: &mut Vec<u8>) {
+    let len = pieces.iter().map(|piece| piece.len()).sum::<usize>();
+    out.reserve(len + 24);
+    if framing == Framing::Counted {
+        out.extend_from_slice(itoa::Buffer::new().format(len).as_bytes());
+        out.push(b' ');
+    }
+    pieces.iter().for_each(|piece| out.extend_from_slice(piece));
+    if framing == Framing::Lf {
+        out.push(b'\n');
+    }
+}
+
+/// A HEADER field: at most `max` octets of 33..=126 (§6.2.4–6.2.6); others become `_`, and nothing becomes `-` (NILVALUE).
+fn header_field(text: &str, max: usize) -> String {
+    let clean = |byte: u8| if byte.is_ascii_graphic() { char::from(byte) } else { '_' };
+    let field: String = text.bytes().take(max).map(clean).collect();
+    if field.is_empty() { "-".into() } else { field }
+}
+
+/// A PARAM-VALUE: exactly `"`, `\` and `]` are escaped (§6.3.3); a line feed, which may stand there, would break LF framing.
+fn param_value(text: &str) -> String {
+    let mut value = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter {
+            '"' | '\\' | ']' => value.extend(['\\', letter]),
+            '\n' => value.push(' '),
+            _ => value.push(letter),
+        }
+    }
+    value
+}
+
+#[cfg(test)]
+#[path = "syslog_tests.rs"]
+mod tests;

@@ -54,6 +54,7 @@ impl<P: Plant> Supervisor<'_, P> {
                 self.settled = self.plant.settled();
                 self.plant.notify(&Notice::Flushing(end_at.saturating_duration_since(now)));
                 self.plant.flush(end_at);
+                self.awaited = self.plant.outlets().into_iter().collect();
             }
             Action::Exit(ending) => self.exit(ending, event),
         }
@@ -71,6 +72,7 @@ impl<P: Plant> Supervisor<'_, P> {
         match app {
             Ok(app) => {
                 self.reaper.watch(app.pid());
+                self.plant.started(app.pid());
                 self.plant.notify(&Notice::Started { pid: app.pid() });
                 self.app = Some(app);
                 self.feed(Event::Spawned);

@@ -40,6 +40,9 @@ pub trait Plant {
     /// If a thread cannot be had: the app is not started then.
     fn attach(&mut self, readers: [OwnedFd; 2]) -> io::Result<()>;
 
+    /// The app runs and has this pid.
+    fn started(&mut self, pid: i32);
+
     /// A stop is under way: drains leave every back-off and send without linger, until `end_at`.
     fn hurry(&mut self, end_at: Instant);
 
@@ -58,8 +61,8 @@ pub trait Plant {
     /// Moves the end of an earlier `flush`.
     fn set_end(&mut self, end_at: Instant);
 
-    /// How many drains ring `DrainDone` after `flush`.
-    fn drains(&self) -> usize;
+    /// What rings when `flush` is done: every drain and every pass-through.
+    fn outlets(&self) -> Vec<Rung>;
 
     /// Units settled over all drains: grows while there is progress.
     fn settled(&self) -> u64;
@@ -156,7 +159,10 @@ struct Supervisor<'a, P> {
     /// The stop that leftovers were told of.
     passed: Option<Signal>,
     streams: HashSet<Stream>,
-    drains_left: HashSet<usize>,
+    /// Rings that the flush waits for.
+    awaited: HashSet<Rung>,
+    /// Those that came already.
+    rung: HashSet<Rung>,
     flushing: bool,
     settled: u64,
     first_stop: Option<Received>,
@@ -187,7 +193,8 @@ impl<'a, P: Plant> Supervisor<'a, P> {
             uncaught: None,
             passed: None,
             streams: if tee { HashSet::from([Stream::Stdout]) } else { HashSet::new() },
-            drains_left: (0..plant.drains()).collect(),
+            awaited: HashSet::new(),
+            rung: HashSet::new(),
             flushing: false,
             settled: 0,
             first_stop: None,
@@ -324,8 +331,8 @@ impl<'a, P: Plant> Supervisor<'a, P> {
                 Rung::ReaderDone(stream) => {
                     self.streams.remove(&stream);
                 }
-                Rung::DrainDone(drain) => {
-                    self.drains_left.remove(&drain);
+                done @ (Rung::DrainDone(_) | Rung::PassthroughDone(_)) => {
+                    self.rung.insert(done);
                 }
             }
         }
@@ -341,7 +348,7 @@ impl<'a, P: Plant> Supervisor<'a, P> {
                 _ => {}
             }
         }
-        if self.flushing && self.drains_left.is_empty() {
+        if self.flushing && self.awaited.is_subset(&self.rung) {
             self.feed(Event::FlushDone);
         }
     }

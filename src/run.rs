@@ -1,0 +1,203 @@
+//! The wiring: the only file that knows all parts. Read top-down, it tells the life of the process.
+
+use crate::{
+    clock,
+    config::Config,
+    drain::Drains,
+    event::{Bell, Event},
+    line::Stream,
+    passthrough::Passthrough,
+    reader::{Intake, Outlet, Publisher},
+    report::{Report, Usage},
+    say,
+    signals::Inherited,
+    supervisor::{FlushEnd, Notice, Outcome, Plant, Setup, supervise},
+};
+use std::{
+    fs, io,
+    os::fd::{AsFd, OwnedFd},
+    time::Instant,
+};
+
+/// What to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The output of an app that we start.
+    App,
+    /// Our own standard input (`tee`).
+    Stdin,
+}
+
+/// Runs the app (or reads standard input) to the end, ships every line, and returns the exit code. `inherited` is what
+/// [`crate::signals::block_all`] returned.
+pub fn run(config: Config, source: Source, inherited: Inherited) -> u8 {
+    for warning in &config.warnings {
+        say!("{warning}");
+    }
+    match start_and_supervise(&config, source, inherited) {
+        Ok((outcome, plumbing)) => plumbing.close(&outcome),
+        Err(error) => {
+            say!("could not start: {error}");
+            125
+        }
+    }
+}
+
+fn start_and_supervise(config: &Config, source: Source, inherited: Inherited) -> io::Result<(Outcome, Plumbing<'_>)> {
+    let begun = clock::now();
+    let bell = Bell::new()?;
+    // Drains come first: what an app says in its first microsecond has somewhere to go.
+    let drains = Drains::start(&config.drains, config, &bell)?;
+    let mut plumbing = Plumbing { config, drains, passthroughs: Vec::new(), intake: None, bell, begun };
+    plumbing.open_passthroughs(source)?;
+    if source == Source::Stdin {
+        let stdin = io::stdin().as_fd().try_clone_to_owned()?;
+        plumbing.read(vec![(Stream::Stdout, stdin)])?;
+    }
+    let setup = Setup {
+        command: (source == Source::App).then(|| config.command.clone()),
+        budget: config.budget,
+        flush_timeout: config.flush_timeout,
+        stop_signals: config.stop_signals.clone(),
+        pipe_size: config.pipe_size,
+        inherited,
+        bell: plumbing.bell.clone(),
+    };
+    let outcome = supervise(setup, &mut plumbing)?;
+    Ok((outcome, plumbing))
+}
+
+/// Readers, pass-through and drains: what the supervisor commands.
+struct Plumbing<'a> {
+    config: &'a Config,
+    drains: Drains,
+    passthroughs: Vec<(Stream, Passthrough)>,
+    intake: Option<Intake>,
+    bell: Bell,
+    begun: Instant,
+}
+
+impl Plumbing<'_> {
+    fn open_passthroughs(&mut self, source: Source) -> io::Result<()> {
+        if !self.config.passthrough {
+            return Ok(());
+        }
+        let stdout = (Stream::Stdout, io::stdout().as_fd().try_clone_to_owned()?);
+        let stderr = (Stream::Stderr, io::stderr().as_fd().try_clone_to_owned()?);
+        let outputs = if source == Source::App { vec![stdout, stderr] } else { vec![stdout] };
+        for (stream, out) in outputs {
+            self.passthroughs.push((stream, Passthrough::start(stream, out, self.bell.clone())?));
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, sources: Vec<(Stream, OwnedFd)>) -> io::Result<()> {
+        // One publisher for both streams: the sequence runs over both.
+        let publisher = (!self.config.drains.is_empty()).then(|| Publisher::new(self.drains.clone()));
+        let outlet = |stream| Outlet {
+            publisher: publisher.clone(),
+            passthrough: self.passthroughs.iter().find(|(of, _)| *of == stream).map(|(_, it)| it.clone()),
+            max_line: self.config.max_line,
+        };
+        let sources = sources.into_iter().map(|(stream, fd)| (stream, fd, outlet(stream))).collect();
+        self.intake = Some(Intake::start(sources, &self.bell)?);
+        Ok(())
+    }
+
+    /// The last acts: freeze the accounts, say them, return the code.
+    fn close(self, outcome: &Outcome) -> u8 {
+        let drains = self.drains.close_books();
+        let code = outcome.ending.code();
+        let report = Report {
+            run: self.config.origin.run.clone(),
+            exit_code: code,
+            duration: clock::now() - self.begun,
+            usage: Usage::own(),
+            drains,
+        };
+        if let Some(path) = &self.config.report
+            && let Err(error) = fs::write(path, report.to_json())
+        {
+            say!("--report {}: {error}", path.display());
+        }
+        if !self.config.quiet {
+            self.say_what_was_left(outcome);
+            report.drains.iter().for_each(|drain| say!("{drain}"));
+        }
+        code
+    }
+
+    fn say_what_was_left(&self, outcome: &Outcome) {
+        if outcome.unread {
+            say!("the pipes were not read to the end: what was in them is lost, uncounted");
+        }
+        for (stream, passthrough) in &self.passthroughs {
+            let untaken = passthrough.untaken();
+            if untaken > 0 {
+                say!("pass-through: our {} did not take the last {untaken} bytes", stream.name());
+            }
+        }
+    }
+}
+
+impl Plant for Plumbing<'_> {
+    fn attach(&mut self, [stdout, stderr]: [OwnedFd; 2]) -> io::Result<()> {
+        self.read(vec![(Stream::Stdout, stdout), (Stream::Stderr, stderr)])
+    }
+
+    fn started(&mut self, pid: i32) {
+        self.config.origin.instance.tell(pid.to_string());
+    }
+
+    fn hurry(&mut self, end_at: Instant) {
+        self.drains.hurry(end_at);
+    }
+
+    fn interim(&mut self) {
+        // The app may hang in a write to a full queue: nobody but its reader can end that.
+        self.drains.unblock();
+        for (name, counts) in self.drains.counts() {
+            say!("so far, drain {name}: {counts}");
+        }
+    }
+
+    fn app_exited(&mut self) {
+        self.drains.unblock();
+        if let Some(intake) = &self.intake {
+            intake.app_exited();
+        }
+    }
+
+    fn close_intake(&mut self) {
+        if let Some(intake) = &self.intake {
+            intake.finish();
+        }
+    }
+
+    fn flush(&mut self, end_at: Instant) {
+        self.drains.close(end_at);
+    }
+
+    fn set_end(&mut self, end_at: Instant) {
+        self.drains.set_end(end_at);
+    }
+
+    fn outlets(&self) -> Vec<Event> {
+        let drains = (0..self.config.drains.len()).map(Event::DrainDone);
+        let passthroughs = self.passthroughs.iter().map(|&(stream, _)| Event::PassthroughDone(stream));
+        // Without an intake nobody ends the pass-through.
+        let passthroughs = passthroughs.filter(|_| self.intake.is_some());
+        drains.chain(passthroughs).collect()
+    }
+
+    fn settled(&self) -> u64 {
+        self.drains.settled() + self.passthroughs.iter().map(|(_, it)| it.written()).sum::<u64>()
+    }
+
+    fn notify(&mut self, notice: &Notice) {
+        let cut = matches!(notice, Notice::FlushCut(end) if *end != FlushEnd::Done);
+        if self.config.verbose || (notice.is_important() && !(self.config.quiet && cut)) {
+            say!("{notice}");
+        }
+    }
+}
