@@ -108,12 +108,14 @@ fn init(command: &[OsString]) -> io::Result<u8> {
     let set = signals::block(signals::ENDING.into_iter().chain([Signal::SIGCHLD]))?;
     let child = signals::spawn_unblocked(Command::new(program).args(arguments))?;
     let child = Pid::from_raw(child.id().cast_signed());
+    // Reaping comes before waiting: a child that ends while the spawn has the signals open leaves no SIGCHLD to wait for.
     loop {
+        if let Some(code) = reap(child) {
+            return Ok(code);
+        }
         let signal = set.wait()?;
         if signal != Signal::SIGCHLD {
             let _ = kill(child, signal);
-        } else if let Some(code) = reap(child) {
-            return Ok(code);
         }
     }
 }
