@@ -1,5 +1,7 @@
 //! `lastword demo`, as a person runs it: what it shows, that it fails when it should, and that it leaves nothing behind.
 
+#![expect(clippy::unwrap_used, reason = "a test may")]
+
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -97,6 +99,19 @@ fn a_reader_that_goes_away_ends_it_quietly() {
     assert!(lines.iter().any(|line| line.contains("record 1 of 4")), "it was closed in the run: {lines:?}");
     let (status, said) = end(child);
     assert_eq!((status.code(), said.as_str()), (Some(0), ""));
+    assert_clean(folder.path());
+}
+
+#[test]
+fn a_machine_without_a_shell_is_told_what_is_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new(BINARY);
+    command.arg("demo").env("TMPDIR", folder.path()).env("PATH", folder.path());
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.starts_with("lastword: demo: the app of the demo needs a shell: sh: "), "{said}");
+    assert!(output.stdout.is_empty());
     assert_clean(folder.path());
 }
 

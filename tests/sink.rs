@@ -1,5 +1,7 @@
 //! `lastword sink`, as a person runs it.
 
+#![expect(clippy::unwrap_used, reason = "a test may")]
+
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
