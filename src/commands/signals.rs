@@ -28,7 +28,7 @@ pub(crate) fn forward(receive: impl Fn(Signal) + Send + 'static) -> std::io::Res
 }
 
 /// Spawns with no signal blocked in the child: a child inherits the mask of the thread that spawns it, and a shell that
-/// has SIGTERM blocked could not be stopped.
+/// has SIGTERM blocked could not be stopped. For that moment this thread has them open, too: a SIGCHLD may pass unseen.
 pub(crate) fn spawn_unblocked(command: &mut Command) -> std::io::Result<Child> {
     let before = SigSet::empty().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
     let child = command.spawn();

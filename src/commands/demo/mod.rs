@@ -20,6 +20,7 @@ use nix::sys::signal::Signal;
 use screen::Screen;
 use stage::Stage;
 use std::{
+    ffi::OsStr,
     fs, io,
     path::PathBuf,
     process::Command,
@@ -65,6 +66,7 @@ pub fn run() -> u8 {
 
 fn play(screen: &mut Screen<io::Stdout>) -> Result<bool, Curtain> {
     let mut demo = Demo { screen, stage: Stage::new()?, exe: std::env::current_exe()? };
+    demo.require_shell()?;
     demo.introduce();
     let with = demo.under_lastword()?;
     let without = demo.under_plain_init()?;
@@ -87,6 +89,12 @@ struct Act {
 }
 
 impl Demo<'_> {
+    /// An image from scratch has none.
+    fn require_shell(&self) -> Result<(), Curtain> {
+        let status = self.command("sh").args(["-c", ":"]).status();
+        status.map(drop).map_err(|error| Curtain::Failed(format!("the app of the demo needs a shell: sh: {error}")))
+    }
+
     fn introduce(&mut self) {
         self.screen.heading("lastword demo: what becomes of an app's last words");
         self.screen.line("");
@@ -108,7 +116,7 @@ impl Demo<'_> {
         self.screen.line(format!("             --drain {syslog} \\"));
         self.screen.line("             --stop-timeout 10s --verbose -- sh -c '...'");
         self.screen.line("");
-        let mut command = self.command();
+        let mut command = self.command(&self.exe);
         command.args(["--drain", &http, "--drain", &syslog, "--stop-timeout", "10s", "--verbose", "--"]);
         let record = self.add_app(&mut command, "with");
         let performance = watch::perform(self.screen, &self.stage, &mut command)?;
@@ -142,9 +150,9 @@ impl Demo<'_> {
         self.screen.heading("2. The same app and the same stop under a plain init");
         self.screen.line("");
         self.screen.line("  It passes the signal to its child and exits when that child is gone, as tini");
-        self.screen.line("  and dumb-init do. Its stdout is what a platform's log collector would get.");
+        self.screen.line("  does. Its stdout is what a platform's log collector would get.");
         self.screen.line("");
-        let mut command = self.command();
+        let mut command = self.command(&self.exe);
         command.args(["plain-init", "--namespace", "--"]);
         let record = self.add_app(&mut command, "without");
         let performance = watch::perform(self.screen, &self.stage, &mut command)?;
@@ -152,9 +160,9 @@ impl Demo<'_> {
         Ok(Act { written: written(&record)?, got, performance })
     }
 
-    /// This program, with nothing of the user's own settings or proxies in its environment.
-    fn command(&self) -> Command {
-        let mut command = Command::new(&self.exe);
+    /// A program with nothing of the user's own settings or proxies in its environment.
+    fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(program);
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy().to_ascii_lowercase();
             if text.starts_with("lastword_") || text.ends_with("_proxy") {

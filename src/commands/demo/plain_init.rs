@@ -1,5 +1,5 @@
 //! What lastword is compared with: a small init that passes signals on to its child and exits when *that* child is
-//! reaped, whoever else is still running. tini and dumb-init do the same.
+//! reaped, whoever else is still running: what tini does. (dumb-init signals the child's whole group, and exits by the same rule.)
 //!
 //! Asked to, it makes itself PID 1 of a new PID namespace, as in a container: the kernel then kills all that is left when it exits. Where
 //! that is not allowed it runs as an ordinary process, says so, and the demo does the kernel's part.
@@ -108,12 +108,14 @@ fn init(command: &[OsString]) -> io::Result<u8> {
     let set = signals::block(signals::ENDING.into_iter().chain([Signal::SIGCHLD]))?;
     let child = signals::spawn_unblocked(Command::new(program).args(arguments))?;
     let child = Pid::from_raw(child.id().cast_signed());
+    // Reaping comes before waiting: a child that ends while the spawn has the signals open leaves no SIGCHLD to wait for.
     loop {
+        if let Some(code) = reap(child) {
+            return Ok(code);
+        }
         let signal = set.wait()?;
         if signal != Signal::SIGCHLD {
             let _ = kill(child, signal);
-        } else if let Some(code) = reap(child) {
-            return Ok(code);
         }
     }
 }

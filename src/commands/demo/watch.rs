@@ -15,7 +15,7 @@ use std::{
 };
 
 /// How long the app may take to its first line.
-const START_PATIENCE: Duration = Duration::from_secs(3);
+const START_PATIENCE: Duration = Duration::from_secs(8);
 
 /// From the app's first line to the stop: into its third job.
 const RUN_UP: Duration = Duration::from_millis(2_100);

@@ -4,8 +4,10 @@
 //! after the other, so a stdout that takes nothing (Ctrl-S) stops the senders and no line is kept in memory.
 
 mod frame;
+mod http;
 mod parse;
 mod server;
+mod syslog;
 
 pub use parse::Received;
 pub use server::{Event, ListenError, Sink, SinkCounts, Source};

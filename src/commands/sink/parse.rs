@@ -175,6 +175,16 @@ mod tests {
     }
 
     #[test]
+    fn escaped_values_are_read_back() {
+        let mut odd = origin();
+        odd.run = "a\"b\\c]d".into();
+        let mut syslog = Vec::new();
+        Encoder::new(Format::Syslog(Framing::Datagram), odd.clone()).encode(&unit(7, b"[x] \"y\""), &mut syslog);
+        let received = Received::from_syslog(Source::Tcp, &syslog);
+        assert_eq!((received.run, received.text), (Some(odd.run), b"[x] \"y\"".to_vec()));
+    }
+
+    #[test]
     fn other_senders_are_shown_as_they_are() {
         let text = |message: &[u8]| Received::from_syslog(Source::Tcp, message).text;
         assert_eq!(text(b"<13>Jan  2 03:04:05 web shop[1]: hi"), b"Jan  2 03:04:05 web shop[1]: hi");

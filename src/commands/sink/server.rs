@@ -3,15 +3,9 @@
 //! Lines are handed over before they are acknowledged (the HTTP answer, the next read), one call at a time, so a slow
 //! receiver of them slows the senders down. Memory is bounded by [`CONNECTIONS_MAX`] times a body or a frame.
 
-use super::{Received, SinkOptions, frame};
-use bytes::{Bytes, BytesMut};
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::{Method, Request, Response, StatusCode, body::Incoming, header, service::service_fn};
-use hyper_util::rt::TokioIo;
+use super::{Received, SinkOptions, http, syslog};
 use std::{
-    convert::Infallible,
-    future,
-    io::{self, ErrorKind},
+    future, io,
     net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError,
@@ -21,15 +15,11 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    io::AsyncReadExt,
     net::{TcpListener, TcpStream, UdpSocket},
     runtime,
     sync::watch,
     task::JoinSet,
 };
-
-/// Longest request body that is taken; more is answered with 413.
-pub(super) const BODY_MAX: usize = 64 << 20;
 
 /// Most connections at a time; further ones wait in the kernel's queue.
 pub(super) const CONNECTIONS_MAX: usize = 64;
@@ -195,7 +185,7 @@ impl Socket {
 }
 
 /// What each connection needs: where its lines go, and when to stop.
-struct Hand<F> {
+pub(super) struct Hand<F> {
     receive: Arc<Mutex<F>>,
     counts: Arc<[AtomicU64; 3]>,
     stopped: watch::Receiver<Option<Duration>>,
@@ -208,12 +198,12 @@ impl<F> Clone for Hand<F> {
 }
 
 impl<F: FnMut(Event)> Hand<F> {
-    fn line(&self, received: Received) {
+    pub(super) fn line(&self, received: Received) {
         self.counts[received.source as usize].fetch_add(1, Ordering::Relaxed);
         self.tell(Event::Line(received));
     }
 
-    fn trouble(&self, text: String) {
+    pub(super) fn trouble(&self, text: String) {
         self.tell(Event::Trouble(text));
     }
 
@@ -222,7 +212,7 @@ impl<F: FnMut(Event)> Hand<F> {
     }
 
     /// Returns when the sink is stopped, with the time that is left to connections.
-    async fn stopped(&mut self) -> Duration {
+    pub(super) async fn stopped(&mut self) -> Duration {
         match self.stopped.wait_for(Option::is_some).await {
             Ok(grace) => grace.unwrap_or_default(),
             Err(_) => Duration::ZERO,
@@ -231,18 +221,18 @@ impl<F: FnMut(Event)> Hand<F> {
 }
 
 async fn serve<F: FnMut(Event) + Send + 'static>(sockets: [Option<Socket>; 3], hand: Hand<F>) {
-    let [http, tcp, udp] = sockets;
+    let [http_socket, tcp_socket, udp_socket] = sockets;
     let mut tasks = JoinSet::new();
-    if let Some(Socket::Datagram(socket)) = udp {
-        tasks.spawn(serve_udp(socket, hand.clone()));
+    if let Some(Socket::Datagram(socket)) = udp_socket {
+        tasks.spawn(syslog::serve_udp(socket, hand.clone()));
     }
     let mut stopped = hand.clone();
     let grace = loop {
         let room = tasks.len() < CONNECTIONS_MAX;
         tokio::select! {
             grace = stopped.stopped() => break grace,
-            stream = accept(http.as_ref()), if room => { tasks.spawn(serve_http(stream, hand.clone())); }
-            stream = accept(tcp.as_ref()), if room => { tasks.spawn(serve_tcp(stream, hand.clone())); }
+            stream = accept(http_socket.as_ref()), if room => { tasks.spawn(http::serve(stream, hand.clone())); }
+            stream = accept(tcp_socket.as_ref()), if room => { tasks.spawn(syslog::serve_tcp(stream, hand.clone())); }
             _ = tasks.join_next(), if !tasks.is_empty() => {}
         }
     };
@@ -258,112 +248,6 @@ async fn accept(socket: Option<&Socket>) -> TcpStream {
             Ok((stream, _)) => return stream,
             // A connection that broke in the queue, or no descriptor left: the latter passes when others close.
             Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
-        }
-    }
-}
-
-async fn serve_http<F: FnMut(Event)>(stream: TcpStream, mut hand: Hand<F>) {
-    let answering = hand.clone();
-    let service = service_fn(move |request| {
-        let hand = answering.clone();
-        async move { Ok::<_, Infallible>(answer(request, &hand).await) }
-    });
-    let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-    tokio::pin!(connection);
-    let result = tokio::select! {
-        result = connection.as_mut() => result,
-        _ = hand.stopped() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = result.as_ref().map_err(|error| error.to_string()) {
-        hand.trouble(format!("http: {error}"));
-    }
-}
-
-/// 204: every line of the body was handed over.
-async fn answer<F: FnMut(Event)>(request: Request<Incoming>, hand: &Hand<F>) -> Response<Empty<Bytes>> {
-    let status = match request.method() {
-        &Method::POST | &Method::PUT => take_body(request, hand).await,
-        &Method::GET | &Method::HEAD => StatusCode::OK,
-        _ => StatusCode::METHOD_NOT_ALLOWED,
-    };
-    let mut response = Response::new(Empty::new());
-    *response.status_mut() = status;
-    response
-}
-
-async fn take_body<F: FnMut(Event)>(request: Request<Incoming>, hand: &Hand<F>) -> StatusCode {
-    let encoding = request.headers().get(header::CONTENT_ENCODING);
-    if encoding.is_some_and(|encoding| encoding != "identity") {
-        hand.trouble("http: a compressed body was refused".into());
-        return StatusCode::UNSUPPORTED_MEDIA_TYPE;
-    }
-    match Limited::new(request.into_body(), BODY_MAX).collect().await {
-        Ok(body) => {
-            let body = body.to_bytes();
-            let lines = body.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
-            lines.for_each(|line| hand.line(Received::from_json_line(Source::Http, line)));
-            StatusCode::NO_CONTENT
-        }
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => StatusCode::PAYLOAD_TOO_LARGE,
-        Err(error) => {
-            hand.trouble(format!("http: a body broke off: {error}"));
-            StatusCode::BAD_REQUEST
-        }
-    }
-}
-
-/// Reads until the peer's end: a sender that half-closes and waits for our end of file knows then that all was handed over.
-async fn serve_tcp<F: FnMut(Event)>(mut stream: TcpStream, hand: Hand<F>) {
-    let mut buf = BytesMut::new();
-    let result = loop {
-        buf.reserve(64 << 10);
-        match stream.read_buf(&mut buf).await {
-            Ok(0) => {
-                break frame::rest(buf).map(|rest| rest.into_iter().for_each(|line| syslog(&hand, Source::Tcp, &line)));
-            }
-            Ok(_) => {}
-            Err(error) => break Err(format!("{error}; {} bytes of an unfinished frame were let go", buf.len())),
-        }
-        if let Err(error) = take_frames(&mut buf, &hand) {
-            break Err(error);
-        }
-    };
-    if let Err(error) = result {
-        hand.trouble(format!("tcp: {error}"));
-    }
-}
-
-fn take_frames<F: FnMut(Event)>(buf: &mut BytesMut, hand: &Hand<F>) -> Result<(), String> {
-    while let Some(message) = frame::next(buf)? {
-        syslog(hand, Source::Tcp, &message);
-    }
-    Ok(())
-}
-
-fn syslog<F: FnMut(Event)>(hand: &Hand<F>, source: Source, message: &[u8]) {
-    hand.line(Received::from_syslog(source, message));
-}
-
-async fn serve_udp<F: FnMut(Event)>(socket: UdpSocket, mut hand: Hand<F>) {
-    let mut buf = vec![0; 64 << 10];
-    loop {
-        tokio::select! {
-            biased;
-            received = socket.recv(&mut buf) => match received {
-                Ok(len) => syslog(&hand, Source::Udp, &buf[..len]),
-                Err(error) => hand.trouble(format!("udp: {error}")),
-            },
-            _ = hand.stopped() => break,
-        }
-    }
-    loop {
-        match socket.try_recv(&mut buf) {
-            Ok(len) => syslog(&hand, Source::Udp, &buf[..len]),
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(_) => break,
         }
     }
 }
