@@ -1,6 +1,9 @@
 //! The report: the closed books in words (one line a drain, the last thing that lastword says) and as JSON.
 
-use crate::ledger::{Counts, DrainReport};
+use crate::{
+    format::thousands,
+    ledger::{Counts, DrainReport},
+};
 use nix::sys::resource::{UsageWho, getrusage};
 use serde_json::{Map, Value, json};
 use std::{fmt, time::Duration};
@@ -89,9 +92,9 @@ impl fmt::Display for DrainReport {
 impl fmt::Display for Counts {
     /// The identity in words: accounts that are 0 are left out.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "read {}", Grouped(self.read))?;
+        write!(f, "read {}", thousands(self.read))?;
         if self.adopted > 0 {
-            write!(f, " + adopted {}", Grouped(self.adopted))?;
+            write!(f, " + adopted {}", thousands(self.adopted))?;
         }
         let accounts = [
             ("confirmed", self.confirmed),
@@ -103,29 +106,13 @@ impl fmt::Display for Counts {
         ];
         let mut sign = "=";
         for (name, units) in accounts.into_iter().filter(|&(_, units)| units > 0) {
-            write!(f, " {sign} {name} {}", Grouped(units))?;
+            write!(f, " {sign} {name} {}", thousands(units))?;
             sign = "+";
             if name == "lost" {
                 let reasons: Vec<_> =
-                    self.lost.iter().map(|(why, units)| format!("{} {}", why.name(), Grouped(units))).collect();
+                    self.lost.iter().map(|(why, units)| format!("{} {}", why.name(), thousands(units))).collect();
                 write!(f, " ({})", reasons.join(", "))?;
             }
-        }
-        Ok(())
-    }
-}
-
-/// `1,234,567`.
-struct Grouped(u64);
-
-impl fmt::Display for Grouped {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let digits = self.0.to_string();
-        for (at, digit) in digits.chars().enumerate() {
-            if at > 0 && (digits.len() - at).is_multiple_of(3) {
-                f.write_str(",")?;
-            }
-            write!(f, "{digit}")?;
         }
         Ok(())
     }

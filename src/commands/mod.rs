@@ -27,8 +27,3 @@ pub fn run(command: Command) -> u8 {
         Command::Sink(options) => sink::run(&options),
     }
 }
-
-/// One line on stderr, prefixed. A closed stderr is nobody's error.
-pub(crate) fn complain(text: &str) {
-    let _ = writeln!(std::io::stderr(), "lastword: {text}");
-}

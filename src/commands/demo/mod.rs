@@ -11,10 +11,8 @@ mod stage;
 mod watch;
 pub mod worker;
 
-use super::{
-    complain,
-    sink::{Event as SinkEvent, Sink, SinkOptions, Source},
-};
+use super::sink::{Event as SinkEvent, Sink, SinkOptions, Source};
+use crate::say;
 use judge::Side;
 use nix::sys::signal::Signal;
 use screen::Screen;
@@ -58,7 +56,7 @@ pub fn run() -> u8 {
         Ok(false) => 1,
         Err(Curtain::Interrupted(signal)) => u8::try_from(128 + signal as i32).unwrap_or(1),
         Err(Curtain::Failed(reason)) => {
-            complain(&format!("demo: {reason}"));
+            say!("demo: {reason}");
             1
         }
     }

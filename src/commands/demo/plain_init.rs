@@ -4,7 +4,7 @@
 //! Asked to, it makes itself PID 1 of a new PID namespace, as in a container: the kernel then kills all that is left when it exits. Where
 //! that is not allowed it runs as an ordinary process, says so, and the demo does the kernel's part.
 
-use crate::commands::{complain, signals};
+use crate::{commands::signals, say};
 use nix::{
     sched::{CloneFlags, unshare},
     sys::{
@@ -75,7 +75,7 @@ pub fn run(options: &PlainInitOptions) -> u8 {
         None => init(&options.command),
     };
     result.unwrap_or_else(|error| {
-        complain(&format!("plain-init: {error}"));
+        say!("plain-init: {error}");
         127
     })
 }

@@ -12,8 +12,8 @@ mod syslog;
 pub use parse::Received;
 pub use server::{Event, ListenError, Sink, SinkCounts, Source};
 
-use super::{complain, signals};
-use crate::format::thousands;
+use super::signals;
+use crate::{format::thousands, say};
 use std::{
     fmt::Write as _,
     io::{self, IsTerminal, Write},
@@ -61,19 +61,19 @@ pub fn run(options: &SinkOptions) -> u8 {
     let sink = match sink {
         Ok(sink) => sink,
         Err(error) => {
-            complain(&format!("sink: {error}"));
+            say!("sink: {error}");
             return 125;
         }
     };
     greet(&sink);
     let _ = ended.recv();
     let counts = sink.stop(GRACE);
-    complain(&format!(
+    say!(
         "sink: lines received: http {}, tcp {}, udp {}",
         thousands(counts.http),
         thousands(counts.tcp),
         thousands(counts.udp)
-    ));
+    );
     0
 }
 
@@ -84,11 +84,11 @@ fn ring(bell: &SyncSender<()>) {
 
 /// Says how to reach the sink, on stderr, so that stdout has nothing but lines.
 fn greet(sink: &Sink) {
-    complain("sink: listening; send lines here, end with Ctrl-C");
+    say!("sink: listening; send lines here, end with Ctrl-C");
     for (source, address) in sink.addresses() {
-        complain(&format!("sink:   --drain {}", source.url(*address)));
+        say!("sink:   --drain {}", source.url(*address));
         if !address.ip().is_loopback() {
-            complain(&format!("sink:   warning: {address} can be reached from other machines, and anyone may send"));
+            say!("sink:   warning: {address} can be reached from other machines, and anyone may send");
         }
     }
 }
@@ -106,7 +106,7 @@ fn printer(closed: SyncSender<()>) -> impl FnMut(Event) + Send {
                 ring(&closed);
             }
         }
-        Event::Trouble(text) => complain(&format!("sink: {text}")),
+        Event::Trouble(text) => say!("sink: {text}"),
     }
 }
 
