@@ -20,4 +20,7 @@ pub mod event;
 pub mod format;
 pub mod ledger;
 pub mod line;
+pub mod names;
+pub mod say;
+pub mod sys;
 pub mod transport;
