@@ -3,6 +3,7 @@
 use super::pack::Limits;
 use crate::{
     clock,
+    format::Origin,
     line::{Batch, Lines, Stamp, Stream},
 };
 use std::{io::Write, sync::Arc, time::Duration};
@@ -53,4 +54,9 @@ pub(crate) fn seeds(count: u64) -> impl Iterator<Item = Seed> {
     let given = std::env::var("LASTWORD_SEED").ok().map(|text| text.parse().unwrap());
     let fresh = u64::try_from(clock::stamp().0).unwrap();
     (0..if given.is_some() { 1 } else { count }).map(move |index| Seed(given.unwrap_or(fresh.wrapping_add(index))))
+}
+
+/// Somebody.
+pub(crate) fn origin() -> Origin {
+    Origin { host: "host".into(), app: "app".into(), instance: "1".into(), run: "run".into() }
 }
