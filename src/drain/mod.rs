@@ -230,3 +230,129 @@ impl DrainThread {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{testing::batch, *};
+    use crate::{
+        config::{Budget, WhenFull},
+        format::Format,
+        ledger::Loss,
+        transport::{Failure, Payload, Progress},
+    };
+    use std::path::PathBuf;
+
+    fn config(memory: usize) -> Config {
+        Config {
+            command: Vec::new(),
+            drains: Vec::new(),
+            budget: Budget::Assumed(Duration::from_secs(10)),
+            stop_signals: Vec::new(),
+            flush_timeout: Duration::from_secs(60),
+            max_line: 65_536,
+            memory,
+            when_full: WhenFull::DropOldest,
+            passthrough: true,
+            pipe_size: 65_536,
+            quiet: false,
+            report: None,
+            origin: testing::origin(),
+            seed: 1,
+        }
+    }
+
+    fn spec(path: PathBuf, stream: Option<Stream>) -> DrainSpec {
+        DrainSpec { name: "one".into(), url: "file:x".into(), format: Format::Raw, target: Target::File(path), stream }
+    }
+
+    fn wait_for(bell: &Bell, count: usize) -> Vec<Event> {
+        let mut events = Vec::new();
+        let end = clock::now() + Duration::from_secs(20);
+        while events.len() < count {
+            assert!(clock::now() < end, "no event; so far {events:?}");
+            events.extend(bell.take());
+            thread::yield_now();
+        }
+        events
+    }
+
+    #[test]
+    fn each_drain_gets_the_streams_it_asked_for_and_reports_for_itself() {
+        let dir = tempfile::tempdir().unwrap();
+        let [all, none] = ["all", "none"].map(|name| dir.path().join(name));
+        let specs = [spec(all.clone(), None), spec(none.clone(), Some(Stream::Stderr))];
+        let bell = Bell::new().unwrap();
+        let drains = Drains::start(&specs, &config(2 << 20), &bell).unwrap();
+        drains.publish(&batch(1, 3));
+        drains.close(clock::now() + Duration::from_secs(10));
+        wait_for(&bell, 2);
+        assert_eq!(drains.settled(), 3);
+        let reports = drains.close_books();
+        assert_eq!(reports[0].counts.confirmed, 3);
+        assert_eq!(reports[1].counts, Counts::default());
+        assert_eq!(std::fs::read_to_string(all).unwrap(), "line 1\nline 2\nline 3\n");
+        assert!(!none.exists());
+        assert_eq!(drains.close_books(), reports, "the books stay closed");
+    }
+
+    struct Bug;
+
+    impl Transport for Bug {
+        async fn send(&mut self, _payload: &Payload) -> Result<(), Failure> {
+            panic!("a bug in a transport, on purpose")
+        }
+
+        fn progress(&mut self, _now: tokio::time::Instant) -> Option<Progress> {
+            None
+        }
+
+        async fn watch(&mut self) -> Result<(), Failure> {
+            std::future::pending().await
+        }
+
+        async fn finish(&mut self, _deadline: tokio::time::Instant) -> Result<(), Failure> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_panic_costs_the_drain_and_its_lines_are_counted() {
+        let spec = spec("unused".into(), None);
+        let inbox = Arc::new(Inbox::new(WhenFull::Block, 700));
+        let bell = Bell::new().unwrap();
+        let thread = DrainThread {
+            index: 0,
+            limits: Limits::new(&spec, 1 << 20),
+            spec,
+            origin: testing::origin(),
+            seed: 1,
+            inbox: Arc::clone(&inbox),
+            bell: bell.clone(),
+        };
+        inbox.push(&batch(1, 4));
+        let thread = thread::spawn(move || thread.live(|_| Bug));
+        assert_eq!(wait_for(&bell, 1), [Event::DrainDone(0)]);
+        thread.join().unwrap();
+        inbox.push(&batch(5, 3));
+        inbox.wait_for_room(1_000_000);
+        let drain = Drain { name: "one".into(), url: String::new(), stream: None, inbox };
+        let report = drain.close_books(clock::now());
+        assert_eq!(report.counts.lost.of(Loss::DrainDied), 7);
+        assert_eq!(report.counts.pending(), 0);
+        assert!(report.trouble.unwrap().contains("bug"));
+    }
+
+    #[test]
+    fn closing_the_books_waits_for_no_thread() {
+        let fifo = tempfile::tempdir().unwrap();
+        let path = fifo.path().join("nobody-reads");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let bell = Bell::new().unwrap();
+        let drains = Drains::start(&[spec(path, None)], &config(2 << 20), &bell).unwrap();
+        drains.publish(&batch(1, 9));
+        drains.close(clock::now() + Duration::from_secs(3600));
+        let reports = drains.close_books();
+        assert_eq!(reports[0].counts.lost.of(Loss::Deadline), 9);
+        assert_eq!(wait_for(&bell, 1), [Event::DrainDone(0)], "and the thread sees that it is over");
+    }
+}

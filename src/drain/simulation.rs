@@ -36,7 +36,6 @@ enum Fault {
     Hold,
     /// Never an answer.
     Hang,
-    Panic,
 }
 
 /// The receiving side.
@@ -99,7 +98,6 @@ impl Transport for Requests {
         let again = Verdict::Retry { resend_from: payload.position, after: None };
         match fault {
             Fault::Hang => return std::future::pending().await,
-            Fault::Panic => panic!("a bug in the transport"),
             Fault::Refuse => return failure(again),
             Fault::Later(after) => {
                 return failure(Verdict::Retry { resend_from: payload.position, after: Some(after) });

@@ -40,6 +40,8 @@ pub struct Http {
     client: Option<Client>,
     /// None: to be (re-)read before the next request.
     headers: Option<HeaderMap>,
+    /// What a 401 was the answer to.
+    refused: Option<HeaderMap>,
     confirmed: u64,
     /// The last exchange left a connection that the next may reuse, or find closed.
     kept_alive: bool,
@@ -57,7 +59,7 @@ enum Answer {
 impl Http {
     /// Connects to nothing, and reads no file yet.
     pub fn new(target: HttpTarget, content_type: &'static str) -> Self {
-        Self { target, content_type, client: None, headers: None, confirmed: 0, kept_alive: false }
+        Self { target, content_type, client: None, headers: None, refused: None, confirmed: 0, kept_alive: false }
     }
 
     /// One payload, with the second tries that cost nobody anything.
@@ -120,7 +122,7 @@ impl Http {
             return Answer::Moved(to);
         }
         if status == StatusCode::UNAUTHORIZED {
-            self.headers = None;
+            self.refused = self.headers.take();
         }
         let reason = verdict::quote(status, &text);
         Answer::Refused(self.failure(verdict::of_status(status, after, position), &reason))
@@ -145,8 +147,8 @@ impl Http {
 
     /// After a 401: whether the files hold other credentials by now.
     fn secrets_changed(&mut self) -> bool {
-        let has_files = self.target.headers.iter().any(|(_, secret)| matches!(secret, Secret::File { .. }));
-        has_files && self.headers.is_none() && self.headers().is_ok()
+        let (Some(refused), Ok(headers)) = (self.refused.take(), self.headers()) else { return false };
+        headers != refused
     }
 
     fn read_headers(&self) -> Result<HeaderMap, String> {
