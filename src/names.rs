@@ -100,7 +100,8 @@ mod tests {
 
     #[test]
     fn hosts_entries_are_found_by_any_of_their_names() {
-        let hosts = "# comment\n127.0.0.1 localhost\n::1 db.example\n10.0.0.7\tdb DB.example # main\nbad db\n10.0.0.7 db\n";
+        let hosts =
+            "# comment\n127.0.0.1 localhost\n::1 db.example\n10.0.0.7\tdb DB.example # main\nbad db\n10.0.0.7 db\n";
         let expect: [IpAddr; 2] = ["10.0.0.7".parse().unwrap(), "::1".parse().unwrap()];
         assert_eq!(in_hosts(hosts, "db.EXAMPLE"), expect);
         assert_eq!(in_hosts(hosts, "db"), expect[..1]);

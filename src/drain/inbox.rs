@@ -5,13 +5,7 @@
 //! (`wake_at`): a drain that is busy, backing off or gathering is not woken by every push.
 
 use super::queue::Queue;
-use crate::{
-    clock,
-    config::WhenFull,
-    ledger::Counts,
-    line::Batch,
-    transport::Progress,
-};
+use crate::{clock, config::WhenFull, ledger::Counts, line::Batch, transport::Progress};
 use std::{
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},

@@ -22,6 +22,8 @@ mod sealed;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
+mod tcp_tests;
+#[cfg(test)]
 mod testing;
 mod worker;
 

@@ -43,7 +43,7 @@ impl Limits {
         };
         let in_flight = in_flight(memory);
         Self {
-            bytes: bytes.min(in_flight),
+            bytes: bytes.min(in_flight / 2),
             items,
             overhead,
             linger: Duration::from_millis(linger),

@@ -219,7 +219,8 @@ impl Pair {
     }
 
     fn seal(&mut self, rng: &mut StdRng) {
-        let limits = Limits { bytes: rng.random_range(1..120), items: rng.random_range(1..9), in_flight: 400, ..limits() };
+        let limits =
+            Limits { bytes: rng.random_range(1..120), items: rng.random_range(1..9), in_flight: 400, ..limits() };
         let before = self.queue.contents().0.len();
         if self.queue.seal(&limits) {
             let (window, _) = self.queue.contents();

@@ -214,9 +214,7 @@ impl<'a, T: Transport> Worker<'a, T> {
     async fn wait(&mut self, until: Option<Instant>) {
         let until = earlier(until, self.inbox.lock().orders.last_call());
         let watching = self.watching;
-        let news = async {
-            if watching { self.transport.watch().await } else { std::future::pending().await }
-        };
+        let news = async { if watching { self.transport.watch().await } else { std::future::pending().await } };
         let failure = tokio::select! {
             () = self.inbox.woken() => None,
             () = sleep_until(until) => None,

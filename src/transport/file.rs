@@ -97,7 +97,9 @@ impl File {
             return Ok(());
         }
         match file.sync_data() {
-            Err(error) if !matches!(Errno::from_raw(error.raw_os_error().unwrap_or(0)), Errno::EINVAL | Errno::EROFS) => {
+            Err(error)
+                if !matches!(Errno::from_raw(error.raw_os_error().unwrap_or(0)), Errno::EINVAL | Errno::EROFS) =>
+            {
                 // What this sync should have saved is no longer provable: a new epoch starts behind it.
                 self.epoch += 1;
                 self.synced = self.written;

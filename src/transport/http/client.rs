@@ -2,7 +2,11 @@
 
 use crate::{config::HttpTarget, names::Names};
 use reqwest::{Client, redirect};
-use rustls::{ClientConfig, RootCertStore, crypto::ring, pki_types::{CertificateDer, pem::PemObject}};
+use rustls::{
+    ClientConfig, RootCertStore,
+    crypto::ring,
+    pki_types::{CertificateDer, pem::PemObject},
+};
 use std::{sync::Arc, time::Duration};
 
 /// Time for one connection, TLS included.

@@ -164,8 +164,8 @@ impl Http {
                 }
             };
             let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("{name} is no header name"))?;
-            let mut value =
-                HeaderValue::from_bytes(text.as_bytes()).map_err(|_| format!("the value of {name} is not fit for a header"))?;
+            let mut value = HeaderValue::from_bytes(text.as_bytes())
+                .map_err(|_| format!("the value of {name} is not fit for a header"))?;
             value.set_sensitive(true);
             if name == CONTENT_TYPE || !headers.contains_key(&name) {
                 headers.insert(name, value);

@@ -126,7 +126,8 @@ fn confirmed(http: &mut Http) -> u64 {
 async fn a_request_carries_the_body_its_length_and_key_and_the_headers() {
     let server = Server::start(vec![]).await;
     let secret = Secret::Value("Bearer t0p".into());
-    let mut http = server.with_headers(vec![("Authorization".into(), secret), ("X-A".into(), Secret::Value("1".into()))]);
+    let mut http =
+        server.with_headers(vec![("Authorization".into(), secret), ("X-A".into(), Secret::Value("1".into()))]);
     assert_eq!(confirmed(&mut http), 0);
     http.send(&payload(7, &["{}\n", "{}\n"])).await.unwrap();
     assert_eq!(confirmed(&mut http), 13);
@@ -237,10 +238,10 @@ async fn nobody_listening_is_weather() {
 
 #[tokio::test]
 async fn redirects_are_followed_on_the_same_origin_with_307_and_308_only() {
-    let moved = |line: &str, to: &str| {
-        Reply::Bytes(format!("HTTP/1.1 {line}\r\nLocation: {to}\r\nContent-Length: 0\r\n\r\n"))
-    };
-    let server = Server::start(vec![moved("307 Temporary Redirect", "/new"), moved("308 Permanent Redirect", "./newer")]).await;
+    let moved =
+        |line: &str, to: &str| Reply::Bytes(format!("HTTP/1.1 {line}\r\nLocation: {to}\r\nContent-Length: 0\r\n\r\n"));
+    let server =
+        Server::start(vec![moved("307 Temporary Redirect", "/new"), moved("308 Permanent Redirect", "./newer")]).await;
     let mut http = server.http();
     http.send(&payload(0, &["x\n"])).await.unwrap();
     let paths: Vec<_> = server.seen().iter().map(|seen| seen.head.lines().next().unwrap().to_owned()).collect();

@@ -73,7 +73,8 @@ pub(super) fn retry_after(headers: &HeaderMap, now: Stamp) -> Option<Duration> {
 /// `503 Service Unavailable: the beginning of the answer`, on one line.
 pub(super) fn quote(status: StatusCode, text: &[u8]) -> String {
     let text = String::from_utf8_lossy(&text[..text.len().min(4 * QUOTE)]);
-    let words: Vec<_> = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty()).collect();
+    let words: Vec<_> =
+        text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty()).collect();
     let line: String = words.join(" ").chars().take(QUOTE).collect();
     let status = status.to_string().replace(" <unknown status code>", "");
     if line.is_empty() { status } else { format!("{status}: {line}") }
@@ -93,7 +94,8 @@ mod tests {
             Verdict::Reject => "reject",
             Verdict::Hold => "hold",
         };
-        let hold = [301, 302, 303, 304, 307, 308, 401, 402, 403, 404, 405, 407, 410, 411, 414, 415, 421, 426, 431, 501, 505];
+        let hold =
+            [301, 302, 303, 304, 307, 308, 401, 402, 403, 404, 405, 407, 410, 411, 414, 415, 421, 426, 431, 501, 505];
         let retry = [408, 425, 429, 500, 502, 503, 504, 507, 520, 529, 599];
         for status in 300..=599 {
             let expect = match status {
@@ -119,7 +121,8 @@ mod tests {
         assert_eq!(parse(" 120 "), Some(120));
         assert_eq!(parse("1000000000"), Some(1_000_000_000), "whoever waits clamps");
         assert_eq!(parse("Sun, 06 Nov 1994 08:49:47 GMT"), Some(10));
-        for nothing in ["0", "-1", "soon", "", "1.5", "Sun, 06 Nov 1994 08:49:37 GMT", "Sun, 06 Nov 1994 08:00:00 GMT"] {
+        for nothing in ["0", "-1", "soon", "", "1.5", "Sun, 06 Nov 1994 08:49:37 GMT", "Sun, 06 Nov 1994 08:00:00 GMT"]
+        {
             assert_eq!(parse(nothing), None, "{nothing:?}");
         }
         assert_eq!(retry_after(&HeaderMap::new(), now), None);
@@ -127,7 +130,10 @@ mod tests {
 
     #[test]
     fn answers_are_quoted_short_and_on_one_line() {
-        assert_eq!(quote(StatusCode::BAD_REQUEST, b" no\r\n\tsuch\x1b[0m index\n"), "400 Bad Request: no such [0m index");
+        assert_eq!(
+            quote(StatusCode::BAD_REQUEST, b" no\r\n\tsuch\x1b[0m index\n"),
+            "400 Bad Request: no such [0m index"
+        );
         assert_eq!(quote(StatusCode::from_u16(599).unwrap(), b""), "599");
         assert!(quote(StatusCode::OK, &[b'x'; 9999]).len() < 150);
     }
