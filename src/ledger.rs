@@ -8,7 +8,7 @@
 //!
 //! At exit `pending` is 0. Gap lines (the announcements of loss in a drain's own stream) stand outside.
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use std::time::Duration;
 
 /// The strongest evidence that a transport has of a unit's arrival.
@@ -68,7 +68,7 @@ impl Loss {
     }
 }
 
-/// Units lost, by reason.
+/// Units lost, by reason. As JSON: an object with the reasons that have a count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Losses([u64; Loss::ALL.len()]);
 
@@ -101,8 +101,14 @@ impl Losses {
     }
 }
 
+impl Serialize for Losses {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.iter().map(|(reason, units)| (reason.name(), units)))
+    }
+}
+
 /// The accounts of one drain, in units.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
     /// Published to the drain in this run.
     pub read: u64,
@@ -149,17 +155,46 @@ impl Counts {
     }
 }
 
-/// What the report says of one drain.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What the report says of one drain. As JSON, the accounts are fields beside the name, `lost` an object by reason,
+/// times in milliseconds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DrainReport {
     /// The drain's name.
     pub name: String,
     /// Its URL without credentials.
     pub url: String,
     /// Its closed books.
+    #[serde(flatten)]
     pub counts: Counts,
     /// From the end of the app's output to the drain's last word.
+    #[serde(rename = "flush_ms", serialize_with = "as_millis")]
     pub flush: Duration,
     /// What the drain last complained of, if it had not recovered.
     pub trouble: Option<String>,
+}
+
+fn as_millis<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counts() -> Counts {
+        let mut counts = Counts { read: 12_345, ..Counts::default() };
+        counts.settle(Grade::Confirmed, 12_000);
+        counts.settle(Grade::Accepted, 300);
+        counts.lost.add(Loss::Deadline, 40);
+        counts.lost.add(Loss::Rejected, 5);
+        counts
+    }
+
+    #[test]
+    fn the_identity_holds_through_settling_and_better_evidence() {
+        let mut counts = counts();
+        assert_eq!(counts.pending(), 0);
+        counts.upgrade(300);
+        assert_eq!((counts.confirmed, counts.accepted, counts.settled()), (12_300, 0, 12_345));
+    }
 }

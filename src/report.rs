@@ -5,28 +5,31 @@ use crate::{
     ledger::{Counts, DrainReport},
 };
 use nix::sys::resource::{UsageWho, getrusage};
-use serde_json::{Map, Value, json};
+use serde::{Serialize, Serializer};
 use std::{fmt, time::Duration};
 
-/// What became of a run.
-#[derive(Clone, Debug, PartialEq)]
+/// What became of a run: `--report FILE`.
+#[derive(Clone, Debug, Serialize)]
 pub struct Report {
     /// Names the run: a UUIDv7, as on the lines.
     pub run: String,
     /// Our exit code.
     pub exit_code: u8,
     /// From our start to now.
+    #[serde(rename = "duration_ms", serialize_with = "as_millis")]
     pub duration: Duration,
     /// What lastword itself used; the app is not in it.
+    #[serde(flatten)]
     pub usage: Usage,
     /// The closed books, in the order in which drains were given.
     pub drains: Vec<DrainReport>,
 }
 
 /// What a process used.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Usage {
     /// User and system time.
+    #[serde(rename = "cpu_ms", serialize_with = "as_millis")]
     pub cpu: Duration,
     /// Largest resident set, in KiB.
     pub max_rss_kib: u64,
@@ -45,38 +48,16 @@ impl Usage {
 }
 
 impl Report {
-    /// As JSON, one object with a newline behind it. Every account is there, also those that are 0.
+    /// The file's text: one JSON object, indented, with a newline behind it.
     pub fn to_json(&self) -> String {
-        let drains: Vec<_> = self.drains.iter().map(drain_json).collect();
-        let milliseconds = |time: Duration| (time.as_secs_f64() * 1e6).round() / 1e3;
-        let report = json!({
-            "run": self.run,
-            "exit_code": self.exit_code,
-            "duration_ms": milliseconds(self.duration),
-            "cpu_ms": milliseconds(self.usage.cpu),
-            "max_rss_kib": self.usage.max_rss_kib,
-            "drains": drains,
-        });
-        format!("{report:#}\n")
+        // Strings and numbers alone: nothing in it can fail.
+        serde_json::to_string_pretty(self).unwrap_or_default() + "\n"
     }
 }
 
-fn drain_json(drain: &DrainReport) -> Value {
-    let counts = &drain.counts;
-    let lost: Map<_, _> = counts.lost.iter().map(|(reason, units)| (reason.name().to_owned(), units.into())).collect();
-    json!({
-        "name": drain.name,
-        "url": drain.url,
-        "read": counts.read,
-        "adopted": counts.adopted,
-        "confirmed": counts.confirmed,
-        "accepted": counts.accepted,
-        "sent": counts.sent,
-        "spooled": counts.spooled,
-        "lost": lost,
-        "flush_ms": drain.flush.as_millis() as u64,
-        "trouble": drain.trouble,
-    })
+/// With the fraction, to the microsecond.
+fn as_millis<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64((time.as_secs_f64() * 1e6).round() / 1e3)
 }
 
 impl fmt::Display for DrainReport {
@@ -90,7 +71,7 @@ impl fmt::Display for DrainReport {
 }
 
 impl fmt::Display for Counts {
-    /// The identity in words: accounts that are 0 are left out.
+    /// The identity in words. Accounts that are 0 are left out, but what was lost is always said.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "read {}", thousands(self.read))?;
         if self.adopted > 0 {
@@ -105,10 +86,10 @@ impl fmt::Display for Counts {
             ("pending", self.pending()),
         ];
         let mut sign = "=";
-        for (name, units) in accounts.into_iter().filter(|&(_, units)| units > 0) {
+        for (name, units) in accounts.into_iter().filter(|&(name, units)| units > 0 || name == "lost") {
             write!(f, " {sign} {name} {}", thousands(units))?;
             sign = "+";
-            if name == "lost" {
+            if name == "lost" && units > 0 {
                 let reasons: Vec<_> =
                     self.lost.iter().map(|(why, units)| format!("{} {}", why.name(), thousands(units))).collect();
                 write!(f, " ({})", reasons.join(", "))?;
@@ -122,6 +103,7 @@ impl fmt::Display for Counts {
 mod tests {
     use super::*;
     use crate::ledger::Loss;
+    use serde_json::{Value, json};
 
     fn drain() -> DrainReport {
         let mut counts = Counts { read: 1_234_567, confirmed: 1_230_000, accepted: 4_000, ..Counts::default() };
@@ -144,7 +126,7 @@ mod tests {
              flushed in 1.23 s; last trouble: connection refused"
         );
         let quiet = DrainReport { counts: Counts::default(), trouble: None, ..drain() };
-        assert_eq!(quiet.to_string(), "drain logs: read 0; flushed in 1.23 s");
+        assert_eq!(quiet.to_string(), "drain logs: read 0 = lost 0; flushed in 1.23 s");
     }
 
     #[test]

@@ -3,55 +3,358 @@
 //! ```text
 //! reader ─▶ inbox (queue + accounts under one lock) ─▶ pack + format ─▶ transport ─▶ progress ─▶ accounts
 //! ```
+//!
+//! - [`sealed`], [`queue`]: what is where, and the accounts; pure.
+//! - [`inbox`]: the same behind a lock, with the waking.
+//! - [`pack`], [`backoff`], [`health`]: how much, when again, what to say; pure.
+//! - [`worker`]: the loop.
+//!
+//! A panic in a drain's thread is caught at its root: the drain is dead, its lines are counted, nothing else stops.
 
+mod backoff;
+mod health;
+mod inbox;
+mod pack;
+mod queue;
+#[cfg(test)]
+mod queue_model;
+mod sealed;
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod tcp_tests;
+#[cfg(test)]
+mod testing;
+mod worker;
+
+use self::{inbox::Inbox, pack::Limits, worker::Worker};
 use crate::{
-    config::{Config, DrainSpec},
-    event::Bell,
+    clock,
+    config::{Config, DrainSpec, Target},
+    event::{Bell, Event},
+    format::{Encoder, Origin},
     ledger::{Counts, DrainReport},
-    line::Batch,
+    line::{Batch, Stream},
+    say::say,
+    transport::{Transport, file, http, tcp, udp},
 };
-use std::{sync::Arc, time::Instant};
+use std::{
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
 
 /// All drains of a run, as the readers and the supervisor see them. Cheap to clone; every call returns at once, except
 /// [`Drains::wait_for_room`].
-#[derive(Clone)]
-pub struct Drains {}
+#[derive(Clone, Debug)]
+pub struct Drains {
+    drains: Arc<[Drain]>,
+}
+
+/// One drain, seen from outside its thread.
+#[derive(Debug)]
+struct Drain {
+    name: String,
+    url: String,
+    stream: Option<Stream>,
+    inbox: Arc<Inbox>,
+}
 
 impl Drains {
-    /// Starts one thread a drain. `bell` gets one `DrainDone` from each, after [`Drains::close`].
-    pub fn start(_specs: &[DrainSpec], _config: &Config, _bell: &Bell) -> std::io::Result<Self> {
-        unimplemented!()
+    /// Starts one thread a drain. `bell` gets one `DrainDone` from each: after [`Drains::close`], or when it dies. The
+    /// memory is shared out evenly.
+    ///
+    /// # Errors
+    /// If the system has no thread left.
+    pub fn start(specs: &[DrainSpec], config: &Config, bell: &Bell) -> io::Result<Self> {
+        let memory = config.memory / specs.len().max(1);
+        let mut drains = Vec::with_capacity(specs.len());
+        for (index, spec) in specs.iter().enumerate() {
+            let inbox = Arc::new(Inbox::new(config.when_full, memory));
+            let thread = DrainThread {
+                index,
+                spec: spec.clone(),
+                origin: config.origin.clone(),
+                seed: config.seed ^ (index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15),
+                limits: Limits::new(spec, memory),
+                inbox: Arc::clone(&inbox),
+                bell: bell.clone(),
+            };
+            thread::Builder::new().name(format!("drain-{index}")).spawn(move || thread.run())?;
+            drains.push(Drain { name: spec.name.clone(), url: spec.url.clone(), stream: spec.stream, inbox });
+        }
+        Ok(Self { drains: drains.into() })
     }
 
     /// Hands a batch to every drain that wants its stream; full queues follow `--when-full`.
-    pub fn publish(&self, _batch: &Arc<Batch>) {}
+    pub fn publish(&self, batch: &Arc<Batch>) {
+        for drain in self.drains.iter().filter(|drain| drain.wants(batch.stream())) {
+            drain.inbox.push(batch);
+        }
+    }
 
     /// With `--when-full block`: waits until every queue has room for `bytes`, or the drains are hurried past waiting
-    /// ([`Drains::close`], or a dead drain). Else returns at once.
-    pub fn wait_for_room(&self, _bytes: usize) {}
+    /// ([`Drains::close`], a dead drain, or the end that [`Drains::hurry`] set). Else returns at once.
+    pub fn wait_for_room(&self, bytes: usize) {
+        for drain in self.drains.iter() {
+            drain.inbox.wait_for_room(bytes);
+        }
+    }
 
     /// A stop was asked for: leave every back-off, linger 0, retry at least every second until `end_at`.
-    pub fn hurry(&self, _end_at: Instant) {}
+    pub fn hurry(&self, end_at: Instant) {
+        for drain in self.drains.iter() {
+            drain.inbox.order(|state| {
+                state.orders.hurried = true;
+                state.orders.end_at = Some(end_at);
+            });
+        }
+    }
 
-    /// No more batches will come: send all, finish the transport, then ring `DrainDone`. Blocked publishers return.
-    pub fn close(&self, _end_at: Instant) {}
+    /// No more batches will come: send all, finish the transport, then ring `DrainDone`. Blocked publishers return. A
+    /// drain gives up a moment before `end_at`.
+    pub fn close(&self, end_at: Instant) {
+        let now = clock::now();
+        for drain in self.drains.iter() {
+            drain.inbox.order(|state| {
+                state.orders.closed = true;
+                state.orders.end_at = Some(end_at);
+                state.closed_at.get_or_insert(now);
+            });
+        }
+    }
 
     /// Moves `end_at` of an earlier `hurry` or `close` (a stop during the flush shortens it).
-    pub fn set_end(&self, _end_at: Instant) {}
+    pub fn set_end(&self, end_at: Instant) {
+        for drain in self.drains.iter() {
+            drain.inbox.order(|state| state.orders.end_at = Some(end_at));
+        }
+    }
 
     /// Units settled over all drains: grows while there is progress.
     pub fn settled(&self) -> u64 {
-        0
+        self.drains.iter().map(|drain| drain.inbox.counts().settled()).sum()
     }
 
     /// Live accounts: (name, counts).
     pub fn counts(&self) -> Vec<(String, Counts)> {
-        Vec::new()
+        self.drains.iter().map(|drain| (drain.name.clone(), drain.inbox.counts())).collect()
     }
 
     /// Freezes every account: what is pending becomes lost(deadline), later news is ignored. Asserts the identity.
     /// Returns the report; waits for no thread.
     pub fn close_books(&self) -> Vec<DrainReport> {
-        Vec::new()
+        let now = clock::now();
+        self.drains.iter().map(|drain| drain.close_books(now)).collect()
+    }
+}
+
+impl Drain {
+    fn wants(&self, stream: Stream) -> bool {
+        self.stream.is_none_or(|wanted| wanted == stream)
+    }
+
+    fn close_books(&self, now: Instant) -> DrainReport {
+        let mut state = self.inbox.lock();
+        let balanced = state.queue.close_books();
+        let end = state.done_at.unwrap_or(now);
+        let report = DrainReport {
+            name: self.name.clone(),
+            url: self.url.clone(),
+            counts: *state.queue.counts(),
+            flush: state.closed_at.map_or(Duration::ZERO, |from| end.saturating_duration_since(from)),
+            trouble: state.trouble.clone(),
+        };
+        drop(state);
+        self.inbox.order(|_| {});
+        debug_assert!(balanced, "the accounts of drain {} do not balance: {report:?}", self.name);
+        if !balanced {
+            // Never a panic here: this may be PID 1.
+            say(format_args!("drain {}: the accounts do not balance; this is a bug in lastword", self.name));
+        }
+        report
+    }
+}
+
+/// What the thread of a drain starts with.
+struct DrainThread {
+    index: usize,
+    spec: DrainSpec,
+    origin: Origin,
+    seed: u64,
+    limits: Limits,
+    inbox: Arc<Inbox>,
+    bell: Bell,
+}
+
+impl DrainThread {
+    /// The thread's life.
+    fn run(self) {
+        let limits = self.limits;
+        match self.spec.target.clone() {
+            Target::Http(target) => self.live(move |encoder| http::Http::new(target, encoder.content_type())),
+            Target::Tcp(target) => self.live(move |_| tcp::Tcp::new(&target, limits.in_flight as u64)),
+            Target::Udp(peer) => self.live(move |_| udp::Udp::new(peer)),
+            Target::File(path) => self.live(move |_| file::File::new(path)),
+        }
+    }
+
+    /// Runs the loop to its end, and tells the supervisor. A panic kills the drain, not the process.
+    fn live<T: Transport>(&self, transport: impl FnOnce(&Encoder) -> T) {
+        let ended = catch_unwind(AssertUnwindSafe(|| self.drain(transport)));
+        if !matches!(ended, Ok(Ok(()))) {
+            let reason = match ended {
+                Ok(Err(error)) => error.to_string(),
+                _ => "died of a bug in lastword".to_owned(),
+            };
+            say(format_args!("drain {}: {reason}; its lines are lost from here on", self.spec.name));
+            self.inbox.order(|state| {
+                state.queue.die();
+                state.trouble = Some(reason);
+            });
+        }
+        self.inbox.lock().done_at = Some(clock::now());
+        self.bell.ring(Event::DrainDone(self.index));
+    }
+
+    fn drain<T: Transport>(&self, transport: impl FnOnce(&Encoder) -> T) -> io::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let encoder = Encoder::new(self.spec.format, self.origin.clone());
+        let key = format!("{}-{}", self.origin.run, self.index);
+        let speak = |line: &str| say(format_args!("drain {}: {line}", self.spec.name));
+        let transport = transport(&encoder);
+        let worker = Worker::new(&self.inbox, transport, encoder, self.limits, self.seed, key, &speak);
+        runtime.block_on(worker.run());
+        // A name lookup that hangs on a blocking thread is not waited for.
+        runtime.shutdown_background();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{testing::batch, *};
+    use crate::{
+        config::{Budget, WhenFull},
+        format::Format,
+        ledger::Loss,
+        transport::{Failure, Payload, Progress},
+    };
+    use std::path::PathBuf;
+
+    fn config(memory: usize) -> Config {
+        Config {
+            command: Vec::new(),
+            drains: Vec::new(),
+            budget: Budget::Assumed(Duration::from_secs(10)),
+            stop_signals: Vec::new(),
+            flush_timeout: Duration::from_secs(60),
+            max_line: 65_536,
+            memory,
+            when_full: WhenFull::DropOldest,
+            passthrough: true,
+            pipe_size: 65_536,
+            quiet: false,
+            report: None,
+            origin: testing::origin(),
+            seed: 1,
+        }
+    }
+
+    fn spec(path: PathBuf, stream: Option<Stream>) -> DrainSpec {
+        DrainSpec { name: "one".into(), url: "file:x".into(), format: Format::Raw, target: Target::File(path), stream }
+    }
+
+    fn wait_for(bell: &Bell, count: usize) -> Vec<Event> {
+        let mut events = Vec::new();
+        let end = clock::now() + Duration::from_secs(20);
+        while events.len() < count {
+            assert!(clock::now() < end, "no event; so far {events:?}");
+            events.extend(bell.take());
+            thread::yield_now();
+        }
+        events
+    }
+
+    #[test]
+    fn each_drain_gets_the_streams_it_asked_for_and_reports_for_itself() {
+        let dir = tempfile::tempdir().unwrap();
+        let [all, none] = ["all", "none"].map(|name| dir.path().join(name));
+        let specs = [spec(all.clone(), None), spec(none.clone(), Some(Stream::Stderr))];
+        let bell = Bell::new().unwrap();
+        let drains = Drains::start(&specs, &config(2 << 20), &bell).unwrap();
+        drains.publish(&batch(1, 3));
+        drains.close(clock::now() + Duration::from_secs(10));
+        wait_for(&bell, 2);
+        assert_eq!(drains.settled(), 3);
+        let reports = drains.close_books();
+        assert_eq!(reports[0].counts.confirmed, 3);
+        assert_eq!(reports[1].counts, Counts::default());
+        assert_eq!(std::fs::read_to_string(all).unwrap(), "line 1\nline 2\nline 3\n");
+        assert!(!none.exists());
+        assert_eq!(drains.close_books(), reports, "the books stay closed");
+    }
+
+    struct Bug;
+
+    impl Transport for Bug {
+        async fn send(&mut self, _payload: &Payload) -> Result<(), Failure> {
+            panic!("a bug in a transport, on purpose")
+        }
+
+        fn progress(&mut self, _now: tokio::time::Instant) -> Option<Progress> {
+            None
+        }
+
+        async fn watch(&mut self) -> Result<(), Failure> {
+            std::future::pending().await
+        }
+
+        async fn finish(&mut self, _deadline: tokio::time::Instant) -> Result<(), Failure> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_panic_costs_the_drain_and_its_lines_are_counted() {
+        let spec = spec("unused".into(), None);
+        let inbox = Arc::new(Inbox::new(WhenFull::Block, 700));
+        let bell = Bell::new().unwrap();
+        let thread = DrainThread {
+            index: 0,
+            limits: Limits::new(&spec, 1 << 20),
+            spec,
+            origin: testing::origin(),
+            seed: 1,
+            inbox: Arc::clone(&inbox),
+            bell: bell.clone(),
+        };
+        inbox.push(&batch(1, 4));
+        let thread = thread::spawn(move || thread.live(|_| Bug));
+        assert_eq!(wait_for(&bell, 1), [Event::DrainDone(0)]);
+        thread.join().unwrap();
+        inbox.push(&batch(5, 3));
+        inbox.wait_for_room(1_000_000);
+        let drain = Drain { name: "one".into(), url: String::new(), stream: None, inbox };
+        let report = drain.close_books(clock::now());
+        assert_eq!(report.counts.lost.of(Loss::DrainDied), 7);
+        assert_eq!(report.counts.pending(), 0);
+        assert!(report.trouble.unwrap().contains("bug"));
+    }
+
+    #[test]
+    fn closing_the_books_waits_for_no_thread() {
+        let fifo = tempfile::tempdir().unwrap();
+        let path = fifo.path().join("nobody-reads");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let bell = Bell::new().unwrap();
+        let drains = Drains::start(&[spec(path, None)], &config(2 << 20), &bell).unwrap();
+        drains.publish(&batch(1, 9));
+        drains.close(clock::now() + Duration::from_secs(3600));
+        let reports = drains.close_books();
+        assert_eq!(reports[0].counts.lost.of(Loss::Deadline), 9);
+        assert_eq!(wait_for(&bell, 1), [Event::DrainDone(0)], "and the thread sees that it is over");
     }
 }

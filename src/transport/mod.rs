@@ -3,11 +3,19 @@
 //! A drain hands over sealed [`Payload`]s in order. Each has a *position*: its offset in the stream of all wire bytes
 //! that the drain ever sealed. A transport answers in positions, so that one drain loop serves request-response
 //! protocols (a whole payload is confirmed at once) and byte streams (a position inside a payload is acknowledged)
-//! alike; the loop maps a position back to units by encoding again, which is deterministic.
+//! alike; the drain's queue knows where each unit ends.
+//!
+//! Positions ascend, and follow on one another without a hole until a payload is cut anew ([`Verdict::Split`],
+//! [`Verdict::Reject`]): its parts, and what comes later, then start behind all positions that were given out before.
+
+pub mod file;
+pub mod http;
+pub mod tcp;
+pub mod udp;
 
 use crate::ledger::Grade;
 use bytes::Bytes;
-use std::{future::Future, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 /// A sealed run of units, encoded. Identical over all retries.
@@ -21,6 +29,8 @@ pub struct Payload {
     pub units: usize,
     /// Names the payload for receivers that remove duplicates; equal on every retry.
     pub key: String,
+    /// Where each unit or gap line ends in `body`: the borders that datagrams are cut at, and short writes are told by.
+    pub ends: Arc<[u32]>,
 }
 
 impl Payload {
@@ -50,9 +60,10 @@ pub enum Verdict {
     /// Weather: send again, from position `resend_from` on, after a back-off (or after `after`, if the receiver named
     /// a time).
     Retry {
-        /// First byte that is not known to be safe.
+        /// First byte that is not known to be safe. Units that end before it, and are not covered by what
+        /// [`Transport::progress`] says after the failure, count as accepted.
         resend_from: u64,
-        /// The receiver's own wish (Retry-After).
+        /// The receiver's own wish (Retry-After). Zero: an orderly end of the connection, no trouble; send again at once.
         after: Option<Duration>,
     },
     /// Too large for the receiver (413): halve; a single unit is lost as oversize.
@@ -79,7 +90,9 @@ pub struct Failure {
 /// A drain uses its transport from one task: calls never overlap, except that `watch` is dropped when a payload comes.
 pub trait Transport {
     /// Delivers one payload, connecting first if need be. `Ok` means that the transport took all of it; what became of
-    /// it is [`Transport::progress`]'s to say. Not cancelled before the exit.
+    /// it is [`Transport::progress`]'s to say. It is asked after a failure too, before the verdict is obeyed: what it
+    /// covers is settled, and the verdict is about the rest. Not cancelled before the exit: then the future is dropped, and
+    /// just [`Transport::progress`] is called once more.
     fn send(&mut self, payload: &Payload) -> impl Future<Output = Result<(), Failure>>;
 
     /// What is known now. Cheap; called after every `send` and `watch`.
@@ -90,6 +103,24 @@ pub trait Transport {
     fn watch(&mut self) -> impl Future<Output = Result<(), Failure>>;
 
     /// All payloads were sent and no more will come: get the strongest evidence there is before `deadline`
-    /// (half-close and wait for the peer's end of file, sync the file).
+    /// (half-close and wait for the peer's end of file, sync the file). Dropped like `send` if the exit comes first.
     fn finish(&mut self, deadline: Instant) -> impl Future<Output = Result<(), Failure>>;
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    //! What the tests of the transports share.
+
+    use super::Payload;
+
+    /// A payload of these items.
+    pub(crate) fn payload(position: u64, items: &[&str]) -> Payload {
+        let mut ends = Vec::new();
+        let mut body = String::new();
+        for item in items {
+            body += item;
+            ends.push(u32::try_from(body.len()).unwrap());
+        }
+        Payload { position, body: body.into(), units: items.len(), key: format!("key-{position}"), ends: ends.into() }
+    }
 }

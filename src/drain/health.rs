@@ -1,0 +1,100 @@
+//! What lastword says about a drain on stderr: one line when its state changes, not one a failure.
+
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// No two lines about retries come closer than this.
+const QUIET: Duration = Duration::from_secs(10);
+/// A drain that is held is named again this often: a person has to act.
+const REMINDER: Duration = Duration::from_secs(300);
+
+/// Whether the drain is well, and what was last said about it. Pure.
+#[derive(Debug, Default)]
+pub(crate) struct Health {
+    trouble: Option<Trouble>,
+    last_said: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Trouble {
+    since: Instant,
+    failures: u32,
+    reason: String,
+    held: bool,
+    said: Option<Instant>,
+}
+
+impl Health {
+    /// What is wrong, if anything is.
+    pub(crate) fn trouble(&self) -> Option<&str> {
+        self.trouble.as_ref().map(|trouble| trouble.reason.as_str())
+    }
+
+    /// A try failed. Returns what to say: nothing for a first failure (most pass), a line for the second.
+    pub(crate) fn failed(&mut self, reason: &str, held: bool, now: Instant) -> Option<String> {
+        let recent = self.last_said.is_some_and(|at| now < at + QUIET);
+        let trouble = self.trouble.get_or_insert_with(|| Trouble {
+            since: now,
+            failures: 0,
+            reason: String::new(),
+            held: false,
+            said: None,
+        });
+        trouble.failures += 1;
+        let news = trouble.said.is_none() || (held && (!trouble.held || trouble.reason != reason));
+        let due = trouble.said.is_some_and(|at| held && now >= at + REMINDER);
+        reason.clone_into(&mut trouble.reason);
+        trouble.held = held;
+        if !(due || news && (held || trouble.failures > 1) && (held || !recent)) {
+            return None;
+        }
+        (trouble.said, self.last_said) = (Some(now), Some(now));
+        Some(if held {
+            format!("{reason}; this needs mending; lines are kept, and it is tried again every half minute")
+        } else {
+            format!("{reason}; trying again, lines are kept")
+        })
+    }
+
+    /// The receiver took something. Returns what to say: a line if trouble was announced.
+    pub(crate) fn recovered(&mut self, now: Instant) -> Option<String> {
+        let trouble = self.trouble.take()?;
+        trouble.said?;
+        self.last_said = Some(now);
+        let after = now.duration_since(trouble.since).as_secs_f64();
+        Some(format!("well again after {after:.1} s"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_speaks_once_an_outage_and_once_at_its_end() {
+        let start = Instant::now();
+        let mut health = Health::default();
+        assert_eq!(health.failed("refused", false, start), None);
+        assert_eq!(health.recovered(start), None, "a single failure is not worth a line");
+        assert_eq!(health.failed("refused", false, start), None);
+        assert!(health.failed("refused", false, start).unwrap().starts_with("refused; trying"));
+        assert_eq!(health.failed("refused", false, start + QUIET), None);
+        assert_eq!(health.trouble(), Some("refused"));
+        let end = start + Duration::from_millis(2500);
+        assert_eq!(health.recovered(end).unwrap(), "well again after 2.5 s");
+        assert_eq!(health.trouble(), None);
+        assert_eq!(health.failed("refused", false, end), None);
+        assert_eq!(health.failed("refused", false, end), None, "a flapping drain does not flood stderr");
+        assert!(health.failed("refused", false, end + QUIET).is_some());
+    }
+
+    #[test]
+    fn a_held_drain_is_loud_at_once_and_reminds() {
+        let start = Instant::now();
+        let mut health = Health::default();
+        assert!(health.failed("401 Unauthorized", true, start).unwrap().contains("needs mending"));
+        assert_eq!(health.failed("401 Unauthorized", true, start + QUIET), None);
+        assert!(health.failed("403 Forbidden", true, start + QUIET).is_some());
+        assert!(health.failed("403 Forbidden", true, start + QUIET + REMINDER).is_some());
+    }
+}

@@ -1,0 +1,238 @@
+//! The inbox: a drain's queue and its orders under one lock, between the readers, the supervisor and the drain's thread.
+//!
+//! One lock a batch, never one a line; nobody holds it across a wait, an encoding or a system call, so readers are
+//! never delayed by a drain. The drain's thread says, before it waits, how much must be there for a push to wake it
+//! (`wake_at`): a drain that is busy, backing off or gathering is not woken by every push.
+
+use super::queue::Queue;
+use crate::{clock, config::WhenFull, ledger::Counts, line::Batch, transport::Progress};
+use std::{
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+use tokio::sync::Notify;
+
+/// A drain is not to be woken by pushes at all.
+pub(crate) const NEVER: usize = usize::MAX;
+
+/// How long before the end a drain looks at its transport for the last time.
+const LAST_CALL: Duration = Duration::from_millis(20);
+
+/// What the supervisor asked for, so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Orders {
+    /// A stop was asked for.
+    pub(crate) hurried: bool,
+    /// No more batches will come.
+    pub(crate) closed: bool,
+    /// When the last byte must be out.
+    pub(crate) end_at: Option<Instant>,
+    /// Grows with each order, so that a wait can tell that there is a new one.
+    pub(crate) turn: u32,
+}
+
+impl Orders {
+    /// No back-off lasts, and nothing is gathered for.
+    pub(crate) fn urgent(&self) -> bool {
+        self.hurried || self.closed
+    }
+
+    /// When a closed drain gives up, which is early enough to tell what it knows before the books are closed. An end
+    /// that was set while the app lives is only the stop's: it may live past it.
+    pub(crate) fn last_call(&self) -> Option<Instant> {
+        self.end_at.filter(|_| self.closed).map(|end| end.checked_sub(LAST_CALL).unwrap_or(end))
+    }
+
+    /// The time for trying is over.
+    pub(crate) fn over(&self, now: tokio::time::Instant) -> bool {
+        self.last_call().is_some_and(|end| now.into_std() >= end)
+    }
+}
+
+/// What the lock protects.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) queue: Queue,
+    pub(crate) orders: Orders,
+    /// What the drain last complained of, if it has not recovered.
+    pub(crate) trouble: Option<String>,
+    /// When the drain was closed, and when it had nothing more to do.
+    pub(crate) closed_at: Option<Instant>,
+    pub(crate) done_at: Option<Instant>,
+    wake_at: usize,
+    publishers_waiting: usize,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    state: Mutex<State>,
+    wake: Notify,
+    room: Condvar,
+}
+
+impl Inbox {
+    pub(crate) fn new(policy: WhenFull, memory: usize) -> Self {
+        let state = State {
+            queue: Queue::new(policy, memory),
+            orders: Orders::default(),
+            trouble: None,
+            closed_at: None,
+            done_at: None,
+            wake_at: NEVER,
+            publishers_waiting: 0,
+        };
+        Self { state: Mutex::new(state), wake: Notify::new(), room: Condvar::new() }
+    }
+
+    /// The queue and the rest. A thread that panicked with the lock has died as a drain; the books stay readable.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A reader has a batch.
+    pub(crate) fn push(&self, batch: &Arc<Batch>) {
+        let mut state = self.lock();
+        state.queue.push(batch);
+        if state.queue.ready() >= state.wake_at {
+            state.wake_at = NEVER;
+            drop(state);
+            self.wake.notify_one();
+        }
+    }
+
+    /// Waits until the queue has room for `bytes`, the drain is closed or dead, or the end that was set is over.
+    pub(crate) fn wait_for_room(&self, bytes: usize) {
+        let mut state = self.lock();
+        while !state.orders.closed && !state.queue.has_room(bytes) {
+            state.publishers_waiting += 1;
+            state = match state.orders.end_at.map(|end| end.saturating_duration_since(clock::now())) {
+                None => self.room.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(left) => self.room.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0,
+            };
+            state.publishers_waiting -= 1;
+            if state.orders.end_at.is_some_and(|end| clock::now() >= end) {
+                return;
+            }
+        }
+    }
+
+    /// Gives an order, and wakes whoever waits for one.
+    pub(crate) fn order(&self, change: impl FnOnce(&mut State)) {
+        let mut state = self.lock();
+        change(&mut state);
+        state.orders.turn = state.orders.turn.wrapping_add(1);
+        drop(state);
+        self.wake.notify_one();
+        self.room.notify_all();
+    }
+
+    /// Books progress, and lets blocked publishers go on. Returns how many units it settled.
+    pub(crate) fn progress(&self, progress: Progress) -> u64 {
+        let mut state = self.lock();
+        let settled = state.queue.progress(progress);
+        self.let_in(state);
+        settled
+    }
+
+    /// Changes the queue in a way that may make room.
+    pub(crate) fn change<R>(&self, change: impl FnOnce(&mut Queue) -> R) -> R {
+        let mut state = self.lock();
+        let result = change(&mut state.queue);
+        self.let_in(state);
+        result
+    }
+
+    /// The live accounts.
+    pub(crate) fn counts(&self) -> Counts {
+        *self.lock().queue.counts()
+    }
+
+    /// Sets how much must wait for a push to wake the drain; called with the lock, before [`Inbox::woken`].
+    pub(crate) fn arm(state: &mut State, wake_at: usize) {
+        state.wake_at = wake_at;
+    }
+
+    /// Waits for a push that passes the mark, or an order. May return early; the caller looks again. Cancel-safe.
+    pub(crate) async fn woken(&self) {
+        self.wake.notified().await;
+    }
+
+    /// Pending until the time for trying is over. Cancel-safe; may use up a call to [`Inbox::woken`], so the caller looks
+    /// at the queue before it waits.
+    pub(crate) async fn over(&self) {
+        loop {
+            let last_call = self.lock().orders.last_call();
+            match last_call.map(tokio::time::Instant::from_std) {
+                None => self.woken().await,
+                Some(end) => tokio::select! {
+                    () = tokio::time::sleep_until(end) => return,
+                    () = self.woken() => {}
+                },
+            }
+        }
+    }
+
+    fn let_in(&self, state: MutexGuard<'_, State>) {
+        let waiting = state.publishers_waiting > 0;
+        drop(state);
+        if waiting {
+            self.room.notify_all();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::drain::testing::{batch, limits};
+    use crate::ledger::Grade;
+
+    #[tokio::test]
+    async fn only_a_push_that_passes_the_mark_wakes_the_drain() {
+        let inbox = Inbox::new(WhenFull::DropOldest, 1 << 20);
+        let woken = async |inbox: &Inbox| tokio::time::timeout(Duration::ZERO, inbox.woken()).await.is_ok();
+        inbox.push(&batch(1, 1));
+        assert!(!woken(&inbox).await, "a busy drain is left alone");
+        Inbox::arm(&mut inbox.lock(), 1000);
+        inbox.push(&batch(2, 1));
+        assert!(!woken(&inbox).await, "too little");
+        for seq in 3..10 {
+            inbox.push(&batch(seq, 1));
+        }
+        assert!(woken(&inbox).await);
+        inbox.push(&batch(10, 1));
+        assert!(!woken(&inbox).await, "woken once");
+        inbox.order(|state| state.orders.hurried = true);
+        assert!(woken(&inbox).await);
+    }
+
+    #[test]
+    fn a_blocked_publisher_goes_on_when_room_comes_when_the_drain_closes_and_when_it_dies() {
+        let all: [fn(&Inbox); 4] = [
+            |inbox| {
+                let ends = vec![1000].into();
+                inbox.change(|queue| queue.place(1, ends));
+                inbox.progress(Progress { epoch: 1, upto: 1000, grade: Grade::Confirmed });
+            },
+            |inbox| inbox.order(|state| state.orders.closed = true),
+            |inbox| inbox.order(|state| state.queue.die()),
+            |inbox| inbox.order(|state| state.orders.end_at = Some(clock::now())),
+        ];
+        for free in all {
+            let inbox = Inbox::new(WhenFull::Block, 750);
+            inbox.push(&batch(1, 1));
+            inbox.push(&batch(2, 1));
+            assert!(inbox.change(|queue| queue.seal(&crate::drain::pack::Limits { items: 1, ..limits() })));
+            std::thread::scope(|scope| {
+                let publisher = scope.spawn(|| inbox.wait_for_room(200));
+                while inbox.lock().publishers_waiting == 0 {
+                    std::thread::yield_now();
+                }
+                assert!(!publisher.is_finished());
+                free(&inbox);
+                publisher.join().unwrap();
+            });
+        }
+    }
+}

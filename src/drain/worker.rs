@@ -1,0 +1,332 @@
+//! The loop of one drain: take what the transport knows, do the next thing, deal with what went wrong.
+//!
+//! The same loop serves request-response protocols, where a whole payload is confirmed at once, and byte streams, where
+//! many are in flight; it knows nothing of either but [`Progress`] and [`Verdict`]. It leaves when the drain is closed
+//! and has nothing more to do, when time is over, or when the books were closed over its head. It is never cancelled:
+//! a transport that hangs keeps its thread, and whatever it was given counts as lost when the books are closed.
+
+use super::{
+    backoff::Backoff,
+    health::Health,
+    inbox::{Inbox, NEVER},
+    pack::{self, Limits},
+    sealed::Sealed,
+};
+use crate::{
+    format::Encoder,
+    ledger::Loss,
+    transport::{Failure, Payload, Transport, Verdict},
+};
+use bytes::Bytes;
+use std::{sync::Arc, time::Duration};
+use tokio::time::Instant;
+
+/// Single items refused in a row, by an endpoint that never took one, after which the endpoint is taken to be at fault.
+const REFUSALS: u32 = 8;
+/// Time for the last evidence, if nobody set an end.
+const FINISH: Duration = Duration::from_secs(60);
+
+/// What one drain's loop works with.
+pub(crate) struct Worker<'a, T> {
+    inbox: &'a Inbox,
+    transport: T,
+    encoder: Encoder,
+    limits: Limits,
+    backoff: Backoff,
+    health: Health,
+    /// Stands before the run's number in a payload's key.
+    key: String,
+    /// Prints a line about the drain.
+    say: &'a dyn Fn(&str),
+    /// Since when lines wait for company.
+    gathering: Option<Instant>,
+    /// When the drain last sent, or found nothing to do.
+    quiet_since: Option<Instant>,
+    /// A connection may be up, so there is something to watch.
+    watching: bool,
+    /// The endpoint took something, ever.
+    took: bool,
+    refusals: u32,
+    scratch: Vec<u8>,
+}
+
+/// What to do next.
+enum Step {
+    /// The unsent run.
+    Send(Sealed),
+    /// Nothing, until this time, a push, an order, or news of the connection.
+    Wait(Option<Instant>),
+    /// All is sent and no more will come.
+    Finish,
+    /// Nothing, ever.
+    Leave,
+}
+
+impl<'a, T: Transport> Worker<'a, T> {
+    pub(crate) fn new(
+        inbox: &'a Inbox,
+        transport: T,
+        encoder: Encoder,
+        limits: Limits,
+        seed: u64,
+        key: String,
+        say: &'a dyn Fn(&str),
+    ) -> Self {
+        Self {
+            inbox,
+            transport,
+            encoder,
+            limits,
+            backoff: Backoff::new(seed),
+            health: Health::default(),
+            key,
+            say,
+            gathering: None,
+            quiet_since: None,
+            watching: false,
+            took: false,
+            refusals: 0,
+            scratch: Vec::new(),
+        }
+    }
+
+    /// Runs until there is nothing more to do.
+    pub(crate) async fn run(mut self) {
+        loop {
+            self.absorb();
+            match self.next() {
+                Step::Send(run) => self.send(run).await,
+                Step::Wait(until) => self.wait(until).await,
+                Step::Finish => {
+                    if self.finish().await {
+                        return;
+                    }
+                }
+                Step::Leave => return,
+            }
+        }
+    }
+
+    /// Books what the transport knows.
+    fn absorb(&mut self) {
+        let now = Instant::now();
+        let Some(progress) = self.transport.progress(now) else { return };
+        if self.inbox.progress(progress) == 0 {
+            return;
+        }
+        self.took = true;
+        self.refusals = 0;
+        self.backoff.reset();
+        if let Some(line) = self.health.recovered(now) {
+            (self.say)(&line);
+        }
+        self.inbox.lock().trouble = None;
+    }
+
+    fn next(&mut self) -> Step {
+        let now = Instant::now();
+        let mut state = self.inbox.lock();
+        if state.queue.is_frozen() || state.orders.over(now) {
+            return Step::Leave;
+        }
+        if let Some(run) = state.queue.unsent() {
+            return Step::Send(run.clone());
+        }
+        if state.queue.ready() == 0 {
+            if state.orders.closed {
+                return Step::Finish;
+            }
+            self.gathering = None;
+            self.quiet_since = Some(now);
+            Inbox::arm(&mut state, 1);
+            return Step::Wait(None);
+        }
+        if !state.queue.may_seal(&self.limits) {
+            // Only the transport can make room.
+            Inbox::arm(&mut state, NEVER);
+            return Step::Wait(None);
+        }
+        let since = *self.gathering.get_or_insert(now);
+        let rested = self.quiet_since.is_none_or(|at| now.duration_since(at) >= self.limits.nap);
+        let until = since + if rested { self.limits.linger } else { self.limits.nap };
+        if state.queue.ready() < self.limits.bytes && !state.orders.urgent() && now < until {
+            Inbox::arm(&mut state, self.limits.bytes);
+            return Step::Wait(Some(until));
+        }
+        self.gathering = None;
+        state.queue.seal(&self.limits);
+        state.queue.unsent().cloned().map_or(Step::Leave, Step::Send)
+    }
+
+    /// Encodes the run (again, if this is a retry) and sends it.
+    async fn send(&mut self, run: Sealed) {
+        self.quiet_since = Some(Instant::now());
+        let Some(payload) = self.payload(&run) else { return };
+        self.watching = true;
+        let result = tokio::select! {
+            result = self.transport.send(&payload) => Some(result),
+            () = self.inbox.over() => None,
+        };
+        self.absorb();
+        match result {
+            Some(Ok(())) => {
+                self.backoff.came_up();
+                self.inbox.lock().queue.mark_sent(run.id());
+            }
+            Some(Err(failure)) => self.failed(failure).await,
+            None => {}
+        }
+        self.reclaim(payload);
+    }
+
+    fn payload(&mut self, run: &Sealed) -> Option<Payload> {
+        let mut out = std::mem::take(&mut self.scratch);
+        out.clear();
+        let mut ends = Vec::with_capacity(run.open_items());
+        pack::encode(run, &mut self.encoder, &mut out, &mut ends);
+        let (position, ends) = match run.open_wire() {
+            Some((position, known)) => {
+                debug_assert_eq!(known[..], ends[..], "encoding again gave other bytes");
+                (position, known)
+            }
+            None => {
+                let ends: Arc<[u32]> = ends.into();
+                let mut state = self.inbox.lock();
+                state.queue.place(run.id(), Arc::clone(&ends));
+                // None if the books were closed meanwhile.
+                (state.queue.unsent()?.span()?.0, ends)
+            }
+        };
+        let key = format!("{}-{}", self.key, run.id());
+        Some(Payload { position, body: Bytes::from(out), units: run.open_units(), key, ends })
+    }
+
+    /// Gets the buffer back, if the transport kept no part of it and it is of ordinary size.
+    fn reclaim(&mut self, payload: Payload) {
+        if let Ok(body) = payload.body.try_into_mut()
+            && body.capacity() <= 2 * self.limits.bytes
+        {
+            self.scratch = body.into();
+        }
+    }
+
+    /// Waits for whatever comes first: the time, a push, an order, news of the connection.
+    async fn wait(&mut self, until: Option<Instant>) {
+        let until = earlier(until, self.inbox.lock().orders.last_call());
+        let watching = self.watching;
+        let news = async { if watching { self.transport.watch().await } else { std::future::pending().await } };
+        let failure = tokio::select! {
+            () = self.inbox.woken() => None,
+            () = sleep_until(until) => None,
+            result = news => result.err(),
+        };
+        if let Some(failure) = failure {
+            // The connection is gone; there is nothing to watch until the next send.
+            self.watching = false;
+            self.absorb();
+            self.failed(failure).await;
+        }
+    }
+
+    /// Gets the last evidence. True if there is nothing more to do.
+    async fn finish(&mut self) -> bool {
+        let deadline = self.inbox.lock().orders.last_call().map_or(Instant::now() + FINISH, Instant::from_std);
+        let result = tokio::select! {
+            result = self.transport.finish(deadline) => result,
+            () = self.inbox.over() => Ok(()),
+        };
+        self.absorb();
+        match result {
+            Ok(()) => true,
+            Err(failure) => {
+                self.watching = false;
+                self.failed(failure).await;
+                self.inbox.lock().queue.is_empty()
+            }
+        }
+    }
+
+    /// Does what the verdict says.
+    async fn failed(&mut self, failure: Failure) {
+        let Failure { verdict, reason } = failure;
+        match verdict {
+            Verdict::Retry { resend_from, after } => {
+                let left = self.inbox.change(|queue| queue.rewind(resend_from));
+                let orderly = after == Some(Duration::ZERO);
+                let idle = !left && self.inbox.lock().queue.ready() == 0;
+                if orderly || idle {
+                    return;
+                }
+                self.complain(&reason, false);
+                let urgent = self.inbox.lock().orders.urgent();
+                let wait = self.backoff.retry(after, urgent);
+                self.back_off(wait).await;
+            }
+            Verdict::Split => self.shrink(Loss::Oversize, &reason).await,
+            Verdict::Reject => self.shrink(Loss::Rejected, &reason).await,
+            Verdict::Hold => self.hold(&reason).await,
+        }
+    }
+
+    /// Halves the unsent run; a single item is given up, unless the endpoint refuses just everything.
+    async fn shrink(&mut self, loss: Loss, reason: &str) {
+        if self.inbox.change(|queue| queue.halve()) {
+            return;
+        }
+        self.refusals += 1;
+        if !self.took && self.refusals >= REFUSALS {
+            return self.hold(&format!("{reason}; no line was ever taken")).await;
+        }
+        self.complain(reason, false);
+        self.inbox.change(|queue| queue.give_up(loss));
+    }
+
+    async fn hold(&mut self, reason: &str) {
+        self.inbox.change(|queue| {
+            let from = queue.unsent().and_then(Sealed::span).map_or(0, |(from, _)| from);
+            queue.rewind(from)
+        });
+        self.complain(reason, true);
+        let urgent = self.inbox.lock().orders.urgent();
+        let wait = self.backoff.hold(urgent);
+        self.back_off(wait).await;
+    }
+
+    fn complain(&mut self, reason: &str, held: bool) {
+        if let Some(line) = self.health.failed(reason, held, Instant::now()) {
+            (self.say)(&line);
+        }
+        self.inbox.lock().trouble = self.health.trouble().map(str::to_owned);
+    }
+
+    /// Waits, until an order comes: an order to hurry ends every back-off, and each later one is worth a try.
+    async fn back_off(&mut self, wait: Duration) {
+        let (until, turn) = {
+            let mut state = self.inbox.lock();
+            Inbox::arm(&mut state, NEVER);
+            (earlier(Some(Instant::now() + wait), state.orders.last_call()), state.orders.turn)
+        };
+        let order = async {
+            while self.inbox.lock().orders.turn == turn {
+                self.inbox.woken().await;
+            }
+        };
+        tokio::select! {
+            () = sleep_until(until) => {}
+            () = order => self.backoff.reset(),
+        }
+    }
+}
+
+fn earlier(one: Option<Instant>, other: Option<std::time::Instant>) -> Option<Instant> {
+    let other = other.map(Instant::from_std);
+    one.into_iter().chain(other).min()
+}
+
+/// Pending for ever without a time.
+async fn sleep_until(until: Option<Instant>) {
+    match until {
+        Some(until) => tokio::time::sleep_until(until).await,
+        None => std::future::pending().await,
+    }
+}
