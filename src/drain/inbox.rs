@@ -25,6 +25,8 @@ pub(crate) struct Orders {
     pub(crate) hurried: bool,
     /// No more batches will come.
     pub(crate) closed: bool,
+    /// Publishers wait no longer, whatever `--when-full` says.
+    pub(crate) unblocked: bool,
     /// When the last byte must be out.
     pub(crate) end_at: Option<Instant>,
     /// Grows with each order, so that a wait can tell that there is a new one.
@@ -104,7 +106,7 @@ impl Inbox {
     /// Waits until the queue has room for `bytes`, the drain is closed or dead, or the end that was set is over.
     pub(crate) fn wait_for_room(&self, bytes: usize) {
         let mut state = self.lock();
-        while !state.orders.closed && !state.queue.has_room(bytes) {
+        while !state.orders.closed && !state.orders.unblocked && !state.queue.has_room(bytes) {
             state.publishers_waiting += 1;
             state = match state.orders.end_at.map(|end| end.saturating_duration_since(clock::now())) {
                 None => self.room.wait(state).unwrap_or_else(PoisonError::into_inner),
@@ -209,13 +211,14 @@ mod tests {
 
     #[test]
     fn a_blocked_publisher_goes_on_when_room_comes_when_the_drain_closes_and_when_it_dies() {
-        let all: [fn(&Inbox); 4] = [
+        let all: [fn(&Inbox); 5] = [
             |inbox| {
                 let ends = vec![1000].into();
                 inbox.change(|queue| queue.place(1, ends));
                 inbox.progress(Progress { epoch: 1, upto: 1000, grade: Grade::Confirmed });
             },
             |inbox| inbox.order(|state| state.orders.closed = true),
+            |inbox| inbox.order(|state| state.orders.unblocked = true),
             |inbox| inbox.order(|state| state.queue.die()),
             |inbox| inbox.order(|state| state.orders.end_at = Some(clock::now())),
         ];

@@ -46,6 +46,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// Room in bytes for what is in the pipes when the app exits: two of them, and what the framer holds.
+const RESIDUE: usize = 1 << 20;
+
 /// All drains of a run, as the readers and the supervisor see them. Cheap to clone; every call returns at once, except
 /// [`Drains::wait_for_room`].
 #[derive(Clone, Debug)]
@@ -100,6 +103,18 @@ impl Drains {
     pub fn wait_for_room(&self, bytes: usize) {
         for drain in self.drains.iter() {
             drain.inbox.wait_for_room(bytes);
+        }
+    }
+
+    /// Publishers wait no longer: the app is gone, or hangs in a write for want of room. Its last bytes, which are in the
+    /// pipes, get [`RESIDUE`] of room beside the configured memory.
+    pub fn unblock(&self) {
+        for drain in self.drains.iter() {
+            drain.inbox.order(|state| {
+                if !std::mem::replace(&mut state.orders.unblocked, true) {
+                    state.queue.add_memory(RESIDUE);
+                }
+            });
         }
     }
 

@@ -142,6 +142,11 @@ impl Queue {
         self.check();
     }
 
+    /// Raises the limit.
+    pub(crate) fn add_memory(&mut self, bytes: usize) {
+        self.memory += bytes;
+    }
+
     /// Moves units from the front of what waits into a sealed run, if all earlier ones are sent and `limits` leave room in flight.
     pub(crate) fn seal(&mut self, limits: &Limits) -> bool {
         if self.sent < self.window.len() || self.waiting.is_empty() || !self.may_seal(limits) {
