@@ -40,7 +40,9 @@ def number_after(text):
     return int(re.match(r'\d+', screen)[0])
 def finish():
     global screen
-    while more(0.2) is not None: pass
+    end = time.monotonic() + 20
+    while more(0.2) is not None:
+        if time.monotonic() > end: print('no end, screen', repr(screen), flush=True); os.kill(pid, 9); sys.exit(97)
     status = os.waitpid(pid, 0)[1]
     print(screen)
     print('code', os.waitstatus_to_exitcode(status), flush=True)
@@ -79,7 +81,7 @@ fn ctrl_c_ends_an_app_that_does_not_mind_it() {
     let program = program();
     let lines = drive(
         "see('ready'); key(b'\\x03'); finish()",
-        &[program.to_str().expect("UTF-8"), "--", "sh", "-c", "echo ready; sleep 60"],
+        &[program.to_str().expect("UTF-8"), "--", "sh", "-c", "echo ready; exec sleep 60"],
     );
     assert!(has(&lines, "code 130"), "{lines:#?}");
 }
@@ -89,7 +91,7 @@ fn a_second_ctrl_c_does_not_wait_for_the_flush() {
     let program = program();
     let lines = drive(
         "see('ready'); key(b'\\x03'); see('flush:'); key(b'\\x03'); finish()",
-        &[program.to_str().expect("UTF-8"), "--hang", "--", "sh", "-c", "echo ready; sleep 60"],
+        &[program.to_str().expect("UTF-8"), "--hang", "--", "sh", "-c", "echo ready; exec sleep 60"],
     );
     assert!(has(&lines, "code 130") && has(&lines, "interrupted"), "{lines:#?}");
 }
@@ -110,7 +112,7 @@ see('Stopped')
 key(b'fg\\n')
 until(lambda: state(app) != 'T' and state(wrapper) != 'T')
 key(b'hello\\n'); see('word:hello')
-key(b'\\x03'); key(b'exit\\n'); finish()"
+key(b'\\x03'); see('flush:'); key(b'exit\\n'); finish()"
     );
     let lines = drive(&steps, &["bash", "--norc", "--noprofile", "-i"]);
     assert!(has(&lines, "code 130"), "{lines:#?}");
