@@ -36,14 +36,7 @@ struct Bare {
 
 impl Plant for Bare {
     fn attach(&mut self, readers: [OwnedFd; 2]) -> io::Result<()> {
-        for (stream, reader) in Stream::ALL.into_iter().zip(readers) {
-            let (bell, finish) = (self.bell.clone(), Arc::clone(&self.finish));
-            thread::Builder::new().spawn(move || {
-                read(File::from(reader), stream, &finish);
-                bell.ring(Event::ReaderDone(stream));
-            })?;
-        }
-        Ok(())
+        Stream::ALL.into_iter().zip(readers).try_for_each(|(stream, reader)| self.read(stream, reader))
     }
 
     fn hurry(&mut self, _end_at: Instant) {}
@@ -62,6 +55,17 @@ impl Plant for Bare {
     }
     fn notify(&mut self, notice: &Notice) {
         let _ = writeln!(io::stderr(), "notice: {notice}");
+    }
+}
+
+impl Bare {
+    fn read(&self, stream: Stream, reader: OwnedFd) -> io::Result<()> {
+        let (bell, finish) = (self.bell.clone(), Arc::clone(&self.finish));
+        thread::Builder::new().spawn(move || {
+            read(File::from(reader), stream, &finish);
+            bell.ring(Event::ReaderDone(stream));
+        })?;
+        Ok(())
     }
 }
 
@@ -110,11 +114,19 @@ fn main() -> ExitCode {
             _ => break,
         }
     }
+    // Without a command it reads standard input, as `tee` does.
     let command: Vec<OsString> = words.collect();
+    let command = (!command.is_empty()).then_some(command);
     let Ok(bell) = Bell::new() else { return ExitCode::from(125) };
     let mut plant = Bare { bell: bell.clone(), finish: Arc::default(), settled: Arc::default(), hang };
+    if command.is_none() {
+        let input = io::stdin().as_fd().try_clone_to_owned();
+        if input.and_then(|input| plant.read(Stream::Stdout, input)).is_err() {
+            return ExitCode::from(125);
+        }
+    }
     let setup = Setup {
-        command: Some(command),
+        command,
         budget,
         flush_timeout: Duration::from_secs(60),
         stop_signals: vec![],

@@ -118,7 +118,10 @@ pub fn supervise<P: Plant>(setup: Setup, plant: &mut P) -> io::Result<Outcome> {
         let _ = nix::sys::prctl::set_child_subreaper(true);
     }
     let mut supervisor = Supervisor::new(setup, plant);
-    supervisor.read_signals(&signals);
+    // A stop before the spawn means no spawn; `tee` reads already.
+    if !supervisor.is_tee() {
+        supervisor.read_signals(&signals);
+    }
     supervisor.feed(Event::Begin);
     loop {
         supervisor.read_signals(&signals);
@@ -290,7 +293,7 @@ impl<'a, P: Plant> Supervisor<'a, P> {
             let count = if news.gone { Some(0) } else { self.family.survey(None).map(|(count, _)| count) };
             self.plant.notify(&Notice::AppExited { ending, left: count });
             self.feed(Event::AppExited { ending, left });
-        } else if news.gone {
+        } else if news.gone && !self.is_tee() {
             self.feed(Event::Gone);
         }
         if !news.gone && self.app.is_none() && news.others > 0 {

@@ -119,3 +119,26 @@ fn children_that_were_there_before_us_are_left_alone() {
     let before = lines.iter().find_map(|line| line.strip_prefix("before ")).expect("its pid");
     kill(Pid::from_raw(before.parse().expect("a pid")), Signal::SIGKILL).expect("it was left alone");
 }
+
+#[test]
+fn pid_1_without_proc_still_bounds_its_leftovers() {
+    let text = "mount -t tmpfs none /proc && exec \"$0\" --assume 1 -- sh -c \
+                'sh -c \"trap : TERM; echo up; while :; do sleep 0.1; done\" & sleep 0.2; exit 2'";
+    let mut outer = Command::new("unshare");
+    outer.args(["--pid", "--fork", "--mount", "sh", "-c", text]).arg(program());
+    let (code, lines) = Run::spawn(outer, Place::Elsewhere).end();
+    assert_eq!(code, 2, "{lines:#?}");
+    assert!(has(&lines, "up") && has(&lines, "SIGKILL"), "{lines:#?}");
+}
+
+#[test]
+fn a_subreaper_without_proc_gives_up_in_time() {
+    let text = "mount -t tmpfs none /proc && \"$0\" --assume 1 -- sh -c \
+                'sh -c \"trap : TERM; echo up; while :; do sleep 0.1; done\" & sleep 0.2; exit 2'";
+    let mut outer = Command::new("unshare");
+    // A pid namespace around it, so that nothing outlives the test.
+    outer.args(["--pid", "--fork", "--mount", "sh", "-c", &format!("{text}; exit $?")]).arg(program());
+    let (code, lines) = Run::spawn(outer, Place::Elsewhere).end();
+    assert_eq!(code, 2, "{lines:#?}");
+    assert!(has(&lines, "up") && has(&lines, "left behind"), "{lines:#?}");
+}

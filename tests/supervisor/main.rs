@@ -5,4 +5,5 @@ mod leftovers;
 mod run;
 mod signals;
 mod start;
+mod tee;
 mod terminal;

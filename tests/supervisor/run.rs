@@ -9,7 +9,7 @@ use std::{
     io::{BufRead, BufReader, Write},
     os::unix::process::{CommandExt, ExitStatusExt},
     path::PathBuf,
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStdin, Command, Stdio},
     sync::mpsc::{Receiver, RecvTimeoutError, channel},
     thread,
     time::{Duration, Instant},
@@ -61,9 +61,14 @@ impl Run {
         Self::spawn(outer, place)
     }
 
-    pub(crate) fn spawn(mut outer: Command, place: Place) -> Self {
+    pub(crate) fn spawn(outer: Command, place: Place) -> Self {
+        Self::spawn_reading(outer, place, Stdio::null())
+    }
+
+    /// As `spawn`, with something to read.
+    pub(crate) fn spawn_reading(mut outer: Command, place: Place, stdin: Stdio) -> Self {
         // Its own group, so that no terminal of the tester's is in play; `setsid` would need a fork.
-        outer.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        outer.process_group(0).stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = outer.spawn().expect("unshare and the program");
         let (sender, lines) = channel();
         let pipes: [Box<dyn std::io::Read + Send>; 2] =
@@ -95,6 +100,11 @@ impl Run {
             assert!(start.elapsed() < PATIENCE, "unshare has no child");
             thread::yield_now();
         }
+    }
+
+    /// The pipe that it reads, with `Stdio::piped()`.
+    pub(crate) fn input(&mut self) -> ChildStdin {
+        self.child.stdin.take().expect("a pipe, taken once")
     }
 
     /// Waits for a line that contains `text`; returns it.

@@ -26,20 +26,20 @@ while True: time.sleep(60)";
             assert_eq!(line, format!("got {number}"), "{place:?}");
         }
         let app = run.wait_for("the app is pid").rsplit(' ').next().expect("a pid").to_owned();
-        kill_app(&run, place, &app);
+        signal_app(&run, place, &app, Signal::SIGKILL);
         let (code, lines) = run.end();
         assert_eq!(code, 137);
         assert_eq!(lines.iter().filter(|line| line.starts_with("got ")).count(), numbers.count(), "{place:?}");
     }
 }
 
-/// Kills the app from outside, without lastword's doing.
-fn kill_app(run: &Run, place: Place, inside: &str) {
+/// Signals the app from outside, without lastword's doing.
+fn signal_app(run: &Run, place: Place, inside: &str, signal: Signal) {
     let pid = match place {
         Place::Elsewhere => Pid::from_raw(inside.parse().expect("a pid")),
         Place::Pid1 => run.child_of(run.pid),
     };
-    kill(pid, Signal::SIGKILL).expect("the app is there");
+    kill(pid, signal).expect("the app is there");
 }
 
 #[test]
@@ -110,4 +110,59 @@ fn an_app_in_a_group_of_its_own_is_not_reached_by_signals_at_ours() {
     let (code, lines) = run.end();
     assert_eq!(code, 0);
     assert_eq!(lines.iter().filter(|line| line.contains("goodbye")).count(), 1, "{lines:#?}");
+}
+
+#[test]
+fn a_soft_stop_counts_if_the_app_exits_after_it_and_kills_nobody_if_not() {
+    for place in BOTH {
+        let app = "trap 'echo reloaded' QUIT; trap 'exit 0' WINCH; echo ready; while :; do sleep 0.02; done";
+        let mut run = Run::start(place, &["--stop-timeout", "2", "--hang"], &["sh", "-c", app]);
+        run.wait_for("ready");
+        run.signal(Signal::SIGQUIT);
+        run.wait_for("reloaded");
+        let start = now();
+        run.signal(Signal::SIGWINCH);
+        let (code, lines) = run.end();
+        assert_eq!(code, 0, "{place:?}: {lines:#?}");
+        // Without the soft stop, a hanging drain would be given up after ten seconds without progress.
+        assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+        assert!(has(&lines, "out of time") && !has(&lines, "SIGKILL"), "{lines:#?}");
+    }
+}
+
+#[test]
+fn an_app_that_was_stopped_by_a_signal_is_woken_to_hear_the_stop() {
+    for place in BOTH {
+        let mut run = Run::start(place, &[], &["sh", "-c", WORKER]);
+        run.wait_for("ready");
+        let app = run.wait_for("the app is pid").rsplit(' ').next().expect("a pid").to_owned();
+        signal_app(&run, place, &app, Signal::SIGSTOP);
+        run.signal(Signal::SIGTERM);
+        let (code, lines) = run.end();
+        assert_eq!(code, 0, "{place:?}: {lines:#?}");
+        assert!(has(&lines, "goodbye"), "{lines:#?}");
+    }
+}
+
+#[test]
+fn each_of_several_stops_reaches_the_app() {
+    let app = "import signal, sys
+count = 0
+def handler(*_):
+    global count
+    count += 1
+    print('stop', count, flush=True)
+    if count == 3: sys.exit(0)
+signal.signal(signal.SIGTERM, handler)
+print('ready', flush=True)
+while True: signal.pause()";
+    let mut run = Run::start(Place::Elsewhere, &[], &["python3", "-c", app]);
+    run.wait_for("ready");
+    for count in 1..=3 {
+        run.signal(Signal::SIGTERM);
+        run.wait_for(&format!("stop {count}"));
+    }
+    let (code, lines) = run.end();
+    assert_eq!(code, 0);
+    assert_eq!(lines.iter().filter(|line| line.contains("SIGTERM again")).count(), 2, "{lines:#?}");
 }
