@@ -91,13 +91,17 @@ impl Run {
 
     pub(crate) fn child_of(&self, parent: Pid) -> Pid {
         let path = format!("/proc/{parent}/task/{parent}/children");
+        let children = || std::fs::read_to_string(&path).unwrap_or_default();
+        self.wait_until("it has a child", || !children().trim().is_empty());
+        let first = children().split_whitespace().next().and_then(|pid| pid.parse().ok());
+        Pid::from_raw(first.expect("a pid"))
+    }
+
+    /// Polls a condition that nothing announces.
+    pub(crate) fn wait_until(&self, what: &str, condition: impl Fn() -> bool) {
         let start = now();
-        loop {
-            let children = std::fs::read_to_string(&path).unwrap_or_default();
-            if let Some(pid) = children.split_whitespace().next() {
-                return Pid::from_raw(pid.parse().expect("a pid"));
-            }
-            assert!(start.elapsed() < PATIENCE, "unshare has no child");
+        while !condition() {
+            assert!(start.elapsed() < PATIENCE, "waited for: {what}; seen: {:#?}", self.seen);
             thread::yield_now();
         }
     }

@@ -34,12 +34,13 @@ while True: time.sleep(60)";
 }
 
 /// Signals the app from outside, without lastword's doing.
-fn signal_app(run: &Run, place: Place, inside: &str, signal: Signal) {
+fn signal_app(run: &Run, place: Place, inside: &str, signal: Signal) -> Pid {
     let pid = match place {
         Place::Elsewhere => Pid::from_raw(inside.parse().expect("a pid")),
         Place::Pid1 => run.child_of(run.pid),
     };
     kill(pid, signal).expect("the app is there");
+    pid
 }
 
 #[test]
@@ -136,7 +137,10 @@ fn an_app_that_was_stopped_by_a_signal_is_woken_to_hear_the_stop() {
         let mut run = Run::start(place, &[], &["sh", "-c", WORKER]);
         run.wait_for("ready");
         let app = run.wait_for("the app is pid").rsplit(' ').next().expect("a pid").to_owned();
-        signal_app(&run, place, &app, Signal::SIGSTOP);
+        let pid = signal_app(&run, place, &app, Signal::SIGSTOP);
+        run.wait_until("the app is stopped", || {
+            std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") T "))
+        });
         run.signal(Signal::SIGTERM);
         let (code, lines) = run.end();
         assert_eq!(code, 0, "{place:?}: {lines:#?}");
