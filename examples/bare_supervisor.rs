@@ -36,14 +36,7 @@ struct Bare {
 
 impl Plant for Bare {
     fn attach(&mut self, readers: [OwnedFd; 2]) -> io::Result<()> {
-        for (stream, reader) in Stream::ALL.into_iter().zip(readers) {
-            let (bell, finish) = (self.bell.clone(), Arc::clone(&self.finish));
-            thread::Builder::new().spawn(move || {
-                read(File::from(reader), stream, &finish);
-                bell.ring(Event::ReaderDone(stream));
-            })?;
-        }
-        Ok(())
+        Stream::ALL.into_iter().zip(readers).try_for_each(|(stream, reader)| self.read(stream, reader))
     }
 
     fn hurry(&mut self, _end_at: Instant) {}
@@ -54,14 +47,26 @@ impl Plant for Bare {
     }
     fn flush(&mut self, _end_at: Instant) {}
     fn set_end(&mut self, _end_at: Instant) {}
-    fn drains(&self) -> usize {
-        usize::from(self.hang)
+    fn started(&mut self, _pid: i32) {}
+    fn outlets(&self) -> Vec<Event> {
+        if self.hang { vec![Event::DrainDone(0)] } else { Vec::new() }
     }
     fn settled(&self) -> u64 {
         self.settled.load(Ordering::SeqCst)
     }
     fn notify(&mut self, notice: &Notice) {
         let _ = writeln!(io::stderr(), "notice: {notice}");
+    }
+}
+
+impl Bare {
+    fn read(&self, stream: Stream, reader: OwnedFd) -> io::Result<()> {
+        let (bell, finish) = (self.bell.clone(), Arc::clone(&self.finish));
+        thread::Builder::new().spawn(move || {
+            read(File::from(reader), stream, &finish);
+            bell.ring(Event::ReaderDone(stream));
+        })?;
+        Ok(())
     }
 }
 
@@ -110,11 +115,19 @@ fn main() -> ExitCode {
             _ => break,
         }
     }
+    // Without a command it reads standard input, as `tee` does.
     let command: Vec<OsString> = words.collect();
+    let command = (!command.is_empty()).then_some(command);
     let Ok(bell) = Bell::new() else { return ExitCode::from(125) };
     let mut plant = Bare { bell: bell.clone(), finish: Arc::default(), settled: Arc::default(), hang };
+    if command.is_none() {
+        let input = io::stdin().as_fd().try_clone_to_owned();
+        if input.and_then(|input| plant.read(Stream::Stdout, input)).is_err() {
+            return ExitCode::from(125);
+        }
+    }
     let setup = Setup {
-        command: Some(command),
+        command,
         budget,
         flush_timeout: Duration::from_secs(60),
         stop_signals: vec![],

@@ -198,12 +198,15 @@ impl Signals {
     /// The next signal, if one waits.
     pub fn next(&self) -> Option<Received> {
         let info = self.0.read_signal().ok().flatten()?;
+        let signal = Signal(i32::try_from(info.ssi_signo).unwrap_or(0));
+        // The kernel says "from ourselves" of these two; whoever executed us may have sent others to this number.
+        let of_a_write = matches!(signal.0, libc::SIGPIPE | libc::SIGXFSZ);
         let sender = match info.ssi_code {
-            libc::SI_USER | libc::SI_QUEUE | libc::SI_TKILL if info.ssi_pid == std::process::id() => Sender::Ourselves,
+            libc::SI_USER if of_a_write && info.ssi_pid == std::process::id() => Sender::Ourselves,
             code if code > 0 => Sender::Kernel,
             _ => Sender::Process(info.ssi_pid),
         };
-        Some(Received { signal: Signal(i32::try_from(info.ssi_signo).unwrap_or(0)), sender })
+        Some(Received { signal, sender })
     }
 
     /// Readable while a signal waits.

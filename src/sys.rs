@@ -56,6 +56,15 @@ pub(crate) fn wait_any() -> Wait {
     }
 }
 
+/// Whether there are children at all, dead or alive. Reaps none.
+pub(crate) fn has_children() -> bool {
+    let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+    let options = libc::WEXITED | libc::WSTOPPED | libc::WNOHANG | libc::WNOWAIT;
+    // SAFETY: `info` is a valid place for the answer, which nobody reads; the call keeps no pointer.
+    let result = unsafe { libc::waitid(libc::P_ALL, 0, info.as_mut_ptr(), options) };
+    Errno::result(result) != Err(Errno::ECHILD)
+}
+
 /// Sends a signal by number, real-time ones included.
 ///
 /// # Errors

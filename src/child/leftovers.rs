@@ -50,29 +50,41 @@ impl Family {
     /// Passes a stop on to the leftovers, and below those that do not catch it to their children: one that does will
     /// pass it on itself, or knows why not. Neither filters are told, nor those who were told before.
     pub fn pass_on(&mut self, signal: Signal) -> Told {
-        let Some(living) = self.living() else { return Told::default() };
         let mut result = Told::default();
+        // Who was told may have forked while we looked: look again until nobody is new.
+        for _ in 0..3 {
+            let Some(living) = self.living() else { break };
+            let round = self.pass_on_to(&living, signal);
+            result = Told { told: result.told + round.told, filters: round.filters };
+            if round.told == 0 {
+                break;
+            }
+        }
+        result
+    }
+
+    fn pass_on_to(&mut self, living: &[Process], signal: Signal) -> Told {
+        let mut round = Told::default();
         let mut parents = vec![process::own_pid()];
         while let Some(parent) = parents.pop() {
             for process in living.iter().filter(|process| process.parent == parent) {
                 let reaction = process::reaction(process.pid, signal.0);
                 if reaction != Some(Reaction::Catches) && process::reads_a_pipe(process.pid) {
-                    result.filters += 1;
+                    round.filters += 1;
                     continue;
                 }
                 if reaction != Some(Reaction::Catches) {
                     parents.push(process.pid);
                 }
-                if !self.told.contains(&process.name()) && tell(*process, signal) {
-                    result.told += 1;
-                    // A background process of a shell ignores INT and QUIT: for it, the last call is the first.
-                    if reaction != Some(Reaction::Ignores) {
-                        self.told.insert(process.name());
-                    }
+                // A background process of a shell ignores INT and QUIT: for it, the last call is the first.
+                let hears = reaction != Some(Reaction::Ignores) && !self.told.contains(&process.name());
+                if hears && tell(*process, signal) {
+                    round.told += 1;
+                    self.told.insert(process.name());
                 }
             }
         }
-        result
+        round
     }
 
     /// TERM to all who were not told. Returns how many.

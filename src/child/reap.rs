@@ -33,8 +33,10 @@ pub struct Reaper {
 impl Reaper {
     /// Looks who is there already. Before the spawn.
     pub fn new() -> Self {
-        let before = process::all().map(|all| process::descendants(&all, process::own_pid(), &HashSet::new()));
-        Self { before: before.into_iter().flatten().map(|process| process.pid).collect(), app: None }
+        // Looking through /proc takes milliseconds on a busy machine, and mostly there is nobody.
+        let all = sys::has_children().then(process::all).flatten().unwrap_or_default();
+        let before = process::descendants(&all, process::own_pid(), &HashSet::new());
+        Self { before: before.into_iter().map(|process| process.pid).collect(), app: None }
     }
 
     /// From now on this is the app.

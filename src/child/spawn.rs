@@ -93,8 +93,8 @@ pub enum SpawnError {
     #[error("cannot start {0:?}: the file is there, but the loader that it names is not (built for another libc?)")]
     NoLoader(PathBuf),
     /// It may not be executed.
-    #[error("cannot start {0:?}: {1}")]
-    NotExecutable(PathBuf, io::Error),
+    #[error("cannot start {0:?}: {hint}", hint = .1.desc())]
+    NotExecutable(PathBuf, Errno),
     /// The kernel has no process for us.
     #[error("cannot start {0:?}: {1}")]
     Failed(OsString, io::Error),
@@ -166,13 +166,13 @@ fn explain(program: &OsStr, error: io::Error) -> SpawnError {
         (Errno::EACCES, None) if !program.as_bytes().contains(&b'/') => {
             SpawnError::NotFound(program.into(), hint(program))
         }
-        (Errno::EACCES | Errno::ENOEXEC | Errno::EPERM | Errno::EISDIR | Errno::ETXTBSY | Errno::ELOOP, found) => {
-            SpawnError::NotExecutable(found.unwrap_or_else(|| program.into()), error)
-        }
+        (
+            errno @ (Errno::EACCES | Errno::ENOEXEC | Errno::EPERM | Errno::EISDIR | Errno::ETXTBSY | Errno::ELOOP),
+            found,
+        ) => SpawnError::NotExecutable(found.unwrap_or_else(|| program.into()), errno),
         _ => SpawnError::Failed(program.into(), error),
     }
 }
-
 fn hint(program: &OsStr) -> &'static str {
     let bytes = program.as_bytes();
     if bytes.contains(&b' ') {

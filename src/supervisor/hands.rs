@@ -52,7 +52,9 @@ impl<P: Plant> Supervisor<'_, P> {
                 let end_at = self.timers[Timer::End as usize].unwrap_or(now);
                 self.flushing = true;
                 self.settled = self.plant.settled();
-                self.plant.notify(&Notice::Flushing(end_at.saturating_duration_since(now)));
+                if !self.drains_left.is_empty() {
+                    self.plant.notify(&Notice::Flushing(end_at.saturating_duration_since(now)));
+                }
                 self.plant.flush(end_at);
                 self.awaited = self.plant.outlets().into_iter().collect();
             }

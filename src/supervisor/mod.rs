@@ -1,113 +1,35 @@
 //! The machine's shell: signals, reaping and timers in; relaying, killing, flushing and the exit out.
 //!
-//! One thread, asleep in `poll` on the signalfd and the [`Bell`] until something happens or a timer is due. It decides
+//! One thread, asleep in `poll` on the signalfd and the [bell](crate::event::Bell) until something happens or a timer is due. It decides
 //! nothing: [`crate::lifecycle`] says what to do and [`crate::budget`] says when. The readers and drains are behind
 //! [`Plant`], whose calls all return at once.
 
 mod hands;
 mod notice;
+mod plant;
 
 pub use notice::{FlushEnd, Notice};
+pub use plant::{Outcome, Plant, Setup};
 
 use crate::{
     budget::Plan,
     child::{App, Family, Reaper, shares_terminal},
     clock,
-    config::Budget,
-    event::{Bell, Event as Rung},
+    event::Event as Rung,
     exit::{Ending, Status},
     lifecycle::{Action, Event, Left, Machine, Stage, State, Timer},
     line::Stream,
-    signals::{Inherited, Meaning, Received, Sender, Signal, Signals},
+    signals::{Meaning, Received, Sender, Signal, Signals},
 };
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::{
     collections::HashSet,
-    ffi::OsString,
     io::{self, IsTerminal},
-    os::fd::OwnedFd,
     time::{Duration, Instant},
 };
 
 /// How often the flush is looked at for progress.
 const LOOK: Duration = Duration::from_millis(500);
-
-/// Readers, pass-through and drains, as the supervisor sees them. Every call returns at once.
-pub trait Plant {
-    /// Starts the readers on the app's stdout and stderr; each rings `ReaderDone` once. Not called for `tee`.
-    ///
-    /// # Errors
-    /// If a thread cannot be had: the app is not started then.
-    fn attach(&mut self, readers: [OwnedFd; 2]) -> io::Result<()>;
-
-    /// The app runs and has this pid.
-    fn started(&mut self, pid: i32);
-
-    /// A stop is under way: drains leave every back-off and send without linger, until `end_at`.
-    fn hurry(&mut self, end_at: Instant);
-
-    /// The app outlives an assumed budget: what is buffered must be out or on disk soon. Lines keep flowing.
-    fn interim(&mut self);
-
-    /// The app is gone: readers no longer wait for the pass-through.
-    fn app_exited(&mut self);
-
-    /// Nobody is left to write: readers read what is in the pipes now, publish it, and ring `ReaderDone`.
-    fn close_intake(&mut self);
-
-    /// No more batches will come: drains send all until `end_at`, and each rings `DrainDone`.
-    fn flush(&mut self, end_at: Instant);
-
-    /// Moves the end of an earlier `flush`.
-    fn set_end(&mut self, end_at: Instant);
-
-    /// What rings when `flush` is done: every drain and every pass-through.
-    fn outlets(&self) -> Vec<Rung>;
-
-    /// Units settled over all drains: grows while there is progress.
-    fn settled(&self) -> u64;
-
-    /// Something that the user may want to know.
-    fn notify(&mut self, notice: &Notice);
-}
-
-/// What the supervisor needs to know.
-#[derive(Debug)]
-pub struct Setup {
-    /// The app and its arguments, or None to read until the end of a single stream that the plant has (`tee`).
-    pub command: Option<Vec<OsString>>,
-    /// Time until the platform's SIGKILL.
-    pub budget: Budget,
-    /// How long to flush after an app that ended by itself.
-    pub flush_timeout: Duration,
-    /// Signals that count as a stop beside TERM and INT.
-    pub stop_signals: Vec<i32>,
-    /// Bytes of the app's pipes.
-    pub pipe_size: usize,
-    /// What [`crate::signals::block_all`] returned.
-    pub inherited: Inherited,
-    /// What readers and drains ring.
-    pub bell: Bell,
-}
-
-/// How it went.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outcome {
-    /// How the run ended; its `code` is ours.
-    pub ending: Ending,
-    /// The first stop, if one came.
-    pub stop: Option<Received>,
-    /// Processes that got a KILL.
-    pub killed: usize,
-    /// Processes were left behind.
-    pub gave_up: bool,
-    /// The readers did not get to the end of what was in the pipes.
-    pub unread: bool,
-    /// From the end of the intake to the exit.
-    pub flush: Duration,
-    /// How the flush ended.
-    pub flush_end: FlushEnd,
-}
 
 /// Runs the app to its end, and its leftovers, and the flush. Call after [`crate::signals::block_all`], with no other
 /// thread that waits for children.
@@ -121,7 +43,10 @@ pub fn supervise<P: Plant>(setup: Setup, plant: &mut P) -> io::Result<Outcome> {
         let _ = nix::sys::prctl::set_child_subreaper(true);
     }
     let mut supervisor = Supervisor::new(setup, plant);
-    supervisor.read_signals(&signals);
+    // A stop before the spawn means no spawn; `tee` reads already.
+    if !supervisor.is_tee() {
+        supervisor.read_signals(&signals);
+    }
     supervisor.feed(Event::Begin);
     loop {
         supervisor.read_signals(&signals);
@@ -297,7 +222,7 @@ impl<'a, P: Plant> Supervisor<'a, P> {
             let count = if news.gone { Some(0) } else { self.family.survey(None).map(|(count, _)| count) };
             self.plant.notify(&Notice::AppExited { ending, left: count });
             self.feed(Event::AppExited { ending, left });
-        } else if news.gone {
+        } else if news.gone && !self.is_tee() {
             self.feed(Event::Gone);
         }
         if !news.gone && self.app.is_none() && news.others > 0 {

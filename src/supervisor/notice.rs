@@ -120,8 +120,8 @@ impl fmt::Display for Notice {
             Self::Relayed(signal) => write!(f, "relay: {signal} to the app"),
             Self::RelayFailed(signal, why) => write!(f, "relay: {signal} did not reach the app: {why}"),
             Self::AppExited { ending, left } => match left {
-                Some(0) => write!(f, "exit: the app {ending}; nobody is left"),
-                Some(left) => write!(f, "exit: the app {ending}; {} it started still run", Count(*left, "process")),
+                Some(0) => write!(f, "exit: the app {ending}"),
+                Some(left) => write!(f, "exit: the app {ending} and left {} behind", Count(*left, "process")),
                 None => write!(f, "exit: the app {ending}; others may still run"),
             },
             Self::PassedOn { signal, told, filters } => {

@@ -1,0 +1,92 @@
+//! What the supervisor works with: the plant that it drives, what it is told at the start, and what it tells at the end.
+
+use super::{FlushEnd, Notice};
+use crate::{
+    config::Budget,
+    event::{Bell, Event},
+    exit::Ending,
+    signals::{Inherited, Received},
+};
+use std::{
+    ffi::OsString,
+    io,
+    os::fd::OwnedFd,
+    time::{Duration, Instant},
+};
+
+/// Readers, pass-through and drains, as the supervisor sees them. Every call returns at once.
+pub trait Plant {
+    /// Starts the readers on the app's stdout and stderr; each rings `ReaderDone` once. Not called for `tee`.
+    ///
+    /// # Errors
+    /// If a thread cannot be had: the app is not started then.
+    fn attach(&mut self, readers: [OwnedFd; 2]) -> io::Result<()>;
+
+    /// The app runs and has this pid.
+    fn started(&mut self, pid: i32);
+
+    /// A stop is under way: drains leave every back-off and send without linger, until `end_at`.
+    fn hurry(&mut self, end_at: Instant);
+
+    /// The app outlives an assumed budget: what is buffered must be out or on disk soon. Lines keep flowing.
+    fn interim(&mut self);
+
+    /// The app is gone: readers no longer wait for the pass-through.
+    fn app_exited(&mut self);
+
+    /// Nobody is left to write: readers read what is in the pipes now, publish it, and ring `ReaderDone`.
+    fn close_intake(&mut self);
+
+    /// No more batches will come: drains send all until `end_at`, and each rings `DrainDone`.
+    fn flush(&mut self, end_at: Instant);
+
+    /// Moves the end of an earlier `flush`.
+    fn set_end(&mut self, end_at: Instant);
+
+    /// What rings when `flush` is done: every drain and every pass-through.
+    fn outlets(&self) -> Vec<Event>;
+
+    /// Units settled over all drains: grows while there is progress.
+    fn settled(&self) -> u64;
+
+    /// Something that the user may want to know.
+    fn notify(&mut self, notice: &Notice);
+}
+
+/// What the supervisor needs to know.
+#[derive(Debug)]
+pub struct Setup {
+    /// The app and its arguments, or None to read until the end of a single stream that the plant has (`tee`).
+    pub command: Option<Vec<OsString>>,
+    /// Time until the platform's SIGKILL.
+    pub budget: Budget,
+    /// How long to flush after an app that ended by itself.
+    pub flush_timeout: Duration,
+    /// Signals that count as a stop beside TERM and INT.
+    pub stop_signals: Vec<i32>,
+    /// Bytes of the app's pipes.
+    pub pipe_size: usize,
+    /// What [`crate::signals::block_all`] returned.
+    pub inherited: Inherited,
+    /// What readers and drains ring.
+    pub bell: Bell,
+}
+
+/// How it went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// How the run ended; its `code` is ours.
+    pub ending: Ending,
+    /// The first stop, if one came.
+    pub stop: Option<Received>,
+    /// Processes that got a KILL.
+    pub killed: usize,
+    /// Processes were left behind.
+    pub gave_up: bool,
+    /// The readers did not get to the end of what was in the pipes.
+    pub unread: bool,
+    /// From the end of the intake to the exit.
+    pub flush: Duration,
+    /// How the flush ended.
+    pub flush_end: FlushEnd,
+}

@@ -1,0 +1,119 @@
+//! On a terminal: the app shares our process group, keys reach it without us, and Ctrl-Z stops the whole job.
+//!
+//! A terminal needs a session of its own, which Python's `pty.fork` gives; the driver types and prints what it sees.
+
+use crate::run::{Place, Run, has, program};
+use std::process::Command;
+
+/// `see(text)` waits for text on the terminal, `key(bytes)` types, `state(pid)` reads /proc.
+const DRIVER: &str = r#"
+import os, pty, re, select, signal, sys, time
+pid, terminal = pty.fork()
+if pid == 0:
+    os.execvp(sys.argv[2], sys.argv[2:])
+screen = ''
+def more(timeout):
+    global screen
+    if not select.select([terminal], [], [], timeout)[0]: return False
+    try: data = os.read(terminal, 65536)
+    except OSError: return None
+    screen += data.decode(errors='replace')
+    return bool(data) or None
+def see(text):
+    global screen
+    end = time.monotonic() + 20
+    while text not in screen:
+        if time.monotonic() > end or more(0.1) is None:
+            print('missing:', text, 'in', repr(screen), flush=True); os.kill(pid, 9); sys.exit(99)
+    before, screen = screen.split(text, 1)
+    return before
+def key(data): os.write(terminal, data)
+def until(condition):
+    end = time.monotonic() + 20
+    while not condition():
+        if time.monotonic() > end: print('timed out, screen', repr(screen), flush=True); os.kill(pid, 9); sys.exit(98)
+        time.sleep(0.01)
+def state(number): return open(f'/proc/{number}/stat').read().rsplit(')', 1)[1].split()[0]
+def number_after(text):
+    see(text)
+    until(lambda: more(0.1) is None or re.match(r'\d+\s', screen))
+    return int(re.match(r'\d+', screen)[0])
+def finish():
+    global screen
+    end = time.monotonic() + 20
+    while more(0.2) is not None:
+        if time.monotonic() > end: print('no end, screen', repr(screen), flush=True); os.kill(pid, 9); sys.exit(97)
+    status = os.waitpid(pid, 0)[1]
+    print(screen)
+    print('code', os.waitstatus_to_exitcode(status), flush=True)
+exec(sys.argv[1])
+"#;
+
+fn drive(steps: &str, command: &[&str]) -> Vec<String> {
+    let mut outer = Command::new("python3");
+    outer.args(["-c", DRIVER, steps]).args(command);
+    let (code, lines) = Run::spawn(outer, Place::Elsewhere).end();
+    assert_eq!(code, 0, "{lines:#?}");
+    lines
+}
+
+const COUNTING: &str = "import signal, sys, time
+def handler(number, frame):
+    print('got', number, flush=True)
+for number in (2, 3, 28): signal.signal(number, handler)
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(5))
+print('ready', flush=True)
+while True: time.sleep(0.1)";
+
+#[test]
+fn keys_reach_the_app_once_and_the_stop_still_works() {
+    let program = program();
+    let program = program.to_str().expect("UTF-8");
+    let steps = "see('ready'); key(b'\\x03'); see('got 2'); key(b'\\x1c'); see('got 3'); key(b'\\x03'); see('got 2')
+os.kill(pid, signal.SIGTERM); finish()";
+    let lines = drive(steps, &[program, "--", "python3", "-c", COUNTING]);
+    assert!(has(&lines, "code 5"), "{lines:#?}");
+    assert!(!has(&lines, "got"), "a key was told twice: {lines:#?}");
+}
+
+#[test]
+fn ctrl_c_ends_an_app_that_does_not_mind_it() {
+    let program = program();
+    let lines = drive(
+        "see('ready'); key(b'\\x03'); finish()",
+        &[program.to_str().expect("UTF-8"), "--", "sh", "-c", "echo ready; exec sleep 60"],
+    );
+    assert!(has(&lines, "code 130"), "{lines:#?}");
+}
+
+#[test]
+fn a_second_ctrl_c_does_not_wait_for_the_flush() {
+    let program = program();
+    let lines = drive(
+        "see('ready'); key(b'\\x03'); see('flush:'); key(b'\\x03'); finish()",
+        &[program.to_str().expect("UTF-8"), "--hang", "--", "sh", "-c", "echo ready; exec sleep 60"],
+    );
+    assert!(has(&lines, "code 130") && has(&lines, "interrupted"), "{lines:#?}");
+}
+
+#[test]
+fn ctrl_z_stops_the_whole_job_and_fg_goes_on() {
+    let program = program();
+    let job =
+        format!("{} -- sh -c 'echo rea''dy; while :; do read -r word; echo \"word:$word\"; done'\n", program.display());
+    let steps = format!(
+        "key({job:?}.encode()); wrapper = None
+app = number_after('the app is pid ')
+see('ready')
+wrapper = int(open(f'/proc/{{app}}/stat').read().rsplit(')', 1)[1].split()[1])
+key(b'\\x1a')
+until(lambda: state(app) == 'T' and state(wrapper) == 'T')
+see('Stopped')
+key(b'fg\\n')
+until(lambda: state(app) != 'T' and state(wrapper) != 'T')
+key(b'hello\\n'); see('word:hello')
+key(b'\\x03'); see('was ended by'); key(b'exit\\n'); finish()"
+    );
+    let lines = drive(&steps, &["bash", "--norc", "--noprofile", "-i"]);
+    assert!(has(&lines, "code 130"), "{lines:#?}");
+}
