@@ -20,4 +20,5 @@ pub mod event;
 pub mod format;
 pub mod ledger;
 pub mod line;
+pub mod sys;
 pub mod transport;

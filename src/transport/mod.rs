@@ -5,6 +5,8 @@
 //! protocols (a whole payload is confirmed at once) and byte streams (a position inside a payload is acknowledged)
 //! alike; the loop maps a position back to units by encoding again, which is deterministic.
 
+pub mod tcp;
+
 use crate::ledger::Grade;
 use bytes::Bytes;
 use std::{future::Future, time::Duration};
