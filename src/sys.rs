@@ -65,6 +65,24 @@ pub fn tcp_unacknowledged(socket: impl AsFd) -> io::Result<u64> {
     Ok(u64::try_from(bytes).unwrap_or(0))
 }
 
+/// `TCP_NOTSENT_LOWAT` (tcp(7), Linux 3.12): the socket takes no more bytes while this many wait unsent.
+///
+/// # Errors
+/// If the descriptor is no TCP socket, or the kernel does not know the option.
+pub fn set_tcp_unsent_limit(socket: impl AsFd, bytes: u32) -> io::Result<()> {
+    // SAFETY: the kernel reads four bytes from `bytes`, which lives over the call.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_NOTSENT_LOWAT,
+            (&raw const bytes).cast(),
+            size_of_val(&bytes) as libc::socklen_t,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// The `N` bytes at `at`, if the kernel filled them in.
 fn field<const N: usize>(filled: &[u8], at: usize) -> Option<[u8; N]> {
     filled.get(at..at + N)?.try_into().ok()

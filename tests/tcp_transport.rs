@@ -1,5 +1,6 @@
 //! Plain TCP against a receiver whose application dies, stalls, never reads: what it got, judged frame by frame.
-#![expect(clippy::unwrap_used, clippy::disallowed_methods, clippy::panic, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods, reason = "a test may")]
+#![expect(clippy::print_stdout, clippy::disallowed_macros, reason = "seeds and counts, shown if a test fails")]
 
 #[path = "support/tcp_receiver.rs"]
 mod tcp_receiver;
@@ -11,7 +12,11 @@ use lastword::{
     transport::{Failure, Payload, Progress, Transport, Verdict, tcp::Tcp},
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::VecDeque,
+    io::{Read, Write},
+    time::Duration,
+};
 use tcp_receiver::{Death, Framing, Receiver, Seen, Session};
 use tokio::time::{Instant, timeout};
 
@@ -35,7 +40,7 @@ fn frame(framing: Framing, number: u64) -> Vec<u8> {
     }
 }
 
-/// The least drain loop: keeps frames until they are safe, rewinds to the frame of a position.
+/// The least drain loop, within the bounds that the transport's documentation names: keeps frames until they are safe, rewinds to the frame of a position.
 struct Sender {
     tcp: Tcp,
     framing: Framing,
@@ -69,7 +74,7 @@ impl Sender {
     async fn run(&mut self, total: u64) {
         loop {
             let in_flight = |sender: &Self| sender.end - sender.frames.front().map_or(sender.end, |frame| frame.0);
-            while self.made < total && in_flight(self) <= CAP / 4 * 3 {
+            while self.made < total && in_flight(self) <= CAP / 8 * 7 {
                 self.make();
             }
             if self.cursor < self.frames.len() {
@@ -137,7 +142,8 @@ impl Sender {
         let Verdict::Retry { resend_from, after } = verdict else { panic!("{reason}") };
         // Everything before it is settled, so rewinding finds it, or there is nothing left.
         assert!(self.frames.front().is_none_or(|front| front.0 <= resend_from), "{reason}");
-        self.cursor = self.frames.iter().position(|f| f.0 + f.1.len() as u64 > resend_from).unwrap_or(self.frames.len());
+        self.cursor =
+            self.frames.iter().position(|f| f.0 + f.1.len() as u64 > resend_from).unwrap_or(self.frames.len());
         self.failures.push(reason);
         if after.is_none() {
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -193,10 +199,7 @@ fn forty_deaths(rng: &mut StdRng) -> Vec<Session> {
     let dying = (0..40).map(|number| Session {
         stall: Duration::from_micros(rng.random_range(0..5000)),
         chunk: rng.random_range(500..100_000),
-        ..Session::dies(
-            rng.random_range(200_000..800_000),
-            if number % 2 == 0 { Death::Unread } else { Death::Close },
-        )
+        ..Session::dies(rng.random_range(200_000..800_000), if number % 2 == 0 { Death::Unread } else { Death::Close })
     });
     dying.chain([Session::HEALTHY]).collect()
 }
@@ -204,15 +207,16 @@ fn forty_deaths(rng: &mut StdRng) -> Vec<Session> {
 async fn through_forty_deaths(replay: Option<u64>, framing: Framing) -> Judgement {
     const TOTAL: u64 = 160_000;
     let seed = seed();
+    println!("LASTWORD_SEED={seed}");
     let mut rng = StdRng::seed_from_u64(seed);
     let receiver = Receiver::start(framing, forty_deaths(&mut rng));
     let mut sender = Sender::new(&receiver, framing, replay);
     sender.run(TOTAL).await;
     sender.end(30 * SECOND).await;
     let seen = receiver.wait("all 40 deaths", |seen| seen.deaths >= 40);
-    assert!(seen.unread >= 20, "LASTWORD_SEED={seed}: {} deaths with unread data", seen.unread);
+    assert!(seen.unread >= 20, "{} deaths with unread data", seen.unread);
     let judgement = judge(&seen, TOTAL);
-    println!("LASTWORD_SEED={seed}, replay {replay:?}, {framing:?}: {judgement:?}, {} torn", seen.torn);
+    println!("replay {replay:?}, {framing:?}: {judgement:?}, {} torn", seen.torn);
     judgement
 }
 
@@ -361,28 +365,42 @@ async fn a_reset_instead_of_the_end_of_file_has_the_window_sent_again() {
 
 #[tokio::test]
 async fn the_count_of_what_a_receiver_that_never_reads_did_not_acknowledge_is_exact() {
-    let receiver = Receiver::start(Framing::OctetCounted, vec![Session { read: usize::MAX, ..Session::NEVER_READS }]);
-    drop(receiver);
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let mut tcp = Tcp::new(&TcpTarget { peer: HostPort { host: "127.0.0.1".into(), port }, replay: None }, CAP);
-    // More than the sockets of both sides take: the send cannot end.
-    let payload =
-        Payload { position: 7, body: vec![b'x'; 64 << 20].into(), units: 1, key: String::new() };
+    // More than the sockets of both sides take: the send cannot end, and is dropped as at an exit.
+    let payload = Payload { position: 7, body: vec![b'x'; 64 << 20].into(), units: 1, key: String::new() };
     assert!(timeout(SECOND, tcp.send(&payload)).await.is_err());
     let (mut peer, _) = listener.accept().unwrap();
     let failure = tcp.finish(Instant::now() + SECOND / 5).await.unwrap_err();
     let Verdict::Retry { resend_from, .. } = failure.verdict else { panic!("{failure}") };
     let progress = tcp.progress(Instant::now()).unwrap();
     assert_eq!(progress, Progress { epoch: 1, upto: resend_from, grade: Grade::Accepted });
-    // What the peer's kernel holds at this moment is what can be read without waiting for more from us.
-    let mut held = 0;
-    let mut buffer = vec![0; 1 << 20];
+    // One read takes what the peer's kernel holds at this moment.
     peer.set_nonblocking(true).unwrap();
-    let in_one_go = std::io::Read::read(&mut peer, &mut vec![0; 64 << 20]).unwrap();
-    held += in_one_go as u64;
-    assert_eq!(resend_from, 7 + held, "{failure}");
-    drop(buffer.drain(..));
+    let held = peer.read(&mut vec![0; 64 << 20]).unwrap();
+    assert!(held > 0);
+    assert_eq!(resend_from, 7 + held as u64, "{failure}");
+}
+
+#[tokio::test]
+async fn what_the_peer_says_is_thrown_away_and_does_not_spoil_the_end() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let mut tcp = Tcp::new(&TcpTarget { peer: HostPort { host: "127.0.0.1".into(), port }, replay: None }, CAP);
+    let payload = |position| Payload { position, body: Bytes::from_static(b"2 hi"), units: 1, key: String::new() };
+    tcp.send(&payload(0)).await.unwrap();
+    let (mut peer, _) = listener.accept().unwrap();
+    peer.write_all(&[b'?'; 200_000]).unwrap();
+    tcp.send(&payload(4)).await.unwrap();
+    peer.write_all(&[b'?'; 200_000]).unwrap();
+    let peer = std::thread::spawn(move || {
+        let mut got = Vec::new();
+        peer.read_to_end(&mut got).map(|_| got)
+    });
+    tcp.finish(Instant::now() + 10 * SECOND).await.unwrap();
+    assert_eq!(tcp.progress(Instant::now()), Some(Progress { epoch: 1, upto: 8, grade: Grade::Confirmed }));
+    assert_eq!(peer.join().unwrap().unwrap(), b"2 hi2 hi");
 }
 
 #[tokio::test]

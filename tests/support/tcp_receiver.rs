@@ -64,9 +64,6 @@ impl Session {
         keeps_open: false,
     };
 
-    /// Reads nothing at all until it is killed.
-    pub(crate) const NEVER_READS: Self = Self { read: 0, stall: Duration::MAX, ..Self::HEALTHY };
-
     /// Reads `read` bytes, then dies.
     pub(crate) const fn dies(read: usize, death: Death) -> Self {
         Self { read, death, ..Self::HEALTHY }

@@ -1,6 +1,6 @@
 //! Connecting: names to addresses, addresses in turn, socket options; and the words for what went wrong.
 
-use crate::config::HostPort;
+use crate::{config::HostPort, sys};
 use nix::sys::socket::{setsockopt, sockopt};
 use std::{
     fmt,
@@ -22,6 +22,10 @@ const CONNECT_TIME: Duration = Duration::from_secs(10);
 /// How long data may stay unacknowledged, or the peer's window closed, before the kernel gives the connection up
 /// (`TCP_USER_TIMEOUT`, RFC 5482). Without it Linux retries for a quarter of an hour.
 pub(super) const USER_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Most bytes that wait unsent in our kernel. A small number has the socket ask for more often, and each time the
+/// peer's window is looked at: a sender that hands over megabytes in one go never sees how large that is.
+const UNSENT: u32 = 128 * 1024;
 
 /// How messages name a peer: `host:port`, an IPv6 address in brackets.
 pub(super) struct Peer<'a>(pub(super) &'a HostPort);
@@ -47,7 +51,8 @@ pub(super) async fn dial(peer: &HostPort, favourite: Option<SocketAddr>) -> Resu
     let end = Instant::now() + CONNECT_TIME;
     let mut trouble = format!("{} has no address", peer.host);
     for (tried, &address) in addresses.iter().enumerate() {
-        let share = end.saturating_duration_since(Instant::now()) / u32::try_from(addresses.len() - tried).unwrap_or(u32::MAX);
+        let share =
+            end.saturating_duration_since(Instant::now()) / u32::try_from(addresses.len() - tried).unwrap_or(u32::MAX);
         match timeout(share.min(ADDRESS_TIME), connect(address)).await {
             Ok(Ok(stream)) => return Ok(stream),
             Ok(Err(error)) => trouble = why(&error, peer),
@@ -82,6 +87,7 @@ async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     stream.set_nodelay(true)?;
     let millis = u32::try_from(USER_TIMEOUT.as_millis()).unwrap_or(u32::MAX);
     // A kernel without one of these still carries lines; it is only slower to notice a dead peer.
+    let _ = sys::set_tcp_unsent_limit(&stream, UNSENT);
     let _ = setsockopt(&stream, sockopt::TcpUserTimeout, &millis);
     let _ = setsockopt(&stream, sockopt::KeepAlive, &true);
     let _ = setsockopt(&stream, sockopt::TcpKeepIdle, &15);

@@ -110,7 +110,9 @@ impl Link {
         while !rest.is_empty() {
             match self.stream.try_write(rest) {
                 Ok(bytes) => {
-                    self.window.wrote(bytes as u64, Instant::now());
+                    let now = Instant::now();
+                    self.window.wrote(bytes as u64, now);
+                    self.poll_if_due(now);
                     rest = &rest[bytes..];
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.wait_for_room().await?,
@@ -129,11 +131,15 @@ impl Link {
         }
     }
 
-    /// Reads the counters. Also for a connection that has just ended.
-    pub(super) fn poll(&mut self, now: Instant) {
-        if self.half_closed {
-            return;
+    /// Reads the counters of a connection that has just ended.
+    pub(super) fn poll_at_end(&mut self, now: Instant) {
+        if let Some(seen) = self.look() {
+            self.window.observe_end(seen, now);
         }
+    }
+
+    /// Reads the counters.
+    fn poll(&mut self, now: Instant) {
         self.polled = now;
         self.polled_written = self.window.written();
         if let Some(seen) = self.look() {
@@ -191,6 +197,9 @@ impl Link {
 
     /// Reads the two counters and takes the more careful of their answers.
     fn look(&self) -> Option<Seen> {
+        if self.half_closed {
+            return None;
+        }
         if self.blind {
             // Without counters, the window slides over what was written.
             return Some(Seen { acked: self.window.written(), peer_window: None });
@@ -252,6 +261,8 @@ impl Link {
         if ready.is_readable() {
             self.input()?;
         }
+        // Before the room is filled: this is when the peer's window shows its size.
+        self.poll(Instant::now());
         Ok(())
     }
 }
@@ -261,5 +272,74 @@ async fn sleep_if(until: Option<Instant>) {
     match until {
         Some(until) => sleep_until(until).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::socket::{setsockopt, sockopt};
+    use std::io::Read;
+
+    const POLICY: Policy = Policy { fixed: None, cap: 4 << 20 };
+
+    /// A link and its peer.
+    async fn pair(base: u64) -> (Link, std::net::TcpStream) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (peer, _) = listener.accept().unwrap();
+        (Link::new(stream, POLICY, base, Instant::now()), peer)
+    }
+
+    #[tokio::test]
+    async fn linux_counts_acknowledgements() {
+        let (link, _peer) = pair(5).await;
+        assert!(!link.blind);
+        assert_eq!((link.grade(), link.safe(), link.written()), (Grade::Accepted, 5, 5));
+    }
+
+    #[tokio::test]
+    async fn without_counters_nothing_is_accepted_and_all_is_sent_again() {
+        let (mut link, mut peer) = pair(5).await;
+        link.blind = true;
+        link.write(b"hello").await.unwrap();
+        link.poll(Instant::now());
+        assert_eq!((link.grade(), link.safe(), link.carried()), (Grade::Sent, 5, false));
+        peer.read_exact(&mut [0; 5]).unwrap();
+        drop(peer);
+        assert!(matches!(link.watch().await, Err(Ending::Closed)));
+        link.poll_at_end(Instant::now());
+        assert_eq!(link.safe(), 5);
+    }
+
+    #[tokio::test]
+    async fn without_counters_the_end_of_file_still_confirms() {
+        let (mut link, mut peer) = pair(0).await;
+        link.blind = true;
+        link.write(b"hello").await.unwrap();
+        let peer = std::thread::spawn(move || peer.read_to_end(&mut Vec::new()));
+        let finish = link.finish(Instant::now() + Duration::from_secs(10)).await;
+        assert!(matches!(finish, Ok(Finish::Confirmed)), "{finish:?}");
+        assert_eq!(peer.join().unwrap().unwrap(), 5);
+    }
+
+    #[tokio::test]
+    async fn the_kernel_gives_up_on_a_peer_that_never_reads_although_it_answers_probes() {
+        let (mut link, _peer) = pair(0).await;
+        setsockopt(&link.stream, sockopt::TcpUserTimeout, &300).unwrap();
+        let ending = tokio::time::timeout(Duration::from_secs(20), link.write(&vec![0; 64 << 20])).await.unwrap();
+        assert!(matches!(&ending, Err(Ending::Broken(error)) if error.kind() == ErrorKind::TimedOut), "{ending:?}");
+        link.poll_at_end(Instant::now());
+        assert!(link.unacked() > 0 && link.carried());
+        assert_eq!(link.written(), link.window.acked() + sys::tcp_unacknowledged(&link.stream).unwrap());
+    }
+
+    #[tokio::test]
+    async fn nothing_is_written_into_a_connection_that_the_peer_closed() {
+        let (mut link, peer) = pair(0).await;
+        drop(peer);
+        // Loopback delivers the end of file before close returns; no runtime has polled for it yet.
+        assert!(matches!(link.write(b"lost").await, Err(Ending::Closed)));
+        assert_eq!(link.written(), 0);
     }
 }

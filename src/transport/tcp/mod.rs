@@ -24,7 +24,8 @@
 //!   `resend_from`; a new epoch then starts at its first payload's position, which may be lower.
 //! - `after: Some(0)` marks an orderly close of a connection that had carried bytes and owes none: no trouble, dial
 //!   again when there is something to send.
-//! - The window may hold ¾ of the in-flight cap, so a drain must go on sending while no more than that is in flight.
+//! - The window holds up to ¾ of the in-flight cap. A drain that makes payloads of at most ⅛ of the cap, and goes on
+//!   sending while no more than ⅞ of it is in flight, never waits for the window to age.
 //! - At the deadline, a pending `send` or `watch` may be dropped; [`Transport::finish`] with a deadline that has passed
 //!   then settles what is acknowledged, window included, because no replay will follow.
 
@@ -103,7 +104,7 @@ impl Tcp {
         let mut after = None;
         let mut resend_from = 0;
         if let Some(link) = self.link.as_mut() {
-            link.poll(Instant::now());
+            link.poll_at_end(Instant::now());
             if matches!(ending, Ending::Closed) && link.carried() && link.unacked() == 0 {
                 link.release();
                 after = Some(Duration::ZERO);

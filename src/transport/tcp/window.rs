@@ -142,6 +142,13 @@ impl Window {
         self.settle();
     }
 
+    /// Takes in the last look, at a connection that has ended. What the last moments acknowledged makes nothing before
+    /// it safer, so `accepted` stays.
+    pub(super) fn observe_end(&mut self, seen: Seen, now: Instant) {
+        self.tick(now);
+        self.acked = self.acked.max(seen.acked.min(self.written));
+    }
+
     /// Everything acknowledged is accepted: no replay will follow (a clean end, or the exit).
     pub(super) fn release(&mut self) {
         self.accepted = self.acked;
@@ -348,7 +355,8 @@ mod tests {
                 late.runs.push((acked, late.lived));
 
                 let limit = policy.limit(largest);
-                let (soon, at_last) = if fixed.is_some() { (Duration::MAX / 2, Duration::MAX / 2) } else { (AGE, AGE + GRAIN) };
+                let (soon, at_last) =
+                    if fixed.is_some() { (Duration::MAX / 2, Duration::MAX / 2) } else { (AGE, AGE + GRAIN) };
                 let (most, least) = (early.accepted(soon, limit), late.accepted(at_last, limit));
                 assert!(window.accepted() <= most, "{context}: accepted {} of {most}", window.accepted());
                 assert!(window.accepted() >= least, "{context}: accepted {} of {least}", window.accepted());
@@ -361,6 +369,9 @@ mod tests {
                 overflowed += u32::from(window.accepted() > before && window.accepted() == by_size);
             }
         }
-        assert!(aged > 100 && overflowed > 100 && stalled > 100, "did not meet its subject: {aged} {overflowed} {stalled}");
+        assert!(
+            aged > 100 && overflowed > 100 && stalled > 100,
+            "did not meet its subject: {aged} {overflowed} {stalled}"
+        );
     }
 }
