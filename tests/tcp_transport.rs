@@ -242,7 +242,8 @@ async fn without_a_window_the_same_deaths_lose_frames() {
 async fn ten_resets_after_a_stall_with_full_sockets_lose_nothing() {
     const TOTAL: u64 = 250_000;
     let stalling = Session { stall: SECOND, ..Session::dies(3_000_000, Death::Unread) };
-    let receiver = Receiver::start(Framing::OctetCounted, [vec![stalling; 10], vec![Session::HEALTHY]].concat());
+    let script = [vec![stalling; 10], vec![Session::HEALTHY]].concat();
+    let receiver = Receiver::with_buffer(2 << 20, Framing::OctetCounted, script);
     let mut sender = Sender::new(&receiver, Framing::OctetCounted, None);
     sender.run(TOTAL).await;
     sender.end(30 * SECOND).await;

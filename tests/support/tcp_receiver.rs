@@ -104,9 +104,19 @@ pub(crate) struct Receiver {
 }
 
 impl Receiver {
-    /// Listens on loopback and follows `script`.
+    /// Listens on loopback and follows `script`. The kernel sizes its socket buffers, up to tens of megabytes.
     pub(crate) fn start(framing: Framing, script: Vec<Session>) -> Self {
+        Self::listen(TcpListener::bind("127.0.0.1:0").unwrap(), framing, script)
+    }
+
+    /// The same with a socket buffer of about `buffer` bytes (the kernel doubles it for its own use, and may take less).
+    pub(crate) fn with_buffer(buffer: usize, framing: Framing, script: Vec<Session>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        setsockopt(&listener, sockopt::RcvBuf, &buffer).unwrap();
+        Self::listen(listener, framing, script)
+    }
+
+    fn listen(listener: TcpListener, framing: Framing, script: Vec<Session>) -> Self {
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared::default());
         let thread = std::thread::spawn({

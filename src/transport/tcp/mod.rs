@@ -24,8 +24,9 @@
 //!   `resend_from`; a new epoch then starts at its first payload's position, which may be lower.
 //! - `after: Some(0)` marks an orderly close of a connection that had carried bytes and owes none: no trouble, dial
 //!   again when there is something to send.
-//! - The window holds up to ¾ of the in-flight cap. A drain that makes payloads of at most ⅛ of the cap, and goes on
-//!   sending while no more than ⅞ of it is in flight, never waits for the window to age.
+//! - The window holds ¾ of the in-flight cap at most, unless the peer's application does not read. A drain that makes
+//!   payloads of at most ⅛ of the cap, and sends while at most ⅞ of it is in flight, is held up by a peer that does not
+//!   read, and by nothing else.
 //! - At the deadline, a pending `send` or `watch` may be dropped; [`Transport::finish`] with a deadline that has passed
 //!   then settles what is acknowledged, window included, because no replay will follow.
 
