@@ -7,7 +7,6 @@ use super::problem::Problem;
 use std::{
     collections::BTreeMap,
     ffi::{OsStr, OsString},
-    os::unix::ffi::OsStrExt,
 };
 
 /// What all of lastword's variables begin with.
@@ -55,12 +54,6 @@ impl Environment {
         self.own_names()
             .filter(|&name| self.raw(name).is_some() && !known(name) && !drains.iter().any(|&(drain, _)| drain == name))
             .collect()
-    }
-
-    /// Every name that begins with `LASTWORD_`, for [`std::process::Command::env_remove`]: drain URLs carry credentials
-    /// that the app has no business with.
-    pub(crate) fn own(&self) -> Vec<OsString> {
-        self.0.keys().filter(|name| name.as_bytes().starts_with(PREFIX.as_bytes())).cloned().collect()
     }
 
     fn own_names(&self) -> impl Iterator<Item = &str> {
@@ -144,6 +137,5 @@ mod tests {
     fn own_names_are_all_and_only_those_with_the_prefix() {
         let environment =
             environment(&[("LASTWORD_X", ""), ("LASTWORDS", "1"), ("PATH", "/bin"), ("LASTWORD_DRAIN", "s")]);
-        assert_eq!(environment.own(), ["LASTWORD_DRAIN", "LASTWORD_X"]);
     }
 }

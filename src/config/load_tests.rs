@@ -1,8 +1,9 @@
 //! Whole command lines in whole environments, and what they come to.
 
 use super::*;
-use crate::cli;
+use crate::{cli, format::Instance};
 use nix::libc;
+use std::net::SocketAddr;
 
 pub(super) fn load_in(variables: &[(&str, &str)], args: &[&str]) -> Result<Invocation, Exit> {
     let args = std::iter::once("lastword").chain(args.iter().copied()).map(OsString::from);
@@ -30,7 +31,7 @@ fn everything_has_a_default() {
     assert!(config.passthrough && !config.quiet && !config.verbose);
     assert_eq!(config.report, None);
     assert_eq!((config.origin.app.as_str(), config.origin.host.as_str()), ("python3", "web-1"));
-    assert_eq!(config.origin.instance, "", "the pid is known after the spawn");
+    assert_eq!(config.origin.instance, Instance::default(), "the pid is known after the spawn");
     assert_eq!(uuid::Uuid::parse_str(&config.origin.run).unwrap().get_version_num(), 7);
     assert_ne!(config.seed, run_in(&[], &["--", "x"]).seed);
 }

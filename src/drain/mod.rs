@@ -252,7 +252,7 @@ impl DrainThread {
 mod tests {
     use super::{testing::batch, *};
     use crate::{
-        config::{Budget, WhenFull},
+        config::WhenFull,
         format::Format,
         ledger::Loss,
         transport::{Failure, Payload, Progress},
@@ -260,22 +260,7 @@ mod tests {
     use std::path::PathBuf;
 
     fn config(memory: usize) -> Config {
-        Config {
-            command: Vec::new(),
-            drains: Vec::new(),
-            budget: Budget::Assumed(Duration::from_secs(10)),
-            stop_signals: Vec::new(),
-            flush_timeout: Duration::from_secs(60),
-            max_line: 65_536,
-            memory,
-            when_full: WhenFull::DropOldest,
-            passthrough: true,
-            pipe_size: 65_536,
-            quiet: false,
-            report: None,
-            origin: testing::origin(),
-            seed: 1,
-        }
+        Config { memory, when_full: WhenFull::DropOldest, ..Config::defaults(testing::origin(), 1) }
     }
 
     fn spec(path: PathBuf, stream: Option<Stream>) -> DrainSpec {

@@ -3,7 +3,7 @@
 use super::{Drains, testing};
 use crate::{
     clock,
-    config::{Budget, Config, DrainSpec, HostPort, Target, TcpTarget, WhenFull},
+    config::{Config, DrainSpec, HostPort, Target, TcpTarget, WhenFull},
     event::Bell,
     format::Format,
     line::{Batch, Lines, Stamp, Stream},
@@ -17,22 +17,7 @@ use std::{
 };
 
 fn config(memory: usize) -> Config {
-    Config {
-        command: Vec::new(),
-        drains: Vec::new(),
-        budget: Budget::Assumed(Duration::from_secs(10)),
-        stop_signals: Vec::new(),
-        flush_timeout: Duration::from_secs(60),
-        max_line: 65_536,
-        memory,
-        when_full: WhenFull::Block,
-        passthrough: true,
-        pipe_size: 65_536,
-        quiet: false,
-        report: None,
-        origin: testing::origin(),
-        seed: 1,
-    }
+    Config { memory, when_full: WhenFull::Block, ..Config::defaults(testing::origin(), 1) }
 }
 
 fn lines(first: u64, count: u64, length: usize) -> Arc<Batch> {

@@ -3,7 +3,7 @@
 use super::pack::Limits;
 use crate::{
     clock,
-    format::Origin,
+    format::{Instance, Origin},
     line::{Batch, Lines, Stamp, Stream},
 };
 use std::{io::Write, sync::Arc, time::Duration};
@@ -51,5 +51,5 @@ pub(crate) fn seeds(count: u64) -> impl Iterator<Item = Seed> {
 
 /// Somebody.
 pub(crate) fn origin() -> Origin {
-    Origin { host: "host".into(), app: "app".into(), instance: "1".into(), run: "run".into() }
+    Origin { host: "host".into(), app: "app".into(), instance: Instance::known("1"), run: "run".into() }
 }

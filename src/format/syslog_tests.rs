@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    format::{Encoder, Format, testing::*},
+    format::{Encoder, Format, Instance, testing::*},
     ledger::{Loss, Losses},
     line::Part,
 };

@@ -52,11 +52,11 @@ impl<P: Plant> Supervisor<'_, P> {
                 let end_at = self.timers[Timer::End as usize].unwrap_or(now);
                 self.flushing = true;
                 self.settled = self.plant.settled();
-                if !self.drains_left.is_empty() {
+                self.awaited = self.plant.outlets().into_iter().collect();
+                if !self.awaited.is_empty() {
                     self.plant.notify(&Notice::Flushing(end_at.saturating_duration_since(now)));
                 }
                 self.plant.flush(end_at);
-                self.awaited = self.plant.outlets().into_iter().collect();
             }
             Action::Exit(ending) => self.exit(ending, event),
         }

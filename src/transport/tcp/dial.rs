@@ -1,0 +1,164 @@
+//! Connecting: names to addresses, addresses in turn, socket options; and the words for what went wrong.
+
+use crate::{config::HostPort, sys};
+use nix::sys::socket::{setsockopt, sockopt};
+use std::{
+    fmt,
+    io::{self, ErrorKind},
+    net::SocketAddr,
+    time::Duration,
+};
+use tokio::{
+    net::TcpStream,
+    time::{Instant, timeout},
+};
+
+/// Time for looking up the name.
+const LOOKUP_TIME: Duration = Duration::from_secs(5);
+/// Time for one address.
+const ADDRESS_TIME: Duration = Duration::from_secs(5);
+/// Time for all addresses together; many share it evenly.
+const CONNECT_TIME: Duration = Duration::from_secs(10);
+/// How long data may stay unacknowledged, or the peer's window closed, before the kernel gives the connection up
+/// (`TCP_USER_TIMEOUT`, RFC 5482). Without it Linux retries for a quarter of an hour.
+pub(super) const USER_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Most bytes that wait unsent in our kernel. A small number has the socket ask for more often, and each time the
+/// peer's window is looked at: a sender that hands over megabytes in one go never sees how large that is.
+const UNSENT: u32 = 128 * 1024;
+
+/// How messages name a peer: `host:port`, an IPv6 address in brackets.
+pub(super) struct Peer<'a>(pub(super) &'a HostPort);
+
+impl fmt::Display for Peer<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let HostPort { host, port } = self.0;
+        if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
+    }
+}
+
+/// Connects to the first address that answers, `favourite` before all others if the name still has it.
+///
+/// # Errors
+/// What the last address said, in words fit for a report.
+pub(super) async fn dial(peer: &HostPort, favourite: Option<SocketAddr>) -> Result<TcpStream, String> {
+    let mut addresses = match timeout(LOOKUP_TIME, lookup(peer)).await {
+        Ok(Ok(addresses)) => addresses,
+        Ok(Err(error)) => return Err(format!("cannot resolve {}: {error}", peer.host)),
+        Err(_) => return Err(format!("cannot resolve {}: no answer within {} s", peer.host, LOOKUP_TIME.as_secs())),
+    };
+    addresses.sort_by_key(|&address| Some(address) != favourite);
+    let end = Instant::now() + CONNECT_TIME;
+    let mut trouble = format!("{} has no address", peer.host);
+    for (tried, &address) in addresses.iter().enumerate() {
+        let share =
+            end.saturating_duration_since(Instant::now()) / u32::try_from(addresses.len() - tried).unwrap_or(u32::MAX);
+        match timeout(share.min(ADDRESS_TIME), connect(address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => trouble = why(&error, peer),
+            Err(_) => trouble = format!("no answer from {}", Peer(peer)),
+        }
+    }
+    Err(trouble)
+}
+
+/// What a failed or broken connection says, in words fit for a report.
+pub(super) fn why(error: &io::Error, peer: &HostPort) -> String {
+    let peer = Peer(peer);
+    match error.kind() {
+        ErrorKind::ConnectionRefused => format!("connection refused by {peer}"),
+        ErrorKind::ConnectionReset => format!("connection reset by {peer}"),
+        ErrorKind::BrokenPipe | ErrorKind::UnexpectedEof => format!("connection closed by {peer}"),
+        ErrorKind::TimedOut => format!("no sign of progress from {peer} for {} s", USER_TIMEOUT.as_secs()),
+        ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => format!("no route to {peer}"),
+        _ => format!("connection to {peer} failed: {error}"),
+    }
+}
+
+/// The one place that turns names into addresses.
+async fn lookup(peer: &HostPort) -> io::Result<Vec<SocketAddr>> {
+    Ok(tokio::net::lookup_host((peer.host.as_str(), peer.port)).await?.collect())
+}
+
+/// One address.
+async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(address).await?;
+    refuse_ourselves(&stream)?;
+    stream.set_nodelay(true)?;
+    let millis = u32::try_from(USER_TIMEOUT.as_millis()).unwrap_or(u32::MAX);
+    // A kernel without one of these still carries lines; it is only slower to notice a dead peer.
+    let _ = sys::set_tcp_unsent_limit(&stream, UNSENT);
+    let _ = setsockopt(&stream, sockopt::TcpUserTimeout, &millis);
+    let _ = setsockopt(&stream, sockopt::KeepAlive, &true);
+    let _ = setsockopt(&stream, sockopt::TcpKeepIdle, &15);
+    let _ = setsockopt(&stream, sockopt::TcpKeepInterval, &5);
+    let _ = setsockopt(&stream, sockopt::TcpKeepCount, &3);
+    Ok(stream)
+}
+
+/// A connect to a free port of our own machine can draw that very port as its source, and meets itself (simultaneous
+/// open, RFC 9293 section 3.5): all would be acknowledged, by us.
+fn refuse_ourselves(stream: &TcpStream) -> io::Result<()> {
+    if stream.local_addr()? == stream.peer_addr()? { Err(ErrorKind::ConnectionRefused.into()) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    fn peer(host: &str, port: u16) -> HostPort {
+        HostPort { host: host.into(), port }
+    }
+
+    #[tokio::test]
+    async fn localhost_is_reached_on_whichever_family_listens() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let listener = TcpListener::bind(address).unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let names = lookup(&peer("localhost", port)).await.unwrap();
+            if !names.contains(&listener.local_addr().unwrap()) {
+                continue; // This machine's hosts file gives localhost one family only; the other loop pass checks it.
+            }
+            let stream = dial(&peer("localhost", port), None).await.unwrap();
+            assert_eq!(stream.peer_addr().unwrap(), listener.local_addr().unwrap());
+            assert!(stream.nodelay().unwrap());
+            assert_eq!(nix::sys::socket::getsockopt(&stream, sockopt::TcpUserTimeout).unwrap(), 15_000);
+        }
+        assert!(!lookup(&peer("localhost", 1)).await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn literal_addresses_of_both_families_are_reached() {
+        for host in ["127.0.0.1", "::1"] {
+            let listener = TcpListener::bind((host, 0)).unwrap();
+            let there = peer(host, listener.local_addr().unwrap().port());
+            assert!(dial(&there, None).await.is_ok(), "{}", Peer(&there));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_closed_port_is_called_refused_by_name_and_port() {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let trouble = dial(&peer("127.0.0.1", port), None).await.unwrap_err();
+        assert_eq!(trouble, format!("connection refused by 127.0.0.1:{port}"));
+        let trouble = dial(&peer("::1", port), None).await.unwrap_err();
+        assert_eq!(trouble, format!("connection refused by [::1]:{port}"));
+    }
+
+    #[tokio::test]
+    async fn a_connection_to_ourselves_is_refused() {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let own = socket.local_addr().unwrap();
+        let stream = socket.connect(own).await.unwrap();
+        assert_eq!(refuse_ourselves(&stream).unwrap_err().kind(), ErrorKind::ConnectionRefused);
+    }
+
+    #[tokio::test]
+    async fn a_name_that_cannot_be_resolved_is_named() {
+        let host = "x".repeat(300); // Longer than any name may be, so no resolver asks the network.
+        let trouble = dial(&peer(&host, 514), None).await.unwrap_err();
+        assert!(trouble.starts_with(&format!("cannot resolve {host}: ")), "{trouble}");
+    }
+}
