@@ -26,9 +26,11 @@ fn lines_of(command: &mut Command, record: &Path, kill_after: Option<Duration>) 
     let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let (mut out, mut err) = (Vec::new(), Vec::new());
     std::thread::scope(|scope| {
-        let (mut stdout, mut stderr) = (child.stdout.take(), child.stderr.take());
-        scope.spawn(|| stdout.as_mut().map(|pipe| pipe.read_to_end(&mut out)));
-        scope.spawn(|| stderr.as_mut().map(|pipe| pipe.read_to_end(&mut err)));
+        let mut stdout = child.stdout.take().expect("piped");
+        let mut stderr = child.stderr.take().expect("piped");
+        let (out, err) = (&mut out, &mut err);
+        scope.spawn(move || stdout.read_to_end(out));
+        scope.spawn(move || stderr.read_to_end(err));
         if let Some(time) = kill_after {
             until("the writer to begin", ms(20_000), || Record::read(record).is_ok_and(|record| record.done() > 20));
             crate::support::pause(time);

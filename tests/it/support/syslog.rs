@@ -126,7 +126,7 @@ fn quoted(bytes: &[u8]) -> Option<(String, &[u8])> {
 }
 
 /// Messages as the judge sees them. Panics at the first that is no RFC 5424.
-pub fn seen<'a>(messages: impl Iterator<Item = &'a [u8]>) -> Seen {
+pub fn seen(messages: &[Vec<u8>]) -> Seen {
     let mut seen = Seen::default();
     for bytes in messages {
         let message = Message::parse(bytes).unwrap_or_else(|error| panic!("{error}"));

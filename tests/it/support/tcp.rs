@@ -133,7 +133,7 @@ impl TcpSink {
     pub fn collect(mut self) -> Seen {
         self.stop();
         let messages = std::mem::take(&mut *self.shared.messages.lock().expect("no panic while held"));
-        syslog::seen(messages.iter().map(Vec::as_slice))
+        syslog::seen(&messages)
     }
 
     fn stop(&mut self) {
