@@ -4,6 +4,7 @@
 pub mod http;
 pub mod judge;
 pub mod lines;
+pub mod pair;
 pub mod record;
 pub mod report;
 pub mod syslog;
