@@ -22,6 +22,7 @@ use std::{
 };
 
 #[path = "../tests/it/support/lines.rs"]
+#[expect(unreachable_pub, reason = "shared with the tests")]
 mod lines;
 
 use lines::{Shape, line};
@@ -81,13 +82,13 @@ struct Options {
     #[arg(long)]
     setsid: bool,
     /// Start another writer with these options (split at spaces) in this group and session
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     child: Vec<String>,
     /// As `--child`, but orphaned and in its own session before its first line (a double fork)
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     daemon: Vec<String>,
     /// (internal) spawn this daemon and exit
-    #[arg(long, hide = true)]
+    #[arg(long, hide = true, allow_hyphen_values = true)]
     fork: Option<String>,
 }
 
@@ -118,7 +119,8 @@ fn main() -> io::Result<ExitCode> {
         spawn(child)?;
     }
     for daemon in &options.daemon {
-        Command::new(std::env::current_exe()?).args(["--fork", daemon]).status()?;
+        let status = Command::new(std::env::current_exe()?).args(["--fork", daemon]).status()?;
+        assert!(status.success(), "the intermediate process: {status}");
     }
     let outcome = writer.run(&options);
     drop(writer);
@@ -142,13 +144,15 @@ fn install_handlers(on_term: &str) -> io::Result<()> {
         "ignore" => SigHandler::SigIgn,
         _ => SigHandler::Handler(on_stop),
     };
+    [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT].into_iter().try_for_each(|signal| handle(signal, handler))
+}
+
+fn handle(signal: Signal, handler: SigHandler) -> io::Result<()> {
     let action = SigAction::new(handler, SaFlags::SA_RESTART, SigSet::empty());
-    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT] {
-        #[expect(unsafe_code, reason = "real apps catch signals, so the test app must")]
-        // SAFETY: the handler only stores to an atomic, which is async-signal-safe.
-        unsafe {
-            sigaction(signal, &action)?;
-        }
+    #[expect(unsafe_code, reason = "real apps catch signals, so the test app must")]
+    // SAFETY: the only handler is `on_stop`, which stores to an atomic: that is async-signal-safe.
+    unsafe {
+        sigaction(signal, &action)?;
     }
     Ok(())
 }
@@ -171,6 +175,10 @@ fn end(options: &Options) -> io::Result<ExitCode> {
     }
     if let Some(name) = &options.die {
         let signal = Signal::from_str(name).map_err(io::Error::other)?;
+        // Rust catches SIGSEGV to say that a stack overflowed.
+        if signal != Signal::SIGKILL {
+            handle(signal, SigHandler::SigDfl)?;
+        }
         raise(signal)?;
         sleep(Duration::from_secs(5));
     }
@@ -248,9 +256,9 @@ impl Writer {
     fn run(&mut self, options: &Options) -> io::Result<()> {
         let mut pace = Pace::new(options.rate);
         mark(options, "ready")?;
-        while !self.finished(options) && !(stopped() && options.on_term != "ignore") {
+        while !stopped() && !self.finished(options) {
             self.next(options, true)?;
-            pace.wait(options.batch, || stopped() && options.on_term != "ignore");
+            pace.wait(options.batch, stopped);
         }
         if stopped()
             && let Some(millis) = options.on_term.strip_prefix("goodbye:").and_then(|text| text.parse().ok())

@@ -3,13 +3,7 @@
 //! The static binaries are built by `scripts/static-build ci`; the Debian base image comes from debootstrap and is kept
 //! in target/container. Nothing but the loopback is used when the containers run.
 
-use crate::support::{
-    judge::Terms,
-    pair::Pair,
-    record::Record,
-    tools, until,
-    wrapper::raw,
-};
+use crate::support::{judge::Terms, pair::Pair, record::Record, tools, until, wrapper::raw};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -32,7 +26,13 @@ fn work() -> PathBuf {
 fn run(command: &mut Command) -> Output {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    assert!(output.status.success(), "{command:?}: {}\n{}{}", output.status, text(&output.stdout), text(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{command:?}: {}\n{}{}",
+        output.status,
+        text(&output.stdout),
+        text(&output.stderr)
+    );
     output
 }
 
@@ -76,8 +76,12 @@ impl Container {
         let volume = format!("{}:/record", record.path().display());
         // The limits that podman sets by itself need rights that a container in a container lacks.
         let limits = ["--ulimit=nofile=1024:1024", "--ulimit=nproc=4096:4096", "--network=host"];
-        run(podman().args(["run", "--detach", "--name", &name, "--volume", &volume, "--env=RECORD=/record"])
-            .args(limits).args(options).arg(image).args(command));
+        run(podman()
+            .args(["run", "--detach", "--name", &name, "--volume", &volume, "--env=RECORD=/record"])
+            .args(limits)
+            .args(options)
+            .arg(image)
+            .args(command));
         Self { name, record }
     }
 
@@ -117,7 +121,8 @@ fn elapsed(begin: Instant) -> Duration {
 fn acquit(container: &Container, pair: Pair) {
     let record = container.record();
     let report = crate::support::report::Report::read(&container.record.path().join("report.json"));
-    let report = report.unwrap_or_else(|error| panic!("{error}; logs: {}", String::from_utf8_lossy(&container.logs().1)));
+    let report =
+        report.unwrap_or_else(|error| panic!("{error}; logs: {}", String::from_utf8_lossy(&container.logs().1)));
     let terms = Terms { confirmed: true, ..Terms::default() };
     for (name, seen) in [("http", pair.http.collect()), ("tcp", pair.tcp.collect())] {
         if let Err(violations) = crate::support::judge::judge(&record, Some(report.of(name)), &seen, terms) {
@@ -126,7 +131,8 @@ fn acquit(container: &Container, pair: Pair) {
     }
     let passed = raw(&container.logs().0, 'o');
     let terms = Terms { broken: true, ..Terms::default() };
-    crate::support::judge::judge(&record, None, &passed, terms).unwrap_or_else(|found| panic!("podman logs: {found:?}"));
+    crate::support::judge::judge(&record, None, &passed, terms)
+        .unwrap_or_else(|found| panic!("podman logs: {found:?}"));
 }
 
 #[test]
@@ -139,7 +145,8 @@ fn a_scratch_image_with_nothing_but_two_binaries_loses_no_word_at_podman_stop() 
     let pair = Pair::start();
     let (tcp, http) = (pair.tcp.url("tcp"), pair.http.url("http"));
     let drains = [format!("--env=LASTWORD_DRAIN_TCP={tcp}"), format!("--env=LASTWORD_DRAIN_HTTP={http}")];
-    let options = [&drains[0], &drains[1], "--env=LASTWORD_STOP_TIMEOUT=5s", "--env=LASTWORD_REPORT=/record/report.json"];
+    let options =
+        [&drains[0], &drains[1], "--env=LASTWORD_STOP_TIMEOUT=5s", "--env=LASTWORD_REPORT=/record/report.json"];
     let command = ["/oracle_app", "--record", "/record", "--rate", "500", "--on-term", "goodbye:1500", "--exit", "3"];
     let container = Container::start("lastword-test-scratch", &options, &command);
     until("the app to write", Duration::from_secs(20), || container.record().done() > 200);
@@ -183,7 +190,8 @@ fn the_worker_in_a_shell_loop_says_goodbye_in_a_debian_container() {
     let pair = Pair::start();
     let (tcp, http) = (pair.tcp.url("tcp"), pair.http.url("http"));
     let drains = [format!("--env=LASTWORD_DRAIN_TCP={tcp}"), format!("--env=LASTWORD_DRAIN_HTTP={http}")];
-    let options = [&drains[0], &drains[1], "--env=LASTWORD_STOP_TIMEOUT=5s", "--env=LASTWORD_REPORT=/record/report.json"];
+    let options =
+        [&drains[0], &drains[1], "--env=LASTWORD_STOP_TIMEOUT=5s", "--env=LASTWORD_REPORT=/record/report.json"];
     let container = Container::start("lastword-test-worker", &options, &[]);
     until("the worker to write", Duration::from_secs(20), || container.record().done() > 20);
     let (took, code) = container.stop(5);

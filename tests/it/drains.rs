@@ -27,7 +27,8 @@ const LOSSY: Terms =
 
 /// Runs an app of moderate pace for a second, stops it, and checks what must not suffer from any drain in trouble.
 fn stop_after_a_second(setup: Setup, pair: Pair, seconds: u64) -> (Finished, Pair) {
-    let mut run = setup.stop_timeout(seconds).start_oracle("--rate 1000 --shape f200 --err-every 4 --on-term goodbye:300");
+    let mut run =
+        setup.stop_timeout(seconds).start_oracle("--rate 1000 --shape f200 --err-every 4 --on-term goodbye:300");
     let begin = lastword::clock::now();
     run.wrote(10);
     assert!(begin.elapsed() < ms(2000), "the app's start was delayed by {:?}", begin.elapsed());
@@ -50,7 +51,7 @@ fn a_drain_that_is_down_from_the_start_harms_nothing_and_its_lines_are_counted()
         drop(listener);
         let pair = Pair::start();
         let setup = pair.setup().pid1(pid1).drain(&format!("syslog+tcp://{down}#name=down"));
-        let (done, pair) = stop_after_a_second(setup.drain(&format!("http://{down}/#name=down2")), pair, 5);
+        let (done, pair) = stop_after_a_second(setup.drain(&format!("http://{down}/logs#name=down2")), pair, 5);
         for name in ["down", "down2"] {
             done.acquit(name, &Seen::default(), LOSSY);
             let books = done.report.as_ref().expect("a report").of(name);
@@ -110,7 +111,9 @@ fn an_http_drain_that_answers_503_until_the_stop_gets_everything_after_it() {
         let pair = Pair::start();
         let moody = HttpSink::start({
             let stopped = Arc::clone(&stopped);
-            move |_, _| if stopped.load(Ordering::SeqCst) { Act::Take } else { Act::Refuse(503, "Retry-After: 3600\r\n") }
+            move |_, _| {
+                if stopped.load(Ordering::SeqCst) { Act::Take } else { Act::Refuse(503, "Retry-After: 3600\r\n") }
+            }
         });
         let setup = pair.setup().pid1(pid1).drain(&moody.url("moody")).stop_timeout(5);
         let mut run = setup.start_oracle("--rate 1000 --on-term goodbye:500");
@@ -163,7 +166,8 @@ fn answers_that_are_cut_off_cost_duplicates_and_no_line() {
     run.stop();
     let done = run.finish(Duration::from_secs(10));
     let bodies = flaky.requests();
-    let facts = done.acquit("flaky", &flaky.collect(), Terms { confirmed: true, duplicates: u64::MAX, ..Terms::default() });
+    let facts =
+        done.acquit("flaky", &flaky.collect(), Terms { confirmed: true, duplicates: u64::MAX, ..Terms::default() });
     assert!(facts.duplicates > 0, "the test missed its subject");
     // Sealed: what was cut off comes again with the same bytes.
     let cut = bodies.iter().position(|request| request.taken).expect("the first was taken");
@@ -328,7 +332,8 @@ fn an_idle_connection_that_is_reset_costs_no_line_and_at_most_one_duplicate() {
         fs::write(&go, "").expect("a fresh file");
         let done = run.finish(LIMIT);
         assert_eq!(done.record.done(), 21, "stderr: {}", done.err());
-        let facts = done.acquit("mortal", &mortal.collect(), Terms { duplicates: 1, confirmed: true, ..Terms::default() });
+        let facts =
+            done.acquit("mortal", &mortal.collect(), Terms { duplicates: 1, confirmed: true, ..Terms::default() });
         crate::support::note(&format!("{death}: {} duplicates", facts.duplicates));
         pair.acquit(&done);
     }

@@ -76,7 +76,10 @@ fn secrets_do_not_show_in_refusals() {
 
 #[test]
 fn an_unknown_variable_is_a_warning_and_the_app_runs() {
-    let done = Setup::new().env("LASTWORD_SERVICE_HOST", "10.0.0.1").start(&["sh", "-c", "exit 8"]).finish(Duration::from_secs(10));
+    let done = Setup::new()
+        .env("LASTWORD_SERVICE_HOST", "10.0.0.1")
+        .start(&["sh", "-c", "exit 8"])
+        .finish(Duration::from_secs(10));
     assert_eq!(done.code(), 8, "{}", done.err());
 }
 

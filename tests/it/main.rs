@@ -4,7 +4,9 @@
 //! A missing tool fails the test that needs it; nothing is skipped. The tests need root (PID namespaces, other users,
 //! podman), as a container's build does.
 
-#![cfg_attr(test, expect(clippy::disallowed_methods, reason = "tests spawn threads and processes and wait for them"))]
+#![expect(clippy::disallowed_methods, reason = "tests let time pass while they wait for processes and sockets")]
+#![expect(clippy::panic, reason = "a panic is how a test fails")]
+#![expect(unreachable_pub, reason = "a test crate exports nothing; `pub` says what a module offers to the themes")]
 
 mod container;
 mod drains;

@@ -88,10 +88,8 @@ fn send_naively(sink: &TcpSink, lines: u64) -> Record {
     let address = sink.url("x").trim_start_matches("syslog+tcp://").replace("#name=x", "");
     let mut stream = None;
     for number in 1..=lines {
-        let mut message = format!(
-            r#"<14>1 2026-01-02T03:04:05.678901Z - - - stdout [lastword@32473 seq="{number}"] "#
-        )
-        .into_bytes();
+        let mut message =
+            format!(r#"<14>1 2026-01-02T03:04:05.678901Z - - - stdout [lastword@32473 seq="{number}"] "#).into_bytes();
         message.extend(line("app", 'o', Shape::Fixed(200), number));
         let frame = [format!("{} ", message.len()).into_bytes(), message].concat();
         let connection = stream.get_or_insert_with(|| TcpStream::connect(&address).expect("a listener"));

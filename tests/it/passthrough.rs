@@ -80,7 +80,8 @@ fn lines_of_every_shape_reach_the_drains_and_the_pass_through() {
 fn a_prompt_without_a_newline_shows_at_once() {
     let pair = Pair::start();
     let (reader, writer) = pipe().expect("a pipe");
-    let run = pair.setup().stdin(reader.into()).start(&["sh", "-c", "printf 'name? '; read name; echo \"hello $name\""]);
+    let run =
+        pair.setup().stdin(reader.into()).start(&["sh", "-c", "printf 'name? '; read name; echo \"hello $name\""]);
     until("the prompt", ms(3000), || run.stdout() == b"name? ");
     std::io::Write::write_all(&mut &writer, b"you\n").expect("it reads");
     drop(writer);
@@ -95,7 +96,8 @@ fn a_closed_stdout_keeps_nothing_from_the_drains() {
     for pid1 in [false, true] {
         let pair = Pair::start();
         let launcher = ["sh", "-c", "exec \"$@\" >&-", "sh"];
-        let done = pair.setup().launcher(&launcher).pid1(pid1).start_oracle("--count 500 --rate 0 --exit 3").finish(LIMIT);
+        let done =
+            pair.setup().launcher(&launcher).pid1(pid1).start_oracle("--count 500 --rate 0 --exit 3").finish(LIMIT);
         assert_eq!((done.code(), done.record.done()), (3, 500), "stderr: {}", done.err());
         pair.acquit_drains(&done, Terms { confirmed: true, ..Terms::default() });
     }
@@ -180,7 +182,8 @@ fn our_stdout_is_not_made_non_blocking() {
 #[test]
 fn passthrough_off_keeps_stdout_empty_and_the_drains_full() {
     let pair = Pair::start();
-    let done = pair.setup().flags(["--passthrough", "off"]).start_oracle("--count 100 --rate 0 --err-every 3").finish(LIMIT);
+    let done =
+        pair.setup().flags(["--passthrough", "off"]).start_oracle("--count 100 --rate 0 --err-every 3").finish(LIMIT);
     assert_eq!((done.stdout.len(), without_own(&done.stderr).len()), (0, 0));
     assert_eq!(done.record.done(), 100);
     pair.acquit_drains(&done, Terms { confirmed: true, ..Terms::default() });

@@ -59,7 +59,8 @@ action(type="omfile" file="{out}" template="asItCame" asyncWriting="off" ioBuffe
             .expect("rsyslogd starts");
         let mut port = 0;
         until("rsyslogd to listen", LIMIT, || {
-            port = fs::read_to_string(dir.path().join("port")).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
+            port =
+                fs::read_to_string(dir.path().join("port")).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
             port != 0
         });
         Self { dir, child, port }
@@ -135,8 +136,7 @@ fn drains_equal_passthrough(done: &Finished, pair: Pair, must_say: &[&str]) {
         }
         let books = done.report.as_ref().expect("a report").of(name);
         assert_eq!((books.read, books.confirmed), (seen.units.len() as u64, books.read), "{books:?}");
-        let all: Vec<String> =
-            seen.units.iter().map(|unit| String::from_utf8_lossy(&unit.text).into_owned()).collect();
+        let all: Vec<String> = seen.units.iter().map(|unit| String::from_utf8_lossy(&unit.text).into_owned()).collect();
         let all = all.join("\n");
         for word in must_say {
             assert!(all.contains(word), "{name} did not get {word:?}:\n{all}");

@@ -98,7 +98,10 @@ fn the_goodbye_of_a_worker_under_a_bash_that_defers_its_trap_arrives() {
 #[test]
 fn the_goodbye_of_a_worker_under_a_bash_that_passes_the_signal_on_arrives() {
     let command = |_: &Setup| {
-        shell("bash", &format!("{} & worker=$!; trap 'kill $worker; wait $worker; exit 5' TERM; wait $worker", worker()))
+        shell(
+            "bash",
+            &format!("{} & worker=$!; trap 'kill $worker; wait $worker; exit 5' TERM; wait $worker", worker()),
+        )
     };
     stop_all(&Case { name: "bash trap and wait", command, budget: 5, goodbye: 1.5, code: 5 }, 20);
 }
@@ -116,7 +119,8 @@ fn the_backlog_of_a_slow_helper_arrives_after_the_app_has_ended() {
         let setup = pair.setup().pid1(pid1);
         let app = setup.oracle("--count 10 --rate 0 --exit 9").join(" ");
         let slow = r#"while IFS= read -r line; do sleep 0.1; printf '%s\n' "$line"; done"#;
-        let done = setup.start(&shell("bash", &format!("exec > >({slow}); exec {app}"))).finish(Duration::from_secs(10));
+        let done =
+            setup.start(&shell("bash", &format!("exec > >({slow}); exec {app}"))).finish(Duration::from_secs(10));
         assert_eq!((done.code(), done.record.done()), (9, 10), "stderr: {}", done.err());
         pair.acquit(&done);
     }
@@ -135,7 +139,8 @@ fn a_hundred_stops_at_any_moment_lose_nothing() {
     let goodbyes = Mutex::new(0);
     let one_lane = || {
         while let Some(index) = { next.lock().expect("no panic while held").next() } {
-            *goodbyes.lock().expect("no panic while held") += stop_at_any_moment(seed.wrapping_add(index), index % 2 == 1);
+            *goodbyes.lock().expect("no panic while held") +=
+                stop_at_any_moment(seed.wrapping_add(index), index % 2 == 1);
         }
     };
     thread::scope(|scope| {
@@ -145,7 +150,10 @@ fn a_hundred_stops_at_any_moment_lose_nothing() {
         }
     });
     let goodbyes = goodbyes.into_inner().expect("no panic while held");
-    assert!(goodbyes >= 60, "only {goodbyes} of 100 runs were stopped with a worker at work: the test missed its subject");
+    assert!(
+        goodbyes >= 60,
+        "only {goodbyes} of 100 runs were stopped with a worker at work: the test missed its subject"
+    );
 }
 
 /// Says how many workers said goodbye.

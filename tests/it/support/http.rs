@@ -25,10 +25,6 @@ use std::{
 pub struct Request {
     /// When it had been read.
     pub at: Instant,
-    /// Which connection, from 0.
-    pub connection: usize,
-    /// Path and query.
-    pub target: String,
     /// Names in lower case, with their values.
     pub headers: Vec<(String, String)>,
     /// The body.
@@ -157,20 +153,20 @@ pub fn read_ndjson(body: &[u8], seen: &mut Seen) {
 }
 
 fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
-    for (connection, stream) in listener.incoming().enumerate() {
+    for stream in listener.incoming() {
         if shared.finish.load(Ordering::SeqCst) {
             return;
         }
         let Ok(stream) = stream else { continue };
         let shared = Arc::clone(shared);
-        thread::spawn(move || serve(connection, stream, &shared));
+        thread::spawn(move || serve(stream, &shared));
     }
 }
 
-fn serve(connection: usize, stream: TcpStream, shared: &Shared) {
+fn serve(stream: TcpStream, shared: &Shared) {
     let Ok(mut answer) = stream.try_clone() else { return };
     let mut reader = BufReader::with_capacity(64 * 1024, stream);
-    while let Some(mut request) = read_request(connection, &mut reader, &mut answer) {
+    while let Some(mut request) = read_request(&mut reader, &mut answer) {
         let act = {
             // One lock over script and list: the script's order is the list's order.
             let mut script = shared.script.lock().expect("no panic while held");
@@ -203,10 +199,10 @@ fn serve(connection: usize, stream: TcpStream, shared: &Shared) {
 }
 
 /// None at the end of the connection.
-fn read_request(connection: usize, reader: &mut BufReader<TcpStream>, answer: &mut TcpStream) -> Option<Request> {
+fn read_request(reader: &mut BufReader<TcpStream>, answer: &mut TcpStream) -> Option<Request> {
     let mut line = String::new();
     reader.read_line(&mut line).ok().filter(|&bytes| bytes > 0)?;
-    let target = line.split(' ').nth(1)?.to_owned();
+    assert!(line.starts_with("POST /logs "), "{line}");
     let mut headers = Vec::new();
     loop {
         let mut line = String::new();
@@ -214,8 +210,7 @@ fn read_request(connection: usize, reader: &mut BufReader<TcpStream>, answer: &m
         let Some((name, value)) = line.trim_end().split_once(':') else { break };
         headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
     }
-    let mut request =
-        Request { at: lastword::clock::now(), connection, target, headers, body: Vec::new(), taken: false };
+    let mut request = Request { at: lastword::clock::now(), headers, body: Vec::new(), taken: false };
     if request.header("expect").is_some() {
         answer.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").ok()?;
     }

@@ -59,11 +59,6 @@ impl Record {
         self.sources.values().map(|extent| extent.done).sum()
     }
 
-    /// Lines surely written to one stream.
-    pub fn done_on(&self, stream: char) -> u64 {
-        self.sources.iter().filter(|((_, s), _)| *s == stream).map(|(_, extent)| extent.done).sum()
-    }
-
     /// Those sources only that write to `stream`: the record of a drain with `#stream=`.
     pub fn only(&self, stream: char) -> Self {
         let mut record = self.clone();

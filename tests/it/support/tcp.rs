@@ -66,7 +66,6 @@ struct Shared {
     deaths: AtomicUsize,
     resets_with_unread: AtomicUsize,
     connections: AtomicUsize,
-    open: AtomicUsize,
 }
 
 /// A running receiver.
@@ -118,11 +117,6 @@ impl TcpSink {
         self.shared.connections.load(Ordering::SeqCst)
     }
 
-    /// Connections open now.
-    pub fn open(&self) -> usize {
-        self.shared.open.load(Ordering::SeqCst)
-    }
-
     /// The connection that is open now dies by [`Death::IdleReset`].
     pub fn kill_now(&self) {
         self.shared.kill_now.store(true, Ordering::SeqCst);
@@ -159,9 +153,7 @@ fn serve(listener: &TcpListener, mut plan: Plan, shared: &Shared) {
         match listener.accept() {
             Ok((stream, _)) => {
                 shared.connections.fetch_add(1, Ordering::SeqCst);
-                shared.open.store(1, Ordering::SeqCst);
                 Connection { stream, shared, frames: Frames::default(), unread: Vec::new() }.live(&mut plan);
-                shared.open.store(0, Ordering::SeqCst);
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 if shared.finish.load(Ordering::SeqCst) {

@@ -25,15 +25,19 @@ pub fn fixture(name: &str) -> String {
     crate_root().join("tests/it/fixtures").join(name).to_string_lossy().into_owned()
 }
 
-/// The binary under test.
+/// The binary under test: `LASTWORD_UNDER_TEST`, or the one that cargo has just built.
 pub fn lastword() -> PathBuf {
+    std::env::var_os("LASTWORD_UNDER_TEST").map_or_else(built, PathBuf::from)
+}
+
+fn built() -> PathBuf {
     PathBuf::from(env!("CARGO_BIN_EXE_lastword"))
 }
 
 /// The test app, which `cargo test` builds as an example.
 #[track_caller]
 pub fn oracle_app() -> String {
-    let path = lastword().parent().expect("the binary is in a directory").join("examples/oracle_app");
+    let path = built().parent().expect("the binary is in a directory").join("examples/oracle_app");
     assert!(path.exists(), "{} is missing: cargo build --example oracle_app", path.display());
     path.to_string_lossy().into_owned()
 }

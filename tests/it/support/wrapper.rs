@@ -130,8 +130,15 @@ impl Setup {
         let mut child = spawn.spawn().unwrap_or_else(|error| panic!("{words:?}: {error}"));
         let stdout = Tap::new(child.stdout.take());
         let stderr = Tap::new(child.stderr.take());
-        let mut running =
-            Running { dir: self.dir, pid: Pid::from_raw(child.id() as i32), child, stdout, stderr, started, stop: None };
+        let mut running = Running {
+            dir: self.dir,
+            pid: Pid::from_raw(child.id() as i32),
+            child,
+            stdout,
+            stderr,
+            started,
+            stop: None,
+        };
         if self.pid1 {
             running.find_pid1();
         }
@@ -203,8 +210,9 @@ impl Running {
         let mut found = None;
         until("unshare to fork", Duration::from_secs(10), || {
             found = children(unshare).first().copied();
-            // Before its exec it is still called unshare.
-            found.is_some_and(|pid| fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == tools::lastword()))
+            // Before its exec it is still unshare.
+            found
+                .is_some_and(|pid| fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| !exe.ends_with("unshare")))
                 || fs::read_to_string(format!("/proc/{unshare}/stat")).is_ok_and(|stat| stat.contains(") Z "))
         });
         self.pid = found.unwrap_or(unshare);
@@ -243,11 +251,6 @@ impl Running {
         self.stdout.now()
     }
 
-    /// Standard error so far.
-    pub fn stderr(&self) -> Vec<u8> {
-        self.stderr.now()
-    }
-
     /// A file in the run's directory.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
@@ -264,7 +267,8 @@ impl Running {
             if lastword::clock::now() > end {
                 let tree = process_tree(self.pid);
                 self.kill();
-                let stderr = String::from_utf8_lossy(&self.stderr.now()).into_owned();
+                let stderr = self.stderr.now();
+                let stderr = String::from_utf8_lossy(&stderr[stderr.len().saturating_sub(2000)..]).into_owned();
                 panic!("lastword did not exit within {within:?}\nits processes:\n{tree}\nits stderr:\n{stderr}");
             }
             pause(Duration::from_millis(2));
@@ -278,7 +282,6 @@ impl Running {
             stderr: self.stderr.end(),
             record: self.record(),
             report: Report::read(&self.dir.path().join("report.json")),
-            dir: self.dir.path().to_owned(),
             running: self,
         }
     }
@@ -329,8 +332,6 @@ pub struct Finished {
     pub record: Record,
     /// What lastword says.
     pub report: Result<Report, String>,
-    /// The run's directory.
-    pub dir: PathBuf,
     /// Keeps the directory.
     #[expect(dead_code, reason = "its drop removes the directory")]
     running: Running,
@@ -390,8 +391,7 @@ impl Finished {
     /// Every writer that got as far as catching signals said its goodbye; at least one did.
     #[track_caller]
     pub fn all_said_goodbye(&self) {
-        let silent: Vec<_> =
-            self.record.ready.iter().filter(|source| !self.record.goodbyes.contains(source)).collect();
+        let silent: Vec<_> = self.record.ready.iter().filter(|source| !self.record.goodbyes.contains(source)).collect();
         assert!(silent.is_empty(), "killed before their goodbye: {silent:?}; stderr: {}", self.err());
         assert!(!self.record.goodbyes.is_empty(), "nobody said goodbye; stderr: {}", self.err());
     }
@@ -410,5 +410,10 @@ pub fn raw(bytes: &[u8], stream: char) -> Seen {
 
 /// Standard error without lastword's own words.
 pub fn without_own(stderr: &[u8]) -> Vec<u8> {
-    stderr.split_inclusive(|&byte| byte == b'\n').filter(|line| !line.starts_with(b"lastword")).flatten().copied().collect()
+    stderr
+        .split_inclusive(|&byte| byte == b'\n')
+        .filter(|line| !line.starts_with(b"lastword"))
+        .flatten()
+        .copied()
+        .collect()
 }
