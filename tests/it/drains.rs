@@ -186,7 +186,7 @@ fn a_413_is_split_until_it_fits_and_a_line_too_large_alone_is_counted() {
     let books = done.report.as_ref().expect("a report").of("small");
     assert!(facts.missing > 0, "no line was too large: the test missed its subject");
     assert_eq!(books.lost.keys().collect::<Vec<_>>(), ["oversize"], "{books:?}");
-    assert!(!seen.gaps.is_empty(), "the loss was not announced in the drain's own stream");
+    assert_eq!(seen.announced, books.lost(), "announced in the drain's own stream: {:?}", seen.gaps);
     pair.acquit(&done);
 }
 
@@ -203,7 +203,7 @@ fn one_poisoned_line_among_hundreds_is_found_and_counted_alone() {
     let facts = done.acquit("picky", &seen, LOSSY);
     let books = done.report.as_ref().expect("a report").of("picky");
     assert_eq!((facts.missing, books.lost.get("rejected")), (1, Some(&1)), "{books:?}");
-    assert_eq!(seen.gaps.len(), 1, "the loss is announced once in the drain's own stream: {:?}", seen.gaps);
+    assert_eq!((seen.gaps.len(), seen.announced), (1, 1), "in the drain's own stream: {:?}", seen.gaps);
     pair.acquit(&done);
 }
 
@@ -246,7 +246,7 @@ fn overflow_is_counted_to_the_line_and_announced_in_the_stream() {
         let books = done.report.as_ref().expect("a report").of("shut");
         assert!(facts.missing > 1000 && facts.lines > 1000, "{policy}: the test missed its subject: {facts:?}");
         assert_eq!(books.lost.keys().collect::<Vec<_>>(), ["overflow"], "{policy}: {books:?}");
-        assert!(!seen.gaps.is_empty(), "{policy}: the loss was not announced in the drain's own stream");
+        assert_eq!(seen.announced, books.lost(), "{policy}: announced in the drain's own stream: {:?}", seen.gaps);
     }
 }
 

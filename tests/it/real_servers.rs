@@ -57,13 +57,16 @@ action(type="omfile" file="{out}" template="asItCame" asyncWriting="off" ioBuffe
             .stdin(Stdio::null())
             .spawn()
             .expect("rsyslogd starts");
-        let mut port = 0;
+        let mut listening = port;
         until("rsyslogd to listen", LIMIT, || {
-            port =
-                fs::read_to_string(dir.path().join("port")).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
-            port != 0
+            // It writes the file for a port of its own choice only.
+            if port == 0 {
+                let text = fs::read_to_string(dir.path().join("port")).unwrap_or_default();
+                listening = text.trim().parse().unwrap_or(0);
+            }
+            listening != 0 && TcpStream::connect(("127.0.0.1", listening)).is_ok()
         });
-        Self { dir, child, port }
+        Self { dir, child, port: listening }
     }
 
     fn url(&self, name: &str) -> String {

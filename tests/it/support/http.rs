@@ -136,9 +136,11 @@ pub fn read_ndjson(body: &[u8], seen: &mut Seen) {
         let object: Value = serde_json::from_slice(line)
             .unwrap_or_else(|error| panic!("{error} in {:?}", String::from_utf8_lossy(line)));
         let Some(seq) = object["seq"].as_u64() else {
+            seen.announced += object["lost"].as_u64().unwrap_or_else(|| panic!("neither seq nor lost: {object}"));
             seen.gaps.push(object.to_string());
             continue;
         };
+        seen.runs.extend(object["run"].as_str().map(str::to_owned));
         let text = match object["message_base64"].as_str() {
             Some(code) => BASE64_STANDARD.decode(code).expect("message_base64 is base64"),
             None => object["message"].as_str().unwrap_or_else(|| panic!("no message in {object}")).as_bytes().to_vec(),
@@ -262,9 +264,9 @@ mod tests {
         let refused = post(&mut stream, &line(1));
         assert!(refused.starts_with("HTTP/1.1 503") && refused.contains("Retry-After: 7"), "{refused}");
         assert!(post(&mut stream, &line(2)).starts_with("HTTP/1.1 200"));
-        assert_eq!(post(&mut stream, "{\"stream\":\"stderr\"}\n"), "");
+        assert_eq!(post(&mut stream, "{\"stream\":\"lastword\",\"lost\":3}\n"), "");
         let seen = sink.collect();
-        assert_eq!(seen.gaps.len(), 1);
+        assert_eq!((seen.gaps.len(), seen.announced), (1, 3));
         let unit = Unit { seq: Some(2), stream: Some('e'), text: "é".as_bytes().to_vec(), part: None };
         assert_eq!(seen.units, [unit]);
     }

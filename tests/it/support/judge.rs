@@ -12,7 +12,7 @@ use super::{
     record::{Record, Source, identify},
     report::Books,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One unit as a receiver got it: a line, or a part of one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +34,10 @@ pub struct Seen {
     pub units: Vec<Unit>,
     /// Announcements of loss in the drain's own stream.
     pub gaps: Vec<String>,
+    /// Units that those announcements name.
+    pub announced: u64,
+    /// Run ids that the units carry.
+    pub runs: BTreeSet<String>,
 }
 
 /// What a test allows.
@@ -103,8 +107,14 @@ pub fn judge(record: &Record, books: Option<&Books>, seen: &Seen, terms: Terms) 
     let lines = case.glue(&units);
     let counted = books.map_or(0, |books| books.lost() + if terms.unsure { books.sent } else { 0 } + books.spooled);
     case.compare_lines(&lines, counted);
+    if seen.runs.len() > 1 {
+        case.found.push(Violation::Confused(format!("units of several runs: {:?}", seen.runs)));
+    }
     if let Some(books) = books {
         case.audit(books, &units);
+        if seen.announced > books.lost() {
+            case.found.push(Violation::Count(format!("{} announced as lost, of {books:?}", seen.announced)));
+        }
     }
     if case.found.is_empty() { Ok(case.facts) } else { Err(case.found) }
 }
@@ -489,6 +499,19 @@ mod tests {
         parts(&[(0, 40, 1, false), (80, 100, 3, true)]).convicts(|found| matches!(found, Violation::Mangled(_)));
         parts(&[(0, 40, 1, false), (40, 80, 2, false)]).convicts(|found| matches!(found, Violation::Mangled(_)));
         parts(&[(40, 80, 1, false), (0, 40, 2, true)]).convicts(|found| matches!(found, Violation::Mangled(_)));
+    }
+
+    #[test]
+    fn announcements_of_what_was_not_lost_and_foreign_runs_are_seen() {
+        let mut case = clean();
+        case.lose(7, "overflow");
+        case.seen.announced = 1;
+        assert!(case.judge().is_ok());
+        case.seen.announced = 2;
+        case.convicts(|found| matches!(found, Violation::Count(_)));
+        let mut case = clean();
+        case.seen.runs = ["a".into(), "b".into()].into();
+        case.convicts(|found| matches!(found, Violation::Confused(_)));
     }
 
     #[test]

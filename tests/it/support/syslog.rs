@@ -132,10 +132,13 @@ pub fn seen(messages: &[Vec<u8>]) -> Seen {
         let message = Message::parse(bytes).unwrap_or_else(|error| panic!("{error}"));
         let own = |parameter: &str| message.get("lastword@32473", parameter);
         let Some(seq) = own("seq") else {
+            let lost = own("lost").unwrap_or_else(|| panic!("no seq: {}", String::from_utf8_lossy(bytes)));
+            seen.announced += lost.parse::<u64>().expect("lost is a number");
             seen.gaps.push(String::from_utf8_lossy(bytes).into_owned());
             continue;
         };
-        let part = own("part").map(|number| (number.parse().expect("a part has a number"), own("last").is_some()));
+        let part = own("part").map(|number| (number.parse().expect("a part has a number"), own("last") == Some("1")));
+        seen.runs.extend(own("run").map(str::to_owned));
         seen.units.push(Unit {
             seq: Some(seq.parse().expect("seq is a number")),
             stream: match message.id {

@@ -368,7 +368,7 @@ impl Finished {
     #[track_caller]
     pub fn acquit_passthrough(&self) {
         let (out, err) = (raw(&self.stdout, 'o'), raw(&without_own(&self.stderr), 'e'));
-        let seen = Seen { units: out.units.into_iter().chain(err.units).collect(), gaps: Vec::new() };
+        let seen = Seen { units: out.units.into_iter().chain(err.units).collect(), ..Seen::default() };
         if let Err(violations) = judge(&self.record, None, &seen, Terms { broken: true, ..Terms::default() }) {
             self.convict("pass-through", "", &violations);
         }
@@ -405,7 +405,7 @@ pub fn raw(bytes: &[u8], stream: char) -> Seen {
         lines.pop();
     }
     let unit = |text: &[u8]| Unit { seq: None, stream: Some(stream), text: text.to_vec(), part: None };
-    Seen { units: lines.into_iter().map(unit).collect(), gaps: Vec::new() }
+    Seen { units: lines.into_iter().map(unit).collect(), ..Seen::default() }
 }
 
 /// Standard error without lastword's own words.
