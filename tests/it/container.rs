@@ -201,3 +201,35 @@ fn the_worker_in_a_shell_loop_says_goodbye_in_a_debian_container() {
     assert!(!record.ready.is_empty() && record.ready == record.goodbyes, "{record:?}");
     acquit(&container, pair);
 }
+
+#[test]
+fn the_images_in_examples_are_built_and_say_goodbye() {
+    let _alone = PODMAN.lock().unwrap_or_else(PoisonError::into_inner);
+    let lastword = static_binaries();
+    debian_image();
+    build("lastword-test-binary", "FROM scratch\nCOPY lastword /lastword\n", &[("lastword", &lastword)]);
+    for (example, last) in [("python", "goodbye after "), ("shell", "worker: goodbye")] {
+        let directory = tools::crate_root().join("examples").join(example);
+        let tag = format!("lastword-test-{example}");
+        let arguments = [
+            "--build-arg=LASTWORD_IMAGE=localhost/lastword-test-binary",
+            "--build-arg=BASE_IMAGE=localhost/lastword-test-debian",
+            "--network=none",
+        ];
+        run(podman().args(["build", "--quiet", "--tag", &tag]).args(arguments).arg(&directory));
+        let pair = Pair::start();
+        let (tcp, http) = (pair.tcp.url("tcp"), pair.http.url("http"));
+        let drains = [format!("--env=LASTWORD_DRAIN_TCP={tcp}"), format!("--env=LASTWORD_DRAIN_HTTP={http}")];
+        let options = [&drains[0], &drains[1], "--env=LASTWORD_STOP_TIMEOUT=8s"];
+        let container = Container::start(&tag, &options, &[]);
+        until("its first lines", Duration::from_secs(20), || pair.tcp.messages() > 1);
+        let (took, _) = container.stop(8);
+        assert!(took < Duration::from_secs(8), "podman stop took {took:?}");
+        let passed = String::from_utf8_lossy(&container.logs().0).into_owned();
+        for seen in [pair.tcp.collect(), pair.http.collect()] {
+            let lines = seen.units.iter().map(|unit| String::from_utf8_lossy(&unit.text).into_owned() + "\n");
+            assert_eq!(lines.collect::<String>(), passed);
+        }
+        assert!(passed.lines().last().is_some_and(|line| line.starts_with(last)), "{passed}");
+    }
+}

@@ -369,6 +369,7 @@ fn the_app_never_waits_for_a_drain() {
     let mut run = setup.stop_timeout(5).start_oracle("--rate 20000 --batch 20 --shape f200 --on-term goodbye:0");
     run.wrote(100);
     watch_pace(&run, 40_000, &longest);
+    let peak = run.peak_memory();
     run.stop();
     let done = run.finish(Duration::from_secs(5));
     done.acquit_passthrough();
@@ -377,6 +378,7 @@ fn the_app_never_waits_for_a_drain() {
     done.acquit("deaf", &deaf.collect(), terms);
     let longest = longest.load(Ordering::SeqCst);
     assert!(longest < 400, "the app stood still for {longest} ms");
+    assert!(peak < 40 * 1024, "a peak of {peak} KiB with --memory 2MiB");
 }
 
 /// Watches until `lines` are written, noting the longest time in which none was.
@@ -390,4 +392,31 @@ fn watch_pace(run: &Running, lines: u64, longest: &AtomicU64) {
         longest.fetch_max(last.0.elapsed().as_millis() as u64, Ordering::SeqCst);
         written >= lines
     });
+}
+
+#[test]
+fn the_last_words_on_stderr_are_one_line_a_drain_and_they_are_true() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let down = listener.local_addr().expect("bound");
+    drop(listener);
+    let http = HttpSink::healthy();
+    let setup = Setup::loud().drain(&http.url("healthy")).drain(&format!("syslog+tcp://{down}#name=down"));
+    let mut run = setup.stop_timeout(3).start_oracle("--rate 500 --on-term goodbye:100");
+    run.wrote(200);
+    run.stop();
+    let done = run.finish(Duration::from_secs(3));
+    let (err, count) = (done.err(), done.record.done().to_string());
+    let lines: Vec<String> = err.lines().map(|line| line.replace(',', "")).collect();
+    let [.., healthy, down] = &lines[..] else { panic!("no report: {err}") };
+    assert!(healthy.starts_with("lastword") && healthy.contains("healthy"), "{err}");
+    assert!(healthy.contains(&format!("{count} read")) && healthy.contains(&format!("{count} confirmed")), "{err}");
+    assert!(down.starts_with("lastword") && down.contains("down"), "{err}");
+    assert!(down.contains(&format!("{count} read")) && down.contains("lost") && down.contains("deadline"), "{err}");
+    done.acquit("healthy", &http.collect(), Terms { confirmed: true, ..Terms::default() });
+}
+
+#[test]
+fn without_a_drain_nothing_is_said() {
+    let done = Setup::loud().start(&["sh", "-c", "echo out; echo err >&2; exit 2"]).finish(LIMIT);
+    assert_eq!((done.code(), &done.stdout[..], &done.stderr[..]), (2, &b"out\n"[..], &b"err\n"[..]));
 }

@@ -5,13 +5,14 @@ use crate::support::{
     judge::{Seen, Terms},
     ms,
     pair::Pair,
-    seed, until,
+    seed, tools, until,
     wrapper::{Setup, without_own},
 };
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use std::{
     fs,
     io::{Read, pipe},
+    process::{Command, Stdio},
     time::Duration,
 };
 
@@ -198,9 +199,7 @@ fn a_line_of_100_mb_takes_little_memory_and_arrives_in_parts() {
     let script = format!("head -c {LENGTH} /dev/zero | tr '\\0' x; echo; exec sleep 60");
     let mut run = setup.start(&["sh", "-c", &script]);
     until("the line to pass through", Duration::from_secs(60), || run.stdout().len() > LENGTH);
-    let status = fs::read_to_string(format!("/proc/{}/status", run.pid)).expect("it runs");
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("VmHWM");
-    let peak: usize = peak.trim().trim_end_matches(" kB").parse().expect("a number");
+    let peak = run.peak_memory();
     run.stop();
     let done = run.finish(LIMIT);
     assert!(peak < 40 * 1024, "a peak of {peak} KiB; stderr: {}", done.err());
@@ -210,4 +209,18 @@ fn a_line_of_100_mb_takes_little_memory_and_arrives_in_parts() {
     assert!(lines[0].iter().all(|&byte| byte == b'x'));
     let books = done.report.as_ref().expect("a report").of("http");
     assert_eq!((books.read, books.confirmed), (seen.units.len() as u64, books.read), "{books:?}");
+}
+
+#[test]
+fn tee_forwards_standard_input_and_passes_it_through() {
+    let pair = Pair::start();
+    let setup = Setup::command(&["tee"]).drain(&pair.tcp.url("tcp")).drain(&pair.http.url("http")).flags(["--quiet"]);
+    let (reader, writer) = pipe().expect("a pipe");
+    let mut app = Command::new(tools::oracle_app());
+    app.arg("--record").arg(setup.path("record")).args(["--count", "5000", "--rate", "0", "--shape", "h"]);
+    let mut app = app.stdout(writer).stderr(Stdio::null()).spawn().expect("the test app starts");
+    let done = setup.stdin(reader.into()).start::<&str>(&[]).finish(LIMIT);
+    assert!(app.wait().expect("our own child").success());
+    assert_eq!((done.code(), done.record.done()), (0, 5000), "stderr: {}", done.err());
+    pair.acquit(&done);
 }

@@ -38,10 +38,21 @@ pub struct Setup {
 impl Setup {
     /// A run with `--quiet`, a report, and a record directory.
     pub fn new() -> Self {
+        Self::loud().flags(["--quiet"])
+    }
+
+    /// As [`Setup::new`], but lastword says at the end what became of every line.
+    pub fn loud() -> Self {
+        Self::command(&[])
+    }
+
+    /// As [`Setup::loud`], for one of lastword's own commands.
+    pub fn command(words: &[&str]) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         fs::create_dir(dir.path().join("record")).expect("a fresh directory takes one more");
         let report = dir.path().join("report.json").into_os_string();
-        let flags = vec!["--quiet".into(), "--report".into(), report];
+        let mut flags: Vec<OsString> = words.iter().map(OsString::from).collect();
+        flags.extend(["--report".into(), report]);
         Self { dir, flags, env: Vec::new(), pid1: false, launcher: Vec::new(), stdin: Stdio::null(), stdout: None }
     }
 
@@ -254,6 +265,13 @@ impl Running {
     /// A file in the run's directory.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
+    }
+
+    /// The most memory that lastword has had so far, in KiB.
+    pub fn peak_memory(&self) -> usize {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).expect("it runs");
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("VmHWM");
+        peak.trim().trim_end_matches(" kB").parse().expect("a number")
     }
 
     /// Waits for lastword's exit, which must come within this time from now.
