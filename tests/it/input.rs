@@ -85,7 +85,7 @@ fn an_unknown_variable_is_a_warning_and_the_app_runs() {
 
 #[test]
 fn a_drain_that_is_down_is_weather_and_the_app_runs() {
-    let setup = Setup::new().drain("http://name.invalid/#name=x").flags(["--flush-timeout", "1s"]);
+    let setup = Setup::new().drain("http://127.0.0.1:1/#name=x").flags(["--flush-timeout", "1s"]);
     let done = setup.start(&["sh", "-c", "exit 8"]).finish(Duration::from_secs(10));
     assert_eq!(done.code(), 8, "{}", done.err());
 }
