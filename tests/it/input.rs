@@ -29,11 +29,11 @@ fn refused(flags: &[&str], variables: &[(&str, &str)], must_say: &[&str]) {
 fn bad_drain_urls_are_refused_in_one_line() {
     for (url, must_say) in [
         ("gopher://host:70", "gopher"),
-        ("no-url-at-all", "no-url-at-all"),
+        ("no-url-at-all", "scheme"),
         ("syslog+tcp://", "host"),
         ("syslog+tcp://host:99999", "port"),
         ("syslog+tcp://host:0", "port"),
-        ("http://user:%zz@host/", "%zz"),
+        ("http://user:%zz@host/", "percent"),
         ("http://127.0.0.1:9/#colour=red", "colour"),
         ("http://127.0.0.1:9/#stream=stdin", "stream"),
         ("http://127.0.0.1:9/#bearer=${LW_TEST_UNSET}", "LW_TEST_UNSET"),

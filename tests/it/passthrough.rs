@@ -218,9 +218,11 @@ fn tee_forwards_standard_input_and_passes_it_through() {
     let (reader, writer) = pipe().expect("a pipe");
     let mut app = Command::new(tools::oracle_app());
     app.arg("--record").arg(setup.path("record")).args(["--count", "5000", "--rate", "0", "--shape", "h"]);
-    let mut app = app.stdout(writer).stderr(Stdio::null()).spawn().expect("the test app starts");
+    let mut child = app.stdout(writer).stderr(Stdio::null()).spawn().expect("the test app starts");
+    // It keeps our end of the pipe.
+    drop(app);
     let done = setup.stdin(reader.into()).start::<&str>(&[]).finish(LIMIT);
-    assert!(app.wait().expect("our own child").success());
+    assert!(child.wait().expect("our own child").success());
     assert_eq!((done.code(), done.record.done()), (0, 5000), "stderr: {}", done.err());
     pair.acquit(&done);
 }

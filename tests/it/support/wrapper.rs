@@ -15,7 +15,7 @@ use std::{
     ffi::{OsStr, OsString},
     fs,
     io::Read,
-    os::unix::process::ExitStatusExt,
+    os::unix::{fs::PermissionsExt, process::ExitStatusExt},
     path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex},
@@ -50,6 +50,10 @@ impl Setup {
     pub fn command(words: &[&str]) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         fs::create_dir(dir.path().join("record")).expect("a fresh directory takes one more");
+        // Writers may be other users.
+        for (path, mode) in [(dir.path().to_owned(), 0o755), (dir.path().join("record"), 0o777)] {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("our own directory");
+        }
         let report = dir.path().join("report.json").into_os_string();
         let mut flags: Vec<OsString> = words.iter().map(OsString::from).collect();
         flags.extend(["--report".into(), report]);
