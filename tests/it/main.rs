@@ -1,0 +1,19 @@
+//! lastword against real processes, real sockets and real servers. Everything goes through the judge ([`support::judge`]):
+//! what the app says it wrote is compared with what arrived and with what the report says.
+//!
+//! A missing tool fails the test that needs it; nothing is skipped. The tests need root (PID namespaces, other users,
+//! podman), as a container's build does.
+
+#![expect(clippy::disallowed_methods, reason = "tests let time pass while they wait for processes and sockets")]
+#![expect(clippy::panic, reason = "a panic is how a test fails")]
+#![expect(unreachable_pub, reason = "a test crate exports nothing; `pub` says what a module offers to the themes")]
+
+mod container;
+mod drains;
+mod input;
+mod oracle;
+mod passthrough;
+mod process;
+mod real_servers;
+mod stop;
+mod support;
