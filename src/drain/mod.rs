@@ -235,33 +235,17 @@ impl DrainThread {
 
 #[cfg(test)]
 mod tests {
-    use super::{testing::batch, *};
+    use super::{
+        testing::{batch, config},
+        *,
+    };
     use crate::{
-        config::{Budget, WhenFull},
+        config::WhenFull,
         format::Format,
         ledger::Loss,
         transport::{Failure, Payload, Progress},
     };
     use std::path::PathBuf;
-
-    fn config(memory: usize) -> Config {
-        Config {
-            command: Vec::new(),
-            drains: Vec::new(),
-            budget: Budget::Assumed(Duration::from_secs(10)),
-            stop_signals: Vec::new(),
-            flush_timeout: Duration::from_secs(60),
-            max_line: 65_536,
-            memory,
-            when_full: WhenFull::DropOldest,
-            passthrough: true,
-            pipe_size: 65_536,
-            quiet: false,
-            report: None,
-            origin: testing::origin(),
-            seed: 1,
-        }
-    }
 
     fn spec(path: PathBuf, stream: Option<Stream>) -> DrainSpec {
         DrainSpec { name: "one".into(), url: "file:x".into(), format: Format::Raw, target: Target::File(path), stream }
@@ -284,7 +268,7 @@ mod tests {
         let [all, none] = ["all", "none"].map(|name| dir.path().join(name));
         let specs = [spec(all.clone(), None), spec(none.clone(), Some(Stream::Stderr))];
         let bell = Bell::new().unwrap();
-        let drains = Drains::start(&specs, &config(2 << 20), &bell).unwrap();
+        let drains = Drains::start(&specs, &config(2 << 20, WhenFull::DropOldest), &bell).unwrap();
         drains.publish(&batch(1, 3));
         drains.close(clock::now() + Duration::from_secs(10));
         wait_for(&bell, 2);
@@ -350,7 +334,7 @@ mod tests {
         let path = fifo.path().join("nobody-reads");
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
         let bell = Bell::new().unwrap();
-        let drains = Drains::start(&[spec(path, None)], &config(2 << 20), &bell).unwrap();
+        let drains = Drains::start(&[spec(path, None)], &config(2 << 20, WhenFull::DropOldest), &bell).unwrap();
         drains.publish(&batch(1, 9));
         drains.close(clock::now() + Duration::from_secs(3600));
         let reports = drains.close_books();

@@ -3,6 +3,7 @@
 use super::pack::Limits;
 use crate::{
     clock,
+    config::{Budget, Config, WhenFull},
     format::Origin,
     line::{Batch, Lines, Stamp, Stream},
 };
@@ -52,4 +53,24 @@ pub(crate) fn seeds(count: u64) -> impl Iterator<Item = Seed> {
 /// Somebody.
 pub(crate) fn origin() -> Origin {
     Origin { host: "host".into(), app: "app".into(), instance: "1".into(), run: "run".into() }
+}
+
+/// Settings with `memory` for all drains.
+pub(crate) fn config(memory: usize, when_full: WhenFull) -> Config {
+    Config {
+        command: Vec::new(),
+        drains: Vec::new(),
+        budget: Budget::Assumed(Duration::from_secs(10)),
+        stop_signals: Vec::new(),
+        flush_timeout: Duration::from_secs(60),
+        max_line: 65_536,
+        memory,
+        when_full,
+        passthrough: true,
+        pipe_size: 65_536,
+        quiet: false,
+        report: None,
+        origin: origin(),
+        seed: 1,
+    }
 }

@@ -75,7 +75,7 @@ impl Server {
 async fn serve(mut stream: TcpStream, seen: Arc<Mutex<Vec<Seen>>>, replies: Arc<Mutex<VecDeque<Reply>>>) {
     while let Some(request) = read_request(&mut stream).await {
         seen.lock().unwrap().push(request);
-        let reply = replies.lock().unwrap().pop_front().unwrap_or_else(|| ok());
+        let reply = replies.lock().unwrap().pop_front().unwrap_or_else(ok);
         match reply {
             Reply::Bytes(bytes) => stream.write_all(bytes.as_bytes()).await.unwrap(),
             Reply::Last(bytes) => return stream.write_all(bytes.as_bytes()).await.unwrap(),
