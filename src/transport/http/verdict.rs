@@ -43,9 +43,11 @@ pub(super) fn of_error(error: &reqwest::Error, limit: Duration, position: u64) -
 
 /// Whether the peer's certificate, or ours, was refused: no retry mends that.
 fn is_certificate(error: &(dyn Error + 'static)) -> bool {
-    let inner = error.downcast_ref::<std::io::Error>().and_then(|error| error.get_ref());
-    let tls = inner.and_then(|inner| inner.downcast_ref()).or_else(|| error.downcast_ref::<rustls::Error>());
-    matches!(tls, Some(rustls::Error::InvalidCertificate(_)))
+    // An I/O error hides what it wraps from `source`, and may wrap another.
+    if let Some(wrapped) = error.downcast_ref::<std::io::Error>().and_then(|error| error.get_ref()) {
+        return is_certificate(wrapped);
+    }
+    matches!(error.downcast_ref(), Some(rustls::Error::InvalidCertificate(_)))
 }
 
 /// The text of the first cause. The outer ones name the URL, and repeat.
