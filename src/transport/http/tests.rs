@@ -233,7 +233,7 @@ async fn nobody_listening_is_weather() {
     let target = HttpTarget { url, headers: vec![], ca_pem: None, timeout: Duration::from_secs(5) };
     let failure = Http::new(target, "text/plain").send(&payload(0, &["x\n"])).await.unwrap_err();
     assert!(matches!(failure.verdict, Verdict::Retry { .. }));
-    assert!(failure.reason.contains("refused"), "{}", failure.reason);
+    assert!(failure.reason.ends_with(": connection refused"), "{}", failure.reason);
 }
 
 #[tokio::test]

@@ -52,7 +52,11 @@ fn is_certificate(error: &(dyn Error + 'static)) -> bool {
 
 /// The text of the first cause. The outer ones name the URL, and repeat.
 pub(super) fn innermost(error: &(dyn Error + 'static)) -> String {
-    chain(error).last().map_or_else(String::new, ToString::to_string)
+    let Some(first) = chain(error).last() else { return String::new() };
+    match first.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error) {
+        Some(errno) => nix::errno::Errno::from_raw(errno).desc().to_lowercase(),
+        None => first.to_string(),
+    }
 }
 
 fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
