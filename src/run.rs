@@ -31,6 +31,7 @@ pub enum Source {
 /// Runs the app (or reads standard input) to the end, ships every line, and returns the exit code. `inherited` is what
 /// [`crate::signals::block_all`] returned.
 pub fn run(config: Config, source: Source, inherited: Inherited) -> u8 {
+    trace_if_asked();
     for warning in &config.warnings {
         say!("{warning}");
     }
@@ -40,6 +41,13 @@ pub fn run(config: Config, source: Source, inherited: Inherited) -> u8 {
             say!("could not start: {error}");
             125
         }
+    }
+}
+
+/// `LASTWORD_LOG=debug` (or any filter of `tracing`) shows each decision on stderr.
+fn trace_if_asked() {
+    if let Ok(filter) = tracing_subscriber::EnvFilter::try_from_env("LASTWORD_LOG") {
+        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(io::stderr).try_init();
     }
 }
 

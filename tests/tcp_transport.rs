@@ -24,6 +24,11 @@ const CAP: u64 = 4 * 1024 * 1024;
 const PAYLOAD: usize = 64 * 1024;
 const SECOND: Duration = Duration::from_secs(1);
 
+/// TCP looks at positions and bytes alone: where units end is the drain's business.
+fn payload_of(position: u64, body: Bytes, units: usize) -> Payload {
+    Payload { position, body, units, key: String::new(), ends: [].into() }
+}
+
 /// The message of frame `number`: its bytes are a function of the number; about 200 of them.
 fn message(number: u64) -> Vec<u8> {
     let mut text = format!("{number:08} ").into_bytes();
@@ -133,7 +138,7 @@ impl Sender {
             self.cursor += 1;
             units += 1;
         }
-        Payload { position, body: body.freeze(), units, key: String::new() }
+        payload_of(position, body.freeze(), units)
     }
 
     async fn after(&mut self, result: Result<(), Failure>) {
@@ -370,7 +375,7 @@ async fn the_count_of_what_a_receiver_that_never_reads_did_not_acknowledge_is_ex
     let port = listener.local_addr().unwrap().port();
     let mut tcp = Tcp::new(&TcpTarget { peer: HostPort { host: "127.0.0.1".into(), port }, replay: None }, CAP);
     // More than the sockets of both sides take: the send cannot end, and is dropped as at an exit.
-    let payload = Payload { position: 7, body: vec![b'x'; 64 << 20].into(), units: 1, key: String::new() };
+    let payload = payload_of(7, vec![b'x'; 64 << 20].into(), 1);
     assert!(timeout(SECOND, tcp.send(&payload)).await.is_err());
     let (mut peer, _) = listener.accept().unwrap();
     let failure = tcp.finish(Instant::now() + SECOND / 5).await.unwrap_err();
@@ -389,7 +394,7 @@ async fn what_the_peer_says_is_thrown_away_and_does_not_spoil_the_end() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let mut tcp = Tcp::new(&TcpTarget { peer: HostPort { host: "127.0.0.1".into(), port }, replay: None }, CAP);
-    let payload = |position| Payload { position, body: Bytes::from_static(b"2 hi"), units: 1, key: String::new() };
+    let payload = |position| payload_of(position, Bytes::from_static(b"2 hi"), 1);
     tcp.send(&payload(0)).await.unwrap();
     let (mut peer, _) = listener.accept().unwrap();
     peer.write_all(&[b'?'; 200_000]).unwrap();
@@ -411,7 +416,7 @@ async fn a_receiver_that_is_down_is_named_and_reached_when_it_comes_up() {
     drop(listener);
     let peer = HostPort { host: "localhost".into(), port: address.port() };
     let mut tcp = Tcp::new(&TcpTarget { peer, replay: None }, CAP);
-    let payload = Payload { position: 5, body: Bytes::from_static(b"2 hi"), units: 1, key: String::new() };
+    let payload = payload_of(5, Bytes::from_static(b"2 hi"), 1);
     let failure = tcp.send(&payload).await.unwrap_err();
     assert_eq!(failure.reason, format!("connection refused by localhost:{}", address.port()));
     assert!(matches!(failure.verdict, Verdict::Retry { resend_from: 5, after: None }));

@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn formats_follow_scheme_and_framing() {
-        let format = |text| drains(&[text], &[]).unwrap()[0].format.clone();
+        let format = |text| drains(&[text], &[]).unwrap()[0].format;
         assert_eq!(format("syslog+tcp://h"), Format::Syslog(Framing::Counted));
         assert_eq!(format("syslog+tcp://h#framing=lf"), Format::Syslog(Framing::Lf));
         assert_eq!(format("syslog+udp://h"), Format::Syslog(Framing::Datagram));

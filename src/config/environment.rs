@@ -132,10 +132,4 @@ mod tests {
         );
         assert_eq!(environment.unknown(|_| false).len(), 6);
     }
-
-    #[test]
-    fn own_names_are_all_and_only_those_with_the_prefix() {
-        let environment =
-            environment(&[("LASTWORD_X", ""), ("LASTWORDS", "1"), ("PATH", "/bin"), ("LASTWORD_DRAIN", "s")]);
-    }
 }

@@ -1,10 +1,13 @@
 //! What lastword says about a drain on stderr: one line when its state changes, not one a failure.
 
+use crate::format::thousands;
 use std::time::Duration;
 use tokio::time::Instant;
 
 /// No two lines about retries come closer than this.
 const QUIET: Duration = Duration::from_secs(10);
+/// Overflow is spoken of again this often while it goes on.
+const OVERFLOW: Duration = Duration::from_secs(60);
 /// A drain that is held is named again this often: a person has to act.
 const REMINDER: Duration = Duration::from_secs(300);
 
@@ -13,6 +16,7 @@ const REMINDER: Duration = Duration::from_secs(300);
 pub(crate) struct Health {
     trouble: Option<Trouble>,
     last_said: Option<Instant>,
+    overflow: Option<(u64, Instant)>,
 }
 
 #[derive(Debug)]
@@ -56,6 +60,16 @@ impl Health {
         })
     }
 
+    /// So many lines were lost to overflow so far. Returns what to say: a line when it begins, and once a minute after.
+    pub(crate) fn overflowed(&mut self, lost: u64, now: Instant) -> Option<String> {
+        let (known, at) = self.overflow.map_or((0, None), |(known, at)| (known, Some(at)));
+        if lost == known || at.is_some_and(|at| now < at + OVERFLOW) {
+            return None;
+        }
+        self.overflow = Some((lost, now));
+        Some(format!("its memory is full; {} lines lost so far (overflow)", thousands(lost)))
+    }
+
     /// The receiver took something. Returns what to say: a line if trouble was announced.
     pub(crate) fn recovered(&mut self, now: Instant) -> Option<String> {
         let trouble = self.trouble.take()?;
@@ -86,6 +100,17 @@ mod tests {
         assert_eq!(health.failed("refused", false, end), None);
         assert_eq!(health.failed("refused", false, end), None, "a flapping drain does not flood stderr");
         assert!(health.failed("refused", false, end + QUIET).is_some());
+    }
+
+    #[test]
+    fn overflow_is_mentioned_when_it_begins_and_once_a_minute() {
+        let start = Instant::now();
+        let mut health = Health::default();
+        assert_eq!(health.overflowed(0, start), None);
+        assert!(health.overflowed(1200, start).unwrap().contains("1,200 lines lost"));
+        assert_eq!(health.overflowed(1300, start), None);
+        assert!(health.overflowed(1400, start + OVERFLOW).is_some());
+        assert_eq!(health.overflowed(1400, start + 2 * OVERFLOW), None, "it is over");
     }
 
     #[test]

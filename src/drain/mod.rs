@@ -250,7 +250,10 @@ impl DrainThread {
 
 #[cfg(test)]
 mod tests {
-    use super::{testing::batch, *};
+    use super::{
+        testing::{batch, config},
+        *,
+    };
     use crate::{
         config::WhenFull,
         format::Format,
@@ -258,10 +261,6 @@ mod tests {
         transport::{Failure, Payload, Progress},
     };
     use std::path::PathBuf;
-
-    fn config(memory: usize) -> Config {
-        Config { memory, when_full: WhenFull::DropOldest, ..Config::defaults(testing::origin(), 1) }
-    }
 
     fn spec(path: PathBuf, stream: Option<Stream>) -> DrainSpec {
         DrainSpec { name: "one".into(), url: "file:x".into(), format: Format::Raw, target: Target::File(path), stream }
@@ -284,7 +283,7 @@ mod tests {
         let [all, none] = ["all", "none"].map(|name| dir.path().join(name));
         let specs = [spec(all.clone(), None), spec(none.clone(), Some(Stream::Stderr))];
         let bell = Bell::new().unwrap();
-        let drains = Drains::start(&specs, &config(2 << 20), &bell).unwrap();
+        let drains = Drains::start(&specs, &config(2 << 20, WhenFull::DropOldest), &bell).unwrap();
         drains.publish(&batch(1, 3));
         drains.close(clock::now() + Duration::from_secs(10));
         wait_for(&bell, 2);
@@ -350,7 +349,7 @@ mod tests {
         let path = fifo.path().join("nobody-reads");
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
         let bell = Bell::new().unwrap();
-        let drains = Drains::start(&[spec(path, None)], &config(2 << 20), &bell).unwrap();
+        let drains = Drains::start(&[spec(path, None)], &config(2 << 20, WhenFull::DropOldest), &bell).unwrap();
         drains.publish(&batch(1, 9));
         drains.close(clock::now() + Duration::from_secs(3600));
         let reports = drains.close_books();

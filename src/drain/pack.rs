@@ -33,7 +33,7 @@ impl Limits {
         const KIB: usize = 1024;
         let (bytes, items, linger, nap) = match &spec.target {
             Target::Http(_) => (1024 * KIB, 10_000, 150, 150),
-            Target::Tcp(_) => (128 * KIB, 10_000, 0, 5),
+            Target::Tcp(_) => (64 * KIB, 10_000, 0, 5),
             Target::Udp(_) => (64 * KIB, 256, 0, 1),
             Target::File(_) => (1024 * KIB, 20_000, 0, 5),
         };
@@ -52,6 +52,17 @@ impl Limits {
         }
     }
 }
+
+impl Limits {
+    /// The limits while time runs out: smaller payloads, so that a slow receiver shows progress, and less hangs on the last
+    /// answer.
+    pub(crate) fn hurried(self) -> Self {
+        Self { bytes: self.bytes.min(HURRIED_BYTES), ..self }
+    }
+}
+
+/// See [`Limits::hurried`].
+const HURRIED_BYTES: usize = 256 << 10;
 
 /// Wire bytes that a drain of `memory` bytes may have in flight (sealed, written but unacknowledged, replay window).
 pub(crate) fn in_flight(memory: usize) -> usize {

@@ -3,7 +3,7 @@
 use super::{Drains, testing};
 use crate::{
     clock,
-    config::{Config, DrainSpec, HostPort, Target, TcpTarget, WhenFull},
+    config::{DrainSpec, HostPort, Target, TcpTarget, WhenFull},
     event::Bell,
     format::Format,
     line::{Batch, Lines, Stamp, Stream},
@@ -15,10 +15,6 @@ use std::{
     thread,
     time::Duration,
 };
-
-fn config(memory: usize) -> Config {
-    Config { memory, when_full: WhenFull::Block, ..Config::defaults(testing::origin(), 1) }
-}
 
 fn lines(first: u64, count: u64, length: usize) -> Arc<Batch> {
     let (mut data, mut ends) = (Vec::new(), Vec::new());
@@ -45,7 +41,7 @@ fn a_small_memory_neither_stalls_nor_loses() {
         let target = Target::Tcp(TcpTarget { peer, replay: None });
         let spec = DrainSpec { name: "tcp".into(), url: String::new(), format: Format::Raw, target, stream: None };
         let bell = Bell::new().unwrap();
-        let drains = Drains::start(&[spec], &config(memory), &bell).unwrap();
+        let drains = Drains::start(&[spec], &testing::config(memory, WhenFull::Block), &bell).unwrap();
         let start = clock::now();
         let batch = (20_000 / length as u64).max(1);
         for first in (1..=count).step_by(usize::try_from(batch).unwrap()) {

@@ -3,6 +3,7 @@
 use super::pack::Limits;
 use crate::{
     clock,
+    config::{Config, WhenFull},
     format::{Instance, Origin},
     line::{Batch, Lines, Stamp, Stream},
 };
@@ -52,4 +53,9 @@ pub(crate) fn seeds(count: u64) -> impl Iterator<Item = Seed> {
 /// Somebody.
 pub(crate) fn origin() -> Origin {
     Origin { host: "host".into(), app: "app".into(), instance: Instance::known("1"), run: "run".into() }
+}
+
+/// Settings with `memory` for all drains.
+pub(crate) fn config(memory: usize, when_full: WhenFull) -> Config {
+    Config { memory, when_full, ..Config::defaults(origin(), 1) }
 }

@@ -23,6 +23,8 @@ use tokio::time::Instant;
 
 /// Single items refused in a row, by an endpoint that never took one, after which the endpoint is taken to be at fault.
 const REFUSALS: u32 = 8;
+/// The buffer that an idle drain keeps.
+const IDLE_BYTES: usize = 256 << 10;
 /// Time for the last evidence, if nobody set an end.
 const FINISH: Duration = Duration::from_secs(60);
 
@@ -114,6 +116,7 @@ impl<'a, T: Transport> Worker<'a, T> {
         if self.inbox.progress(progress) == 0 {
             return;
         }
+        self.mention_overflow();
         self.took = true;
         self.refusals = 0;
         self.backoff.reset();
@@ -138,6 +141,8 @@ impl<'a, T: Transport> Worker<'a, T> {
             }
             self.gathering = None;
             self.quiet_since = Some(now);
+            self.scratch.truncate(0);
+            self.scratch.shrink_to(IDLE_BYTES);
             Inbox::arm(&mut state, 1);
             return Step::Wait(None);
         }
@@ -154,7 +159,8 @@ impl<'a, T: Transport> Worker<'a, T> {
             return Step::Wait(Some(until));
         }
         self.gathering = None;
-        state.queue.seal(&self.limits);
+        let limits = if state.orders.urgent() { self.limits.hurried() } else { self.limits };
+        state.queue.seal(&limits);
         state.queue.unsent().cloned().map_or(Step::Leave, Step::Send)
     }
 
@@ -297,6 +303,14 @@ impl<'a, T: Transport> Worker<'a, T> {
             (self.say)(&line);
         }
         self.inbox.lock().trouble = self.health.trouble().map(str::to_owned);
+        self.mention_overflow();
+    }
+
+    fn mention_overflow(&mut self) {
+        let lost = self.inbox.counts().lost.of(Loss::Overflow);
+        if let Some(line) = self.health.overflowed(lost, Instant::now()) {
+            (self.say)(&line);
+        }
     }
 
     /// Waits, until an order comes: an order to hurry ends every back-off, and each later one is worth a try.

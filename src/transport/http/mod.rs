@@ -9,6 +9,8 @@ mod verdict;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tls_tests;
 
 use super::{Failure, Payload, Progress, Transport, Verdict};
 use crate::{

@@ -75,7 +75,7 @@ impl Server {
 async fn serve(mut stream: TcpStream, seen: Arc<Mutex<Vec<Seen>>>, replies: Arc<Mutex<VecDeque<Reply>>>) {
     while let Some(request) = read_request(&mut stream).await {
         seen.lock().unwrap().push(request);
-        let reply = replies.lock().unwrap().pop_front().unwrap_or_else(|| ok());
+        let reply = replies.lock().unwrap().pop_front().unwrap_or_else(ok);
         match reply {
             Reply::Bytes(bytes) => stream.write_all(bytes.as_bytes()).await.unwrap(),
             Reply::Last(bytes) => return stream.write_all(bytes.as_bytes()).await.unwrap(),
@@ -233,7 +233,7 @@ async fn nobody_listening_is_weather() {
     let target = HttpTarget { url, headers: vec![], ca_pem: None, timeout: Duration::from_secs(5) };
     let failure = Http::new(target, "text/plain").send(&payload(0, &["x\n"])).await.unwrap_err();
     assert!(matches!(failure.verdict, Verdict::Retry { .. }));
-    assert!(failure.reason.contains("refused"), "{}", failure.reason);
+    assert!(failure.reason.ends_with(": connection refused"), "{}", failure.reason);
 }
 
 #[tokio::test]

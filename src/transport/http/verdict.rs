@@ -43,14 +43,20 @@ pub(super) fn of_error(error: &reqwest::Error, limit: Duration, position: u64) -
 
 /// Whether the peer's certificate, or ours, was refused: no retry mends that.
 fn is_certificate(error: &(dyn Error + 'static)) -> bool {
-    let inner = error.downcast_ref::<std::io::Error>().and_then(|error| error.get_ref());
-    let tls = inner.and_then(|inner| inner.downcast_ref()).or_else(|| error.downcast_ref::<rustls::Error>());
-    matches!(tls, Some(rustls::Error::InvalidCertificate(_)))
+    // An I/O error hides what it wraps from `source`, and may wrap another.
+    if let Some(wrapped) = error.downcast_ref::<std::io::Error>().and_then(|error| error.get_ref()) {
+        return is_certificate(wrapped);
+    }
+    matches!(error.downcast_ref(), Some(rustls::Error::InvalidCertificate(_)))
 }
 
 /// The text of the first cause. The outer ones name the URL, and repeat.
 pub(super) fn innermost(error: &(dyn Error + 'static)) -> String {
-    chain(error).last().map_or_else(String::new, ToString::to_string)
+    let Some(first) = chain(error).last() else { return String::new() };
+    match first.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error) {
+        Some(errno) => nix::errno::Errno::from_raw(errno).desc().to_lowercase(),
+        None => first.to_string(),
+    }
 }
 
 fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
