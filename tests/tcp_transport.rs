@@ -243,7 +243,7 @@ async fn ten_resets_after_a_stall_with_full_sockets_lose_nothing() {
     const TOTAL: u64 = 250_000;
     let stalling = Session { stall: SECOND, ..Session::dies(3_000_000, Death::Unread) };
     let script = [vec![stalling; 10], vec![Session::HEALTHY]].concat();
-    let receiver = Receiver::with_buffer(2 << 20, Framing::OctetCounted, script);
+    let receiver = Receiver::with_buffer(1 << 20, Framing::OctetCounted, script);
     let mut sender = Sender::new(&receiver, Framing::OctetCounted, None);
     sender.run(TOTAL).await;
     sender.end(30 * SECOND).await;
