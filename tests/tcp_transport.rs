@@ -248,7 +248,7 @@ async fn ten_resets_after_a_stall_with_full_sockets_lose_nothing() {
     const TOTAL: u64 = 250_000;
     let stalling = Session { stall: SECOND, ..Session::dies(3_000_000, Death::Unread) };
     let script = [vec![stalling; 10], vec![Session::HEALTHY]].concat();
-    let receiver = Receiver::with_buffer(2 << 20, Framing::OctetCounted, script);
+    let receiver = Receiver::with_buffer(1 << 20, Framing::OctetCounted, script);
     let mut sender = Sender::new(&receiver, Framing::OctetCounted, None);
     sender.run(TOTAL).await;
     sender.end(30 * SECOND).await;
@@ -367,6 +367,53 @@ async fn a_reset_instead_of_the_end_of_file_has_the_window_sent_again() {
     assert_eq!(sender.progress, Some(Progress { epoch: 2, upto: sender.end, grade: Grade::Confirmed }));
     let judgement = judge(&receiver.wait("all", |seen| seen.frames.len() == 100), 100);
     assert_eq!((judgement.lost, judgement.duplicates), (0, 0));
+}
+
+/// Sends `total` bytes to a peer that sleeps for `nap` after each read of all there is; returns the longest wait.
+async fn longest_wait(cap: u64, total: u64, nap: Duration) -> Duration {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let reader = std::thread::spawn(move || {
+        let (mut peer, _) = listener.accept().unwrap();
+        let mut buffer = vec![0; 16 << 20];
+        let mut got = 0;
+        while let bytes @ 1.. = peer.read(&mut buffer).unwrap() {
+            got += bytes as u64;
+            std::thread::sleep(nap);
+        }
+        got
+    });
+    let mut tcp = Tcp::new(&TcpTarget { peer: HostPort { host: "127.0.0.1".into(), port }, replay: None }, cap);
+    let body = Bytes::from(vec![b'x'; usize::try_from(cap / 8).unwrap()]);
+    let (mut end, mut upto, mut longest) = (0, 0, Duration::ZERO);
+    while end < total {
+        let start = Instant::now();
+        if end - upto <= cap / 8 * 7 {
+            let payload = Payload { position: end, body: body.clone(), units: 1, key: String::new() };
+            tcp.send(&payload).await.unwrap();
+            end = payload.end();
+        } else {
+            tcp.watch().await.unwrap();
+        }
+        longest = longest.max(start.elapsed());
+        upto = tcp.progress(Instant::now()).unwrap().upto;
+    }
+    tcp.finish(Instant::now() + 10 * SECOND).await.unwrap();
+    assert_eq!(tcp.progress(Instant::now()).unwrap(), Progress { epoch: 1, upto: end, grade: Grade::Confirmed });
+    assert_eq!(reader.join().unwrap(), end);
+    longest
+}
+
+#[tokio::test]
+async fn a_peer_that_reads_never_makes_the_drain_wait_for_the_window_to_age() {
+    // However large its buffer grows, and however seldom it says so.
+    for (cap, total) in [(256 * 1024, 20 << 20), (CAP, 200 << 20)] {
+        for nap in [Duration::ZERO, Duration::from_millis(2), Duration::from_millis(20)] {
+            let longest = longest_wait(cap, total, nap).await;
+            println!("cap {cap}, nap {nap:?}: longest wait {longest:?}");
+            assert!(longest < 2 * SECOND, "cap {cap}, nap {nap:?}: waited {longest:?}");
+        }
+    }
 }
 
 #[tokio::test]

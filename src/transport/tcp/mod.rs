@@ -2,7 +2,7 @@
 //!
 //! The grades, from weak to strong:
 //! - *accepted*: the peer's kernel acknowledged the bytes (`SIOCOUTQ`, `tcpi_bytes_acked`), and they have left the
-//!   replay window (see window.rs), so that its application had the time, or was made by newer bytes, to read them;
+//!   replay window (see window.rs), so that its application had the time to read them, or newer bytes show that it did;
 //! - *confirmed*: after our end of file the peer's came, and no reset: its application has read everything. (Linux
 //!   resets if an application closes, or dies, with unread bytes.) A proxy that ends the connection answers for itself.
 //!
@@ -16,7 +16,7 @@
 //!
 //! A peer that accepts and never reads: `send` waits for room. After 15 s with a closed window, or with anything
 //! unacknowledged, the kernel gives up (`TCP_USER_TIMEOUT`) and the result is a retry on a new connection. At the
-//! end, what it has not acknowledged stays below `progress`, to the byte.
+//! end, what it has not acknowledged lies behind the reported position, to the byte.
 //!
 //! For the drain:
 //! - A payload that does not begin where the last one ended starts a new connection; so does the first after a failure.

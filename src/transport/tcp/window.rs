@@ -21,7 +21,7 @@
 //!
 //! Limit: an application that is stuck for longer than [`AGE`] on a buffer that is not full is not seen; if it then
 //! dies, what it had not read is lost although accepted. So is what an application leaves unread in a buffer of more
-//! than 1½ in-flight caps.
+//! than 1⅜ in-flight caps (5.5 MiB by default).
 
 use std::{collections::VecDeque, time::Duration};
 use tokio::time::Instant;
@@ -59,9 +59,9 @@ impl Policy {
         if capacity <= roof {
             return capacity;
         }
-        // What is unread is the capacity less the window. A larger capacity than 1½ caps must not count: Linux
-        // announces how much was read only when its window has doubled, and up to that the drain must find room.
-        largest.min(self.cap / 2 * 3).saturating_sub(window).max(roof)
+        // What is unread is the capacity less the window. A capacity beyond 1⅜ caps must not count: Linux announces
+        // how much was read only when its window has doubled, and up to that the drain must find room.
+        (largest + largest / 4).min(self.cap / 8 * 11).saturating_sub(window).max(roof)
     }
 }
 
@@ -298,17 +298,15 @@ mod tests {
     #[test]
     fn a_peer_with_a_large_buffer_that_does_not_read_makes_nothing_safe() {
         let (mut window, t0) = auto(0);
-        let buffer = CAP * 5 / 4;
+        let buffer = CAP;
         window.observe(seen(0, buffer as u32), t0);
-        // Its buffer fills up to the drain's cap, which then stops.
-        window.wrote(CAP, t0);
-        window.observe(seen(CAP, (buffer - CAP) as u32), t0);
+        // Its buffer fills up to where the drain stops.
+        window.wrote(CAP / 8 * 7, t0);
+        window.observe(seen(CAP / 8 * 7, (buffer - CAP / 8 * 7) as u32), t0);
         assert_eq!(window.accepted(), 0);
-        // Its application reads half of it, then all.
-        window.observe(seen(CAP, (buffer - CAP / 2) as u32), t0);
-        assert_eq!(window.accepted(), CAP / 4);
-        window.observe(seen(CAP, buffer as u32), t0);
-        assert_eq!(window.accepted(), CAP / 4);
+        // Its application reads all of it.
+        window.observe(seen(CAP / 8 * 7, buffer as u32), t0);
+        assert_eq!(window.accepted(), CAP / 8);
     }
 
     #[test]
