@@ -389,7 +389,7 @@ async fn longest_wait(cap: u64, total: u64, nap: Duration) -> Duration {
     while end < total {
         let start = Instant::now();
         if end - upto <= cap / 8 * 7 {
-            let payload = Payload { position: end, body: body.clone(), units: 1, key: String::new() };
+            let payload = payload_of(end, body.clone(), 1);
             tcp.send(&payload).await.unwrap();
             end = payload.end();
         } else {

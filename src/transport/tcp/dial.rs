@@ -1,6 +1,6 @@
 //! Connecting: names to addresses, addresses in turn, socket options; and the words for what went wrong.
 
-use crate::{config::HostPort, sys};
+use crate::{config::HostPort, names, sys};
 use nix::sys::socket::{setsockopt, sockopt};
 use std::{
     fmt,
@@ -42,7 +42,7 @@ impl fmt::Display for Peer<'_> {
 /// # Errors
 /// What the last address said, in words fit for a report.
 pub(super) async fn dial(peer: &HostPort, favourite: Option<SocketAddr>) -> Result<TcpStream, String> {
-    let mut addresses = match timeout(LOOKUP_TIME, lookup(peer)).await {
+    let mut addresses = match timeout(LOOKUP_TIME, names::lookup(&peer.host, peer.port)).await {
         Ok(Ok(addresses)) => addresses,
         Ok(Err(error)) => return Err(format!("cannot resolve {}: {error}", peer.host)),
         Err(_) => return Err(format!("cannot resolve {}: no answer within {} s", peer.host, LOOKUP_TIME.as_secs())),
@@ -73,11 +73,6 @@ pub(super) fn why(error: &io::Error, peer: &HostPort) -> String {
         ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => format!("no route to {peer}"),
         _ => format!("connection to {peer} failed: {error}"),
     }
-}
-
-/// The one place that turns names into addresses.
-async fn lookup(peer: &HostPort) -> io::Result<Vec<SocketAddr>> {
-    Ok(tokio::net::lookup_host((peer.host.as_str(), peer.port)).await?.collect())
 }
 
 /// One address.
@@ -116,7 +111,7 @@ mod tests {
         for address in ["127.0.0.1:0", "[::1]:0"] {
             let listener = TcpListener::bind(address).unwrap();
             let port = listener.local_addr().unwrap().port();
-            let names = lookup(&peer("localhost", port)).await.unwrap();
+            let names = names::lookup("localhost", port).await.unwrap();
             if !names.contains(&listener.local_addr().unwrap()) {
                 continue; // This machine's hosts file gives localhost one family only; the other loop pass checks it.
             }
@@ -125,7 +120,7 @@ mod tests {
             assert!(stream.nodelay().unwrap());
             assert_eq!(nix::sys::socket::getsockopt(&stream, sockopt::TcpUserTimeout).unwrap(), 15_000);
         }
-        assert!(!lookup(&peer("localhost", 1)).await.unwrap().is_empty());
+        assert!(!names::lookup("localhost", 1).await.unwrap().is_empty());
     }
 
     #[tokio::test]
