@@ -1,4 +1,5 @@
-//! The inbox: a drain's queue and its orders under one lock, between the readers, the supervisor and the drain's thread.
+//! The inbox: a drain's queue and its orders under one lock, between the readers, the supervisor and the drain's
+//! thread.
 //!
 //! One lock a batch, never one a line; nobody holds it across a wait, an encoding or a system call, so readers are
 //! never delayed by a drain. The drain's thread says, before it waits, how much must be there for a push to wake it
@@ -158,8 +159,8 @@ impl Inbox {
         self.wake.notified().await;
     }
 
-    /// Pending until the time for trying is over. Cancel-safe; may use up a call to [`Inbox::woken`], so the caller looks
-    /// at the queue before it waits.
+    /// Pending until the time for trying is over. Cancel-safe; may use up a call to [`Inbox::woken`], so the caller
+    /// looks at the queue before it waits.
     pub(crate) async fn over(&self) {
         loop {
             let last_call = self.lock().orders.last_call();
