@@ -143,8 +143,7 @@ impl Queue {
         self.check();
     }
 
-    /// Moves units from the front of what waits into a sealed run, if all earlier runs are sent and `limits` leave room
-    /// in flight.
+    /// Moves units from the front of what waits into a sealed run, if all earlier ones are sent and `limits` leave room in flight.
     pub(crate) fn seal(&mut self, limits: &Limits) -> bool {
         if self.sent < self.window.len() || self.waiting.is_empty() || !self.may_seal(limits) {
             return false;
