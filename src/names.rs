@@ -1,8 +1,8 @@
 //! Names to addresses, for all transports: a static binary cannot load glibc's NSS modules, so hickory asks instead.
 //!
 //! In order: literal addresses, `localhost` (RFC 6761 section 6.3), `/etc/hosts`, DNS as `/etc/resolv.conf` says. The
-//! files are read at each lookup, which happens once a connection: a change takes effect without a restart, and a container without
-//! resolv.conf still reaches addresses and hosts entries. Nothing is cached beyond one lookup.
+//! files are read at each lookup, which happens once a connection: a change takes effect without a restart, and a
+//! container without resolv.conf still reaches addresses and hosts entries. Nothing is cached beyond one lookup.
 
 use hickory_resolver::{TokioResolver, config::LookupIpStrategy};
 use std::{

@@ -1,12 +1,12 @@
 //! What lastword says about a drain on stderr: one line when its state changes, not one a failure.
 
-use crate::format::thousands;
+use crate::{format::thousands, ledger::Loss};
 use std::time::Duration;
 use tokio::time::Instant;
 
 /// No two lines about retries come closer than this.
 const QUIET: Duration = Duration::from_secs(10);
-/// Overflow is spoken of again this often while it goes on.
+/// Overflow, and refusal of single lines, is spoken of again this often while it goes on.
 const OVERFLOW: Duration = Duration::from_secs(60);
 /// A drain that is held is named again this often: a person has to act.
 const REMINDER: Duration = Duration::from_secs(300);
@@ -17,6 +17,7 @@ pub(crate) struct Health {
     trouble: Option<Trouble>,
     last_said: Option<Instant>,
     overflow: Option<(u64, Instant)>,
+    gave_up: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -58,6 +59,15 @@ impl Health {
         } else {
             format!("{reason}; trying again, lines are kept")
         })
+    }
+
+    /// A single line was refused for good. Returns what to say: not each one's name, the report has their count.
+    pub(crate) fn gave_up(&mut self, reason: &str, loss: Loss, now: Instant) -> Option<String> {
+        if self.gave_up.is_some_and(|at| now < at + OVERFLOW) {
+            return None;
+        }
+        self.gave_up = Some(now);
+        Some(format!("{reason}; the line is lost ({}), and counted", loss.name()))
     }
 
     /// So many lines were lost to overflow so far. Returns what to say: a line when it begins, and once a minute after.
@@ -111,6 +121,17 @@ mod tests {
         assert_eq!(health.overflowed(1300, start), None);
         assert!(health.overflowed(1400, start + OVERFLOW).is_some());
         assert_eq!(health.overflowed(1400, start + 2 * OVERFLOW), None, "it is over");
+    }
+
+    #[test]
+    fn a_refused_line_is_mentioned_but_not_each() {
+        let start = Instant::now();
+        let mut health = Health::default();
+        let said = health.gave_up("400 Bad Request", Loss::Rejected, start).unwrap();
+        assert_eq!(said, "400 Bad Request; the line is lost (rejected), and counted");
+        assert_eq!(health.gave_up("400 Bad Request", Loss::Rejected, start + QUIET), None);
+        assert!(health.gave_up("413 Too Large", Loss::Oversize, start + OVERFLOW).is_some());
+        assert_eq!(health.trouble(), None);
     }
 
     #[test]

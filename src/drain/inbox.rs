@@ -1,4 +1,5 @@
-//! The inbox: a drain's queue and its orders under one lock, between the readers, the supervisor and the drain's thread.
+//! The inbox: a drain's queue and its orders under one lock, between the readers, the supervisor and the drain's
+//! thread.
 //!
 //! One lock a batch, never one a line; nobody holds it across a wait, an encoding or a system call, so readers are
 //! never delayed by a drain. The drain's thread says, before it waits, how much must be there for a push to wake it
@@ -160,8 +161,8 @@ impl Inbox {
         self.wake.notified().await;
     }
 
-    /// Pending until the time for trying is over. Cancel-safe; may use up a call to [`Inbox::woken`], so the caller looks
-    /// at the queue before it waits.
+    /// Pending until the time for trying is over. Cancel-safe; may use up a call to [`Inbox::woken`], so the caller
+    /// looks at the queue before it waits.
     pub(crate) async fn over(&self) {
         loop {
             let last_call = self.lock().orders.last_call();
@@ -199,9 +200,10 @@ mod tests {
         Inbox::arm(&mut inbox.lock(), 1000);
         inbox.push(&batch(2, 1));
         assert!(!woken(&inbox).await, "too little");
-        for seq in 3..10 {
-            inbox.push(&batch(seq, 1));
-        }
+        inbox.push(&batch(3, 1));
+        assert!(!woken(&inbox).await, "still too little");
+        inbox.push(&batch(4, 1));
+        assert!(inbox.lock().queue.ready() < 1100, "just past the mark");
         assert!(woken(&inbox).await);
         inbox.push(&batch(10, 1));
         assert!(!woken(&inbox).await, "woken once");

@@ -54,8 +54,8 @@ impl Limits {
 }
 
 impl Limits {
-    /// The limits while time runs out: smaller payloads, so that a slow receiver shows progress, and less hangs on the last
-    /// answer.
+    /// The limits while time runs out: smaller payloads, so that a slow receiver shows progress, and less hangs on the
+    /// last answer.
     pub(crate) fn hurried(self) -> Self {
         Self { bytes: self.bytes.min(HURRIED_BYTES), ..self }
     }

@@ -110,7 +110,8 @@ impl Queue {
         self.state == State::Frozen
     }
 
-    /// Whether a publisher under `--when-full block` need not wait: room, nothing waiting at all, or nobody to wait for.
+    /// Whether a publisher under `--when-full block` need not wait: there is room, nothing waits at all, or nobody would
+    /// make room.
     pub(crate) fn has_room(&self, bytes: usize) -> bool {
         self.state != State::Open || self.waiting.is_empty() || self.fits(charge(bytes, 1))
     }
@@ -132,7 +133,7 @@ impl Queue {
                 let gap = self.lose(&piece, Loss::Overflow);
                 self.insert_gap(self.waiting.len(), gap);
             }
-            // Publishers wait before they push. Two that saw the same room pass the limit by one batch; nobody else can.
+            // Publishers wait before they push. Two that saw the same room pass the limit by one batch.
             WhenFull::Block if self.charged() <= self.memory => self.append(piece),
             _ => {
                 self.append(piece);
@@ -165,8 +166,8 @@ impl Queue {
         true
     }
 
-    /// Whether what is in flight leaves room for another payload, by which it may pass the limit. Two are always allowed: what is
-    /// acknowledged leaves a replay window only when newer bytes push it out (or after seconds).
+    /// Whether what is in flight leaves room for another payload, by which it may pass the limit. Two are always allowed:
+    /// what is acknowledged leaves a replay window only when newer bytes push it out (or after seconds).
     pub(crate) fn may_seal(&self, limits: &Limits) -> bool {
         let (Some(front), Some(back)) = (self.window.front(), self.window.back()) else { return true };
         match (front.span(), back.span()) {
@@ -266,7 +267,7 @@ impl Queue {
         self.abandon(Loss::DrainDied, State::Dead);
     }
 
-    /// What is pending is lost for lack of time, and the books are closed. False if they did not balance, which is a bug.
+    /// What is pending is lost for lack of time, and the books are closed. False if they did not balance: a bug.
     pub(crate) fn close_books(&mut self) -> bool {
         let balanced = self.is_frozen() || self.held() == self.counts.pending();
         self.abandon(Loss::Deadline, State::Frozen);

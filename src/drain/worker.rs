@@ -283,7 +283,9 @@ impl<'a, T: Transport> Worker<'a, T> {
         if !self.took && self.refusals >= REFUSALS {
             return self.hold(&format!("{reason}; no line was ever taken")).await;
         }
-        self.complain(reason, false);
+        if let Some(line) = self.health.gave_up(reason, loss, Instant::now()) {
+            (self.say)(&line);
+        }
         self.inbox.change(|queue| queue.give_up(loss));
     }
 

@@ -1,8 +1,8 @@
 //! Files: appended to, continued exactly where a short write stopped, synced about once a second while idle.
 //!
-//! *accepted*: the kernel has the bytes. *confirmed*: `fdatasync` said that the disk has them; for what cannot be synced
-//! (a FIFO, a terminal, /dev/null) the reader is the kernel's business, and the write is all there is. After a failed sync the kernel may have
-//! thrown the pages away, so nothing written before it is ever confirmed.
+//! *accepted*: the kernel has the bytes. *confirmed*: `fdatasync` said that the disk has them; for what cannot be
+//! synced (a FIFO, a terminal, /dev/null) the reader is the kernel's business, and the write is all there is. After a
+//! failed sync the kernel may have thrown the pages away, so nothing written before it is ever confirmed.
 //!
 //! A full disk is weather: bytes that were written stay, the rest follows when there is room; no line is torn.
 

@@ -63,7 +63,8 @@ pub enum Verdict {
         /// First byte that is not known to be safe. Units that end before it, and are not covered by what
         /// [`Transport::progress`] says after the failure, count as accepted.
         resend_from: u64,
-        /// The receiver's own wish (Retry-After). Zero: an orderly end of the connection, no trouble; send again at once.
+        /// The receiver's own wish (Retry-After). Zero: an orderly end of the connection, which is no trouble; send again
+        /// at once.
         after: Option<Duration>,
     },
     /// Too large for the receiver (413): halve; a single unit is lost as oversize.
@@ -91,8 +92,8 @@ pub struct Failure {
 pub trait Transport {
     /// Delivers one payload, connecting first if need be. `Ok` means that the transport took all of it; what became of
     /// it is [`Transport::progress`]'s to say. It is asked after a failure too, before the verdict is obeyed: what it
-    /// covers is settled, and the verdict is about the rest. Not cancelled before the exit: then the future is dropped, and
-    /// just [`Transport::progress`] is called once more.
+    /// covers is settled, and the verdict is about the rest. Not cancelled before the exit: then the future is dropped,
+    /// and just [`Transport::progress`] is called once more.
     fn send(&mut self, payload: &Payload) -> impl Future<Output = Result<(), Failure>>;
 
     /// What is known now. Cheap; called after every `send` and `watch`.

@@ -1,7 +1,7 @@
 //! UDP: one datagram a unit, and no evidence of arrival: everything is *sent* at best.
 //!
-//! A receiver that is not there may answer by ICMP; the kernel then reports it on a later send, which did not go out. That
-//! datagram is tried once more, and counts as sent. What is larger than a datagram can be (or than the route takes, on
+//! A receiver that is not there may answer by ICMP; the kernel then reports it on a later send, which did not go out.
+//! That datagram is tried once more, and counts as sent. What is larger than a datagram can be (or than the route takes, on
 //! systems that forbid fragments) is lost as oversize.
 
 use super::{Failure, Payload, Progress, Transport, Verdict};
