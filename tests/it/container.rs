@@ -85,28 +85,30 @@ fn static_binaries() -> PathBuf {
 struct Container<'a> {
     podman: &'a Podman,
     name: String,
-    record: TempDir,
+    /// What the container sees as /test: its record and its report.
+    shared: TempDir,
 }
 
 impl<'a> Container<'a> {
     fn start(podman: &'a Podman, image: &str, options: &[&str], command: &[&str]) -> Self {
-        let record = tempfile::tempdir().expect("a temporary directory");
+        let shared = tempfile::tempdir().expect("a temporary directory");
+        fs::create_dir(shared.path().join("record")).expect("a fresh directory");
         let name = format!("lastword-test-{}", lastword::clock::stamp().0);
-        let volume = format!("{}:/record", record.path().display());
+        let volume = format!("{}:/test", shared.path().display());
         // The limits that podman sets by itself need rights that a container in a container lacks.
         let limits = ["--ulimit=nofile=1024:1024", "--ulimit=nproc=4096:4096", "--network=host"];
         run(podman
             .command()
-            .args(["run", "--detach", "--name", &name, "--volume", &volume, "--env=RECORD=/record"])
+            .args(["run", "--detach", "--name", &name, "--volume", &volume, "--env=RECORD=/test/record"])
             .args(limits)
             .args(options)
             .arg(image)
             .args(command));
-        Self { podman, name, record }
+        Self { podman, name, shared }
     }
 
     fn record(&self) -> Record {
-        Record::read(self.record.path()).expect("a readable record")
+        Record::read(&self.shared.path().join("record")).expect("a readable record")
     }
 
     /// `podman stop -t SECONDS`; says how long it took, and the exit code.
@@ -140,7 +142,7 @@ fn elapsed(begin: Instant) -> Duration {
 
 fn acquit(container: &Container<'_>, pair: Pair) {
     let record = container.record();
-    let report = crate::support::report::Report::read(&container.record.path().join("report.json"));
+    let report = crate::support::report::Report::read(&container.shared.path().join("report.json"));
     let report =
         report.unwrap_or_else(|error| panic!("{error}; logs: {}", String::from_utf8_lossy(&container.logs().1)));
     let terms = Terms { confirmed: true, ..Terms::default() };
@@ -166,9 +168,9 @@ fn a_scratch_image_with_nothing_but_two_binaries_loses_no_word_at_podman_stop() 
     let pair = Pair::start();
     let (tcp, http) = (pair.tcp.url("tcp"), pair.http.url("http"));
     let drains = [format!("--env=LASTWORD_DRAIN_TCP={tcp}"), format!("--env=LASTWORD_DRAIN_HTTP={http}")];
-    let options =
-        [&drains[0], &drains[1], "--env=LASTWORD_STOP_TIMEOUT=5s", "--env=LASTWORD_REPORT=/record/report.json"];
-    let command = ["/oracle_app", "--record", "/record", "--rate", "500", "--on-term", "goodbye:1500", "--exit", "3"];
+    let options = [&drains[0], &drains[1], "--env=LASTWORD_STOP_TIMEOUT=5s", "--env=LASTWORD_REPORT=/test/report.json"];
+    let command =
+        ["/oracle_app", "--record", "/test/record", "--rate", "500", "--on-term", "goodbye:1500", "--exit", "3"];
     let container = Container::start(&podman, "lastword-test-scratch", &options, &command);
     until("the app to write", Duration::from_secs(20), || container.record().done() > 200);
     let (took, code) = container.stop(5);
@@ -211,8 +213,7 @@ fn the_worker_in_a_shell_loop_says_goodbye_in_a_debian_container() {
     let pair = Pair::start();
     let (tcp, http) = (pair.tcp.url("tcp"), pair.http.url("http"));
     let drains = [format!("--env=LASTWORD_DRAIN_TCP={tcp}"), format!("--env=LASTWORD_DRAIN_HTTP={http}")];
-    let options =
-        [&drains[0], &drains[1], "--env=LASTWORD_STOP_TIMEOUT=5s", "--env=LASTWORD_REPORT=/record/report.json"];
+    let options = [&drains[0], &drains[1], "--env=LASTWORD_STOP_TIMEOUT=5s", "--env=LASTWORD_REPORT=/test/report.json"];
     let container = Container::start(&podman, "lastword-test-worker", &options, &[]);
     until("the worker to write", Duration::from_secs(20), || container.record().done() > 20);
     let (took, code) = container.stop(5);
