@@ -13,8 +13,8 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// One container test at a time: they share podman's storage.
-static PODMAN: Mutex<()> = Mutex::new(());
+/// One container test at a time: each is a second of copying images, and has its limits in seconds.
+static ALONE: Mutex<()> = Mutex::new(());
 
 fn work() -> PathBuf {
     let work = tools::crate_root().join("target/container");
@@ -36,14 +36,42 @@ fn run(command: &mut Command) -> Output {
     output
 }
 
-fn podman() -> Command {
-    tools::root();
-    tools::program("/usr/sbin/runc", "runc");
-    let mut command = Command::new(tools::program("/usr/bin/podman", "podman"));
-    // vfs and cgroupfs work on any kernel and in any container.
-    command.args(["--storage-driver=vfs", "--cgroup-manager=cgroupfs", "--runtime=runc"]);
-    command.arg("--root").arg(work().join("storage")).arg("--runroot").arg(work().join("run"));
-    command
+/// Podman with a storage of its own, which goes with it: a storage of an earlier run could not be told from a fresh
+/// one, and does not survive that its directory is moved.
+struct Podman {
+    storage: TempDir,
+}
+
+impl Podman {
+    fn new() -> Self {
+        tools::root();
+        tools::program("/usr/sbin/runc", "runc");
+        Self { storage: tempfile::tempdir_in(work()).expect("target can be written") }
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(tools::program("/usr/bin/podman", "podman"));
+        // vfs and cgroupfs work on any kernel and in any container.
+        command.args(["--storage-driver=vfs", "--cgroup-manager=cgroupfs", "--runtime=runc"]);
+        for (option, name) in [("--root", "root"), ("--runroot", "run"), ("--tmpdir", "tmp")] {
+            command.arg(option).arg(self.storage.path().join(name));
+        }
+        command
+    }
+
+    /// Builds an image from a Dockerfile and the files that it copies.
+    fn build(&self, tag: &str, dockerfile: &str, files: &[(&str, &Path)]) {
+        let context = tempfile::tempdir().expect("a temporary directory");
+        for (name, path) in files {
+            fs::copy(path, context.path().join(name)).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        }
+        fs::write(context.path().join("Dockerfile"), dockerfile).expect("a fresh file");
+        self.build_in(context.path(), tag, &[]);
+    }
+
+    fn build_in(&self, context: &Path, tag: &str, options: &[&str]) {
+        run(self.command().args(["build", "--quiet", "--network=none", "--tag", tag]).args(options).arg(context));
+    }
 }
 
 /// Builds the static lastword and test app, and says where they are.
@@ -53,64 +81,58 @@ fn static_binaries() -> PathBuf {
     PathBuf::from(path.lines().last().expect("the last line is the binary's path"))
 }
 
-/// A build context with the binaries, and this Dockerfile.
-fn build(tag: &str, dockerfile: &str, files: &[(&str, &Path)]) {
-    let context = tempfile::tempdir().expect("a temporary directory");
-    for (name, path) in files {
-        fs::copy(path, context.path().join(name)).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    }
-    fs::write(context.path().join("Dockerfile"), dockerfile).expect("a fresh file");
-    run(podman().args(["build", "--quiet", "--network=none", "--tag", tag]).arg(context.path()));
-}
-
 /// A container that is removed at the end.
-struct Container {
+struct Container<'a> {
+    podman: &'a Podman,
     name: String,
-    record: TempDir,
+    /// What the container sees as /test: its record and its report.
+    shared: TempDir,
 }
 
-impl Container {
-    fn start(image: &str, options: &[&str], command: &[&str]) -> Self {
-        let record = tempfile::tempdir().expect("a temporary directory");
+impl<'a> Container<'a> {
+    fn start(podman: &'a Podman, image: &str, options: &[&str], command: &[&str]) -> Self {
+        let shared = tempfile::tempdir().expect("a temporary directory");
+        fs::create_dir(shared.path().join("record")).expect("a fresh directory");
         let name = format!("lastword-test-{}", lastword::clock::stamp().0);
-        let volume = format!("{}:/record", record.path().display());
+        let volume = format!("{}:/test", shared.path().display());
         // The limits that podman sets by itself need rights that a container in a container lacks.
         let limits = ["--ulimit=nofile=1024:1024", "--ulimit=nproc=4096:4096", "--network=host"];
-        run(podman()
-            .args(["run", "--detach", "--name", &name, "--volume", &volume, "--env=RECORD=/record"])
+        run(podman
+            .command()
+            .args(["run", "--detach", "--name", &name, "--volume", &volume, "--env=RECORD=/test/record"])
             .args(limits)
             .args(options)
             .arg(image)
             .args(command));
-        Self { name, record }
+        Self { podman, name, shared }
     }
 
     fn record(&self) -> Record {
-        Record::read(self.record.path()).expect("a readable record")
+        Record::read(&self.shared.path().join("record")).expect("a readable record")
     }
 
     /// `podman stop -t SECONDS`; says how long it took, and the exit code.
     fn stop(&self, seconds: u64) -> (Duration, i32) {
         let begin = lastword::clock::now();
-        run(podman().args(["stop", "--time", &seconds.to_string(), &self.name]));
+        run(self.podman.command().args(["stop", "--time", &seconds.to_string(), &self.name]));
         (elapsed(begin), self.exit_code())
     }
 
     fn exit_code(&self) -> i32 {
-        let output = run(podman().args(["inspect", "--format", "{{.State.ExitCode}}", &self.name]));
+        let output = run(self.podman.command().args(["inspect", "--format", "{{.State.ExitCode}}", &self.name]));
         String::from_utf8_lossy(&output.stdout).trim().parse().expect("an exit code")
     }
 
     /// What the platform's own log has: (stdout, stderr).
     fn logs(&self) -> (Vec<u8>, Vec<u8>) {
-        let output = run(podman().args(["logs", &self.name]));
+        let output = run(self.podman.command().args(["logs", &self.name]));
         (output.stdout, output.stderr)
     }
 }
 
-impl Drop for Container {
+impl Drop for Container<'_> {
     fn drop(&mut self) {
-        let _ = podman().args(["rm", "--force", "--time=0", &self.name]).output();
+        let _ = self.podman.command().args(["rm", "--force", "--time=0", &self.name]).output();
     }
 }
 
@@ -118,9 +140,9 @@ fn elapsed(begin: Instant) -> Duration {
     lastword::clock::now() - begin
 }
 
-fn acquit(container: &Container, pair: Pair) {
+fn acquit(container: &Container<'_>, pair: Pair) {
     let record = container.record();
-    let report = crate::support::report::Report::read(&container.record.path().join("report.json"));
+    let report = crate::support::report::Report::read(&container.shared.path().join("report.json"));
     let report =
         report.unwrap_or_else(|error| panic!("{error}; logs: {}", String::from_utf8_lossy(&container.logs().1)));
     let terms = Terms { confirmed: true, ..Terms::default() };
@@ -137,18 +159,19 @@ fn acquit(container: &Container, pair: Pair) {
 
 #[test]
 fn a_scratch_image_with_nothing_but_two_binaries_loses_no_word_at_podman_stop() {
-    let _alone = PODMAN.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let podman = Podman::new();
     let lastword = static_binaries();
     let app = lastword.parent().expect("a directory").join("examples/oracle_app");
     let dockerfile = "FROM scratch\nCOPY lastword oracle_app /\nENTRYPOINT [\"/lastword\", \"--\"]\n";
-    build("lastword-test-scratch", dockerfile, &[("lastword", &lastword), ("oracle_app", &app)]);
+    podman.build("lastword-test-scratch", dockerfile, &[("lastword", &lastword), ("oracle_app", &app)]);
     let pair = Pair::start();
     let (tcp, http) = (pair.tcp.url("tcp"), pair.http.url("http"));
     let drains = [format!("--env=LASTWORD_DRAIN_TCP={tcp}"), format!("--env=LASTWORD_DRAIN_HTTP={http}")];
-    let options =
-        [&drains[0], &drains[1], "--env=LASTWORD_STOP_TIMEOUT=5s", "--env=LASTWORD_REPORT=/record/report.json"];
-    let command = ["/oracle_app", "--record", "/record", "--rate", "500", "--on-term", "goodbye:1500", "--exit", "3"];
-    let container = Container::start("lastword-test-scratch", &options, &command);
+    let options = [&drains[0], &drains[1], "--env=LASTWORD_STOP_TIMEOUT=5s", "--env=LASTWORD_REPORT=/test/report.json"];
+    let command =
+        ["/oracle_app", "--record", "/test/record", "--rate", "500", "--on-term", "goodbye:1500", "--exit", "3"];
+    let container = Container::start(&podman, "lastword-test-scratch", &options, &command);
     until("the app to write", Duration::from_secs(20), || container.record().done() > 200);
     let (took, code) = container.stop(5);
     assert_eq!(code, 3, "logs: {}", String::from_utf8_lossy(&container.logs().1));
@@ -157,42 +180,41 @@ fn a_scratch_image_with_nothing_but_two_binaries_loses_no_word_at_podman_stop() 
     acquit(&container, pair);
 }
 
-/// Debian bookworm with python3, as a local image.
-fn debian_image() {
-    let exists = podman().args(["image", "exists", "lastword-test-debian"]).status();
-    if exists.is_ok_and(|status| status.success()) {
-        return;
+/// Debian bookworm with python3, as a local image. The archive that it is made from is kept.
+fn debian_image(podman: &Podman) {
+    let archive = work().join("bookworm.tar");
+    if !archive.exists() {
+        let root = tempfile::tempdir_in(work()).expect("target can be written");
+        let debootstrap = tools::program("/usr/sbin/debootstrap", "debootstrap");
+        let options = ["--variant=minbase", "--include=python3-minimal", "bookworm"];
+        run(Command::new(debootstrap).args(options).arg(root.path()));
+        for waste in ["var/cache/apt", "var/lib/apt/lists", "usr/share/doc", "usr/share/locale"] {
+            let _ = fs::remove_dir_all(root.path().join(waste));
+        }
+        // Under its name only when it is whole.
+        let partial = work().join("bookworm.partial");
+        run(Command::new("tar").arg("-C").arg(root.path()).arg("-cf").arg(&partial).arg("."));
+        fs::rename(&partial, &archive).expect("one directory");
     }
-    let root = work().join("bookworm");
-    let _ = fs::remove_dir_all(&root);
-    let debootstrap = tools::program("/usr/sbin/debootstrap", "debootstrap");
-    run(Command::new(debootstrap).args(["--variant=minbase", "--include=python3-minimal", "bookworm"]).arg(&root));
-    for waste in ["var/cache/apt", "var/lib/apt/lists", "usr/share/doc", "usr/share/locale"] {
-        let _ = fs::remove_dir_all(root.join(waste));
-    }
-    let tar = work().join("bookworm.tar");
-    run(Command::new("tar").arg("-C").arg(&root).arg("-cf").arg(&tar).arg("."));
-    run(podman().arg("import").arg(&tar).arg("lastword-test-debian"));
-    let _ = fs::remove_dir_all(&root);
-    let _ = fs::remove_file(&tar);
+    run(podman.command().arg("import").arg(&archive).arg("lastword-test-debian"));
 }
 
 #[test]
 fn the_worker_in_a_shell_loop_says_goodbye_in_a_debian_container() {
-    let _alone = PODMAN.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let podman = Podman::new();
     let lastword = static_binaries();
-    debian_image();
+    debian_image(&podman);
     let worker = PathBuf::from(tools::fixture("worker.py"));
     let dockerfile = "FROM localhost/lastword-test-debian\nCOPY lastword /usr/local/bin/\nCOPY worker.py /\n\
         ENTRYPOINT [\"lastword\", \"--\"]\n\
         CMD [\"sh\", \"-c\", \"while true; do python3 worker.py; sleep 1; done\"]\n";
-    build("lastword-test-worker", dockerfile, &[("lastword", &lastword), ("worker.py", &worker)]);
+    podman.build("lastword-test-worker", dockerfile, &[("lastword", &lastword), ("worker.py", &worker)]);
     let pair = Pair::start();
     let (tcp, http) = (pair.tcp.url("tcp"), pair.http.url("http"));
     let drains = [format!("--env=LASTWORD_DRAIN_TCP={tcp}"), format!("--env=LASTWORD_DRAIN_HTTP={http}")];
-    let options =
-        [&drains[0], &drains[1], "--env=LASTWORD_STOP_TIMEOUT=5s", "--env=LASTWORD_REPORT=/record/report.json"];
-    let container = Container::start("lastword-test-worker", &options, &[]);
+    let options = [&drains[0], &drains[1], "--env=LASTWORD_STOP_TIMEOUT=5s", "--env=LASTWORD_REPORT=/test/report.json"];
+    let container = Container::start(&podman, "lastword-test-worker", &options, &[]);
     until("the worker to write", Duration::from_secs(20), || container.record().done() > 20);
     let (took, code) = container.stop(5);
     assert_eq!(code, 143, "logs: {}", String::from_utf8_lossy(&container.logs().1));
@@ -203,38 +225,36 @@ fn the_worker_in_a_shell_loop_says_goodbye_in_a_debian_container() {
 }
 
 /// The image of our own Dockerfile, its build stage replaced by the binary that was built outside.
-fn our_own_image(lastword: &Path) {
+fn our_own_image(podman: &Podman, lastword: &Path) {
     let stage = tempfile::tempdir().expect("a temporary directory");
     let certificates = "etc/ssl/certs/ca-certificates.crt";
     fs::create_dir_all(stage.path().join("etc/ssl/certs")).expect("a fresh directory");
     fs::write(stage.path().join(certificates), "").expect("a fresh file");
     fs::copy(lastword, stage.path().join("lastword")).expect("the binary is there");
     let stage = format!("--build-context=build={}", stage.path().display());
-    run(podman()
-        .args(["build", "--quiet", "--network=none", "--tag=lastword-test-binary", &stage])
-        .arg(tools::crate_root()));
+    podman.build_in(tools::crate_root(), "lastword-test-binary", &[&stage]);
 }
 
 #[test]
 fn the_images_in_examples_are_built_and_say_goodbye() {
-    let _alone = PODMAN.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let podman = Podman::new();
     let lastword = static_binaries();
-    debian_image();
-    our_own_image(&lastword);
+    debian_image(&podman);
+    our_own_image(&podman, &lastword);
     for (example, last) in [("python", "goodbye after "), ("shell", "worker: goodbye")] {
         let directory = tools::crate_root().join("examples").join(example);
         let tag = format!("lastword-test-{example}");
         let arguments = [
             "--build-arg=LASTWORD_IMAGE=localhost/lastword-test-binary",
             "--build-arg=BASE_IMAGE=localhost/lastword-test-debian",
-            "--network=none",
         ];
-        run(podman().args(["build", "--quiet", "--tag", &tag]).args(arguments).arg(&directory));
+        podman.build_in(&directory, &tag, &arguments);
         let pair = Pair::start();
         let (tcp, http) = (pair.tcp.url("tcp"), pair.http.url("http"));
         let drains = [format!("--env=LASTWORD_DRAIN_TCP={tcp}"), format!("--env=LASTWORD_DRAIN_HTTP={http}")];
         let options = [&drains[0], &drains[1], "--env=LASTWORD_STOP_TIMEOUT=8s"];
-        let container = Container::start(&tag, &options, &[]);
+        let container = Container::start(&podman, &tag, &options, &[]);
         until("its first lines", Duration::from_secs(20), || pair.tcp.messages() > 1);
         let (took, _) = container.stop(8);
         assert!(took < Duration::from_secs(8), "podman stop took {took:?}");
