@@ -212,6 +212,18 @@ mod tests {
     }
 
     #[test]
+    fn a_full_queue_that_drops_blocks_no_publisher() {
+        for policy in [WhenFull::DropOldest, WhenFull::DropNewest] {
+            let inbox = Inbox::new(policy, 750);
+            for seq in 1..10 {
+                inbox.wait_for_room(200);
+                inbox.push(&batch(seq, 1));
+            }
+            assert!(inbox.counts().lost.total() > 0, "the queue was full");
+        }
+    }
+
+    #[test]
     fn a_blocked_publisher_goes_on_when_room_comes_when_the_drain_closes_and_when_it_dies() {
         let all: [fn(&Inbox); 5] = [
             |inbox| {
