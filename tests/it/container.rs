@@ -70,7 +70,9 @@ impl Podman {
     }
 
     fn build_in(&self, context: &Path, tag: &str, options: &[&str]) {
-        run(self.command().args(["build", "--quiet", "--network=none", "--tag", tag]).args(options).arg(context));
+        // One layer: vfs copies the whole image for each.
+        let fixed = ["build", "--quiet", "--layers=false", "--network=none", "--tag", tag];
+        run(self.command().args(fixed).args(options).arg(context));
     }
 }
 

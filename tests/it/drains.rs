@@ -409,7 +409,7 @@ fn the_last_words_on_stderr_are_one_line_a_drain_and_they_are_true() {
     let lines: Vec<String> = err.lines().map(|line| line.replace(',', "")).collect();
     let [.., healthy, down] = &lines[..] else { panic!("no report: {err}") };
     assert!(healthy.starts_with("lastword") && healthy.contains("healthy"), "{err}");
-    assert!(healthy.contains(&format!("read {count} = confirmed {count};")), "{err}");
+    assert!(healthy.contains(&format!("read {count} = confirmed {count} + lost 0;")), "{err}");
     assert!(down.starts_with("lastword") && down.contains("down"), "{err}");
     assert!(down.contains(&format!("read {count} = lost {count} (deadline {count});")), "{err}");
     done.acquit("healthy", &http.collect(), Terms { confirmed: true, ..Terms::default() });

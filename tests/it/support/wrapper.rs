@@ -122,7 +122,8 @@ impl Setup {
     /// Starts lastword with this command.
     #[track_caller]
     pub fn start<S: AsRef<OsStr>>(self, command: &[S]) -> Running {
-        let mut words: Vec<OsString> = self.launcher.iter().map(OsString::from).collect();
+        let mut words: Vec<OsString> = tools::DEFAULT_SIGNALS.iter().map(OsString::from).collect();
+        words.extend(self.launcher.iter().map(OsString::from));
         if self.pid1 {
             tools::root();
             tools::program("/usr/bin/unshare", "util-linux");
