@@ -66,11 +66,13 @@ impl Podman {
             fs::copy(path, context.path().join(name)).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         }
         fs::write(context.path().join("Dockerfile"), dockerfile).expect("a fresh file");
-        self.build_in(context.path(), tag, &[]);
+        // One layer: vfs copies the whole image for each. (Of several stages it would remove the others' base images.)
+        self.build_in(context.path(), tag, &["--layers=false"]);
     }
 
     fn build_in(&self, context: &Path, tag: &str, options: &[&str]) {
-        run(self.command().args(["build", "--quiet", "--network=none", "--tag", tag]).args(options).arg(context));
+        let fixed = ["build", "--quiet", "--network=none", "--tag", tag];
+        run(self.command().args(fixed).args(options).arg(context));
     }
 }
 

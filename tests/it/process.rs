@@ -95,7 +95,9 @@ fn the_app_has_the_signal_mask_and_the_ignored_signals_that_we_were_started_with
         signal.signal(signal.SIGPIPE,signal.SIG_DFL); signal.signal(signal.SIGXFSZ,signal.SIG_DFL)\n\
         signal.pthread_sigmask(signal.SIG_BLOCK,[signal.SIGUSR2]); os.execvp(sys.argv[1],sys.argv[1:])";
     let app = ["grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status"];
-    let bare = Command::new(tools::python()).args(["-c", block]).args(app).output().expect("python runs");
+    let [env, default_signals] = tools::DEFAULT_SIGNALS;
+    let bare = Command::new(env).args([default_signals, tools::python(), "-c", block]).args(app).output();
+    let bare = bare.expect("python runs");
     assert_eq!(signal_sets(&bare.stdout), [0x800, 0x201]);
     for pid1 in [false, true] {
         let done = Setup::new().launcher(&[tools::python(), "-c", block]).pid1(pid1).start(&app).finish(LIMIT);

@@ -2,6 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+/// Words before a command that give every signal its default action: whoever runs the tests may ignore some (`nohup`, a
+/// shell's `&`), and that would reach lastword and the app.
+pub const DEFAULT_SIGNALS: [&str; 2] = ["env", "--default-signal"];
+
 /// Where a program of Debian is; fails if it is missing.
 #[track_caller]
 pub fn program(path: &'static str, package: &str) -> &'static str {

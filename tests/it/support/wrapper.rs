@@ -16,7 +16,7 @@ use std::{
     fs,
     io::Read,
     os::unix::{fs::PermissionsExt, process::ExitStatusExt},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex},
     thread::{self, JoinHandle},
@@ -48,7 +48,11 @@ impl Setup {
 
     /// As [`Setup::loud`], for one of lastword's own commands.
     pub fn command(words: &[&str]) -> Self {
-        let dir = tempfile::tempdir().expect("a temporary directory");
+        // In memory, where there is such a place: a disk that is busy with someone's fsync would hold up the writers at
+        // each line of their record, for longer than the budgets of these tests.
+        let memory = Path::new("/dev/shm");
+        let dir = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+        let dir = dir.expect("a temporary directory");
         fs::create_dir(dir.path().join("record")).expect("a fresh directory takes one more");
         // Writers may be other users.
         for (path, mode) in [(dir.path().to_owned(), 0o755), (dir.path().join("record"), 0o777)] {
@@ -122,7 +126,8 @@ impl Setup {
     /// Starts lastword with this command.
     #[track_caller]
     pub fn start<S: AsRef<OsStr>>(self, command: &[S]) -> Running {
-        let mut words: Vec<OsString> = self.launcher.iter().map(OsString::from).collect();
+        let mut words: Vec<OsString> = tools::DEFAULT_SIGNALS.iter().map(OsString::from).collect();
+        words.extend(self.launcher.iter().map(OsString::from));
         if self.pid1 {
             tools::root();
             tools::program("/usr/bin/unshare", "util-linux");
