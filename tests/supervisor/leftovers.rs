@@ -1,6 +1,6 @@
 //! Leftovers: who is waited for, told, and ended, in which order.
 
-use crate::run::{BOTH, Place, Run, WORKER, has, now, program, script};
+use crate::run::{BOTH, Place, Run, WORKER, has, now, on_railway, program, script, wrapped};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -89,7 +89,7 @@ fn leftovers_of_an_app_that_ended_by_itself_are_bounded() {
     for place in BOTH {
         let app = "sh -c 'trap \"\" TERM; while :; do sleep 0.1; done' & sleep 0.1; exit 2";
         let start = now();
-        let (code, lines) = Run::start(place, &["--assume", "1"], &["sh", "-c", app]).end();
+        let (code, lines) = Run::spawn(on_railway(wrapped(place, &[], &["sh", "-c", app])), place).end();
         assert_eq!(code, 2, "{place:?}");
         assert!(has(&lines, "quiet") && has(&lines, "last call") && has(&lines, "SIGKILL"), "{lines:#?}");
         assert!(start.elapsed() < Duration::from_secs(10));
@@ -122,23 +122,23 @@ fn children_that_were_there_before_us_are_left_alone() {
 
 #[test]
 fn pid_1_without_proc_still_bounds_its_leftovers() {
-    let text = "mount -t tmpfs none /proc && exec \"$0\" --assume 1 -- sh -c \
+    let text = "mount -t tmpfs none /proc && exec \"$0\" --verbose -- sh -c \
                 'sh -c \"trap : TERM; echo up; while :; do sleep 0.1; done\" & sleep 0.2; exit 2'";
     let mut outer = Command::new("unshare");
     outer.args(["--pid", "--fork", "--mount", "sh", "-c", text]).arg(program());
-    let (code, lines) = Run::spawn(outer, Place::Elsewhere).end();
+    let (code, lines) = Run::spawn(on_railway(outer), Place::Elsewhere).end();
     assert_eq!(code, 2, "{lines:#?}");
     assert!(has(&lines, "up") && has(&lines, "SIGKILL"), "{lines:#?}");
 }
 
 #[test]
 fn a_subreaper_without_proc_gives_up_in_time() {
-    let text = "mount -t tmpfs none /proc && \"$0\" --assume 1 -- sh -c \
+    let text = "mount -t tmpfs none /proc && \"$0\" --verbose -- sh -c \
                 'sh -c \"trap : TERM; echo up; while :; do sleep 0.1; done\" & sleep 0.2; exit 2'";
     let mut outer = Command::new("unshare");
     // A pid namespace around it, so that nothing outlives the test.
     outer.args(["--pid", "--fork", "--mount", "sh", "-c", &format!("{text}; exit $?")]).arg(program());
-    let (code, lines) = Run::spawn(outer, Place::Elsewhere).end();
+    let (code, lines) = Run::spawn(on_railway(outer), Place::Elsewhere).end();
     assert_eq!(code, 2, "{lines:#?}");
     assert!(has(&lines, "up") && has(&lines, "left behind"), "{lines:#?}");
 }

@@ -1,5 +1,5 @@
-//! The process side with real processes, as PID 1 and not. The program under test is `examples/bare_supervisor.rs`:
-//! all of lastword but the drains.
+//! The process side with real processes, as PID 1 and not. Numbers in brackets, as in `[19]`, are those of the
+//! checklist in docs/PROCESS.md.
 
 #![expect(clippy::panic, reason = "a test's helpers fail as tests do")]
 

@@ -7,8 +7,8 @@ use nix::{
 use std::{
     fs::File,
     io::{BufRead, BufReader, Write},
+    net::TcpListener,
     os::unix::process::{CommandExt, ExitStatusExt},
-    path::PathBuf,
     process::{Child, ChildStdin, Command, Stdio},
     sync::mpsc::{Receiver, RecvTimeoutError, channel},
     thread,
@@ -26,16 +26,41 @@ pub(crate) enum Place {
 
 pub(crate) const BOTH: [Place; 2] = [Place::Pid1, Place::Elsewhere];
 
-pub(crate) fn program() -> PathBuf {
-    let own = std::env::current_exe().expect("own path");
-    let path = own.ancestors().nth(2).expect("target directory").join("examples/bare_supervisor");
-    assert!(path.exists(), "{} is missing: cargo build --example bare_supervisor", path.display());
-    path
+pub(crate) fn program() -> &'static str {
+    env!("CARGO_BIN_EXE_lastword")
+}
+
+/// The URL of a drain that takes connections and never answers. It lives as long as the test program.
+pub(crate) fn hanging_drain() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}/", listener.local_addr().expect("bound"));
+    thread::spawn(move || listener.incoming().collect::<Vec<_>>());
+    url
 }
 
 #[expect(clippy::disallowed_methods, reason = "tests measure how long a stop took")]
 pub(crate) fn now() -> Instant {
     Instant::now()
+}
+
+/// The command line that `start` runs.
+pub(crate) fn wrapped(place: Place, options: &[&str], command: &[&str]) -> Command {
+    let mut outer = match place {
+        Place::Pid1 => {
+            let mut outer = Command::new("unshare");
+            outer.args(["--pid", "--fork", "--mount-proc", "--kill-child"]).arg(program());
+            outer
+        }
+        Place::Elsewhere => Command::new(program()),
+    };
+    outer.arg("--verbose").args(options).arg("--").args(command);
+    outer
+}
+
+/// On a platform whose budget of three seconds is assumed: Railway.
+pub(crate) fn on_railway(mut outer: Command) -> Command {
+    outer.env("RAILWAY_ENVIRONMENT", "production").env("RAILWAY_PROJECT_ID", "test");
+    outer
 }
 
 /// A run of the program and the lines that it writes.
@@ -48,17 +73,9 @@ pub(crate) struct Run {
 }
 
 impl Run {
+    /// Runs a command with these options and `--verbose`.
     pub(crate) fn start(place: Place, options: &[&str], command: &[&str]) -> Self {
-        let mut outer = match place {
-            Place::Pid1 => {
-                let mut outer = Command::new("unshare");
-                outer.args(["--pid", "--fork", "--mount-proc", "--kill-child"]).arg(program());
-                outer
-            }
-            Place::Elsewhere => Command::new(program()),
-        };
-        outer.args(options).arg("--").args(command);
-        Self::spawn(outer, place)
+        Self::spawn(wrapped(place, options, command), place)
     }
 
     pub(crate) fn spawn(outer: Command, place: Place) -> Self {

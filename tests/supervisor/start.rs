@@ -52,7 +52,6 @@ for number in (signal.SIGXFSZ,): signal.signal(number, signal.SIG_DFL)
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1, signal.SIGRTMIN + 5])
 os.execv(sys.argv[1], sys.argv[1:])";
     let program = program();
-    let program = program.to_str().expect("UTF-8");
     let masks = |through: &[&str]| {
         let mut outer = Command::new("python3");
         outer.args(["-c", setup]).args(through).args(["/bin/cat", "/proc/self/status"]);

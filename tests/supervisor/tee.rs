@@ -8,9 +8,15 @@ use std::{
     time::Duration,
 };
 
+fn tee() -> Command {
+    let mut outer = Command::new(program());
+    outer.args(["tee", "--verbose"]);
+    outer
+}
+
 #[test]
 fn the_end_of_the_input_is_the_end() {
-    let mut run = Run::spawn_reading(Command::new(program()), Place::Elsewhere, Stdio::piped());
+    let mut run = Run::spawn_reading(tee(), Place::Elsewhere, Stdio::piped());
     let mut input = run.input();
     input.write_all(b"one\ntwo").expect("it reads");
     drop(input);
@@ -21,7 +27,7 @@ fn the_end_of_the_input_is_the_end() {
 
 #[test]
 fn a_stop_waits_for_the_end_of_the_input() {
-    let mut run = Run::spawn_reading(Command::new(program()), Place::Elsewhere, Stdio::piped());
+    let mut run = Run::spawn_reading(tee(), Place::Elsewhere, Stdio::piped());
     let mut input = run.input();
     input.write_all(b"ready\n").expect("it reads");
     run.wait_for("ready");
@@ -36,7 +42,7 @@ fn a_stop_waits_for_the_end_of_the_input() {
 
 #[test]
 fn a_stated_budget_ends_an_input_that_goes_on() {
-    let mut outer = Command::new(program());
+    let mut outer = tee();
     outer.args(["--stop-timeout", "2"]);
     let mut run = Run::spawn_reading(outer, Place::Elsewhere, Stdio::piped());
     let mut input = run.input();

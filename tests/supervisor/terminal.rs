@@ -2,7 +2,7 @@
 //!
 //! A terminal needs a session of its own, which Python's `pty.fork` gives; the driver types and prints what it sees.
 
-use crate::run::{Place, Run, has, program};
+use crate::run::{Place, Run, hanging_drain, has, program};
 use std::process::Command;
 
 /// `see(text)` waits for text on the terminal, `key(bytes)` types, `state(pid)` reads /proc.
@@ -68,30 +68,27 @@ while True: time.sleep(0.1)";
 #[test]
 fn keys_reach_the_app_once_and_the_stop_still_works() {
     let program = program();
-    let program = program.to_str().expect("UTF-8");
     let steps = "see('ready'); key(b'\\x03'); see('got 2'); key(b'\\x1c'); see('got 3'); key(b'\\x03'); see('got 2')
 os.kill(pid, signal.SIGTERM); finish()";
-    let lines = drive(steps, &[program, "--", "python3", "-c", COUNTING]);
+    let lines = drive(steps, &[program, "--verbose", "--", "python3", "-c", COUNTING]);
     assert!(has(&lines, "code 5"), "{lines:#?}");
     assert!(!has(&lines, "got"), "a key was told twice: {lines:#?}");
 }
 
 #[test]
 fn ctrl_c_ends_an_app_that_does_not_mind_it() {
-    let program = program();
     let lines = drive(
         "see('ready'); key(b'\\x03'); finish()",
-        &[program.to_str().expect("UTF-8"), "--", "sh", "-c", "echo ready; exec sleep 60"],
+        &[program(), "--verbose", "--", "sh", "-c", "echo ready; exec sleep 60"],
     );
     assert!(has(&lines, "code 130"), "{lines:#?}");
 }
 
 #[test]
 fn a_second_ctrl_c_does_not_wait_for_the_flush() {
-    let program = program();
     let lines = drive(
         "see('ready'); key(b'\\x03'); see('flush:'); key(b'\\x03'); finish()",
-        &[program.to_str().expect("UTF-8"), "--hang", "--", "sh", "-c", "echo ready; exec sleep 60"],
+        &[program(), "--verbose", "--drain", &hanging_drain(), "--", "sh", "-c", "echo ready; exec sleep 60"],
     );
     assert!(has(&lines, "code 130") && has(&lines, "interrupted"), "{lines:#?}");
 }
@@ -100,7 +97,7 @@ fn a_second_ctrl_c_does_not_wait_for_the_flush() {
 fn ctrl_z_stops_the_whole_job_and_fg_goes_on() {
     let program = program();
     let job =
-        format!("{} -- sh -c 'echo rea''dy; while :; do read -r word; echo \"word:$word\"; done'\n", program.display());
+        format!("{} --verbose -- sh -c 'echo rea''dy; while :; do read -r word; echo \"word:$word\"; done'\n", program);
     let steps = format!(
         "key({job:?}.encode()); wrapper = None
 app = number_after('the app is pid ')
