@@ -104,7 +104,8 @@ pub struct Options {
     pub flush_timeout: Option<String>,
 
     /// Time between the platform's stop signal and its kill; stating it lets lastword end a hanging app before the
-    /// platform kills both [default: 10s are assumed, and the app is never killed]
+    /// platform kills both [default: auto, what the platform is known to give, else 10s; the app is never killed on a
+    /// guess]
     #[arg(long, value_name = "TIME", help_heading = "Stopping")]
     pub stop_timeout: Option<String>,
     /// A signal that asks for a stop, beside TERM and INT; repeat for more
@@ -126,10 +127,10 @@ pub struct Options {
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub report: Option<PathBuf>,
 
-    /// The app's name in the drains [default: the command's]
+    /// The app's name in the drains [default: the platform's name for it, or the command's]
     #[arg(long, value_name = "NAME", help_heading = "Lines and memory")]
     pub name: Option<String>,
-    /// The host's name in the drains [default: $HOSTNAME, or the kernel's]
+    /// The host's name in the drains [default: $HOSTNAME (on Kubernetes $NODE_NAME first), or the kernel's]
     #[arg(long, value_name = "NAME", help_heading = "Lines and memory")]
     pub host: Option<String>,
     /// Split longer lines into numbered parts [default: 64KiB]

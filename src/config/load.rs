@@ -4,6 +4,7 @@ use super::{
     Budget, Command, Config, Environment, Invocation, WhenFull, drains,
     environment::PREFIX,
     memory,
+    platform::{self, Platform},
     problem::{Exit, Problem, nearest},
     stop_signals, units,
 };
@@ -137,7 +138,9 @@ fn setting(
 
 fn config(options: &Options, command: Vec<OsString>, role: Role, environment: &Environment) -> Result<Config, Exit> {
     let find = |flag: &str, typed: &Option<String>| setting(flag, &cli::variable(flag), typed.as_ref(), environment);
-    let mut config = Config::defaults(origin(options, &command, role, environment)?, seed(environment)?);
+    let platform = platform::detect(environment);
+    let mut config =
+        Config::defaults(origin(options, &command, role, platform.as_ref(), environment)?, seed(environment)?);
     if role == Role::Tee {
         config.when_full = WhenFull::Block;
     }
@@ -149,7 +152,11 @@ fn config(options: &Options, command: Vec<OsString>, role: Role, environment: &E
     if let Some(found) = find("--flush-timeout", &options.flush_timeout)? {
         config.flush_timeout = found.read(units::duration)?;
     }
-    if let Some(found) = find("--stop-timeout", &options.stop_timeout)? {
+    if let Some(platform) = &platform {
+        (config.budget, config.budget_why) = (platform.budget, platform.why());
+    }
+    if let Some(found) = find("--stop-timeout", &options.stop_timeout)?.filter(|found| found.text.trim() != "auto") {
+        config.budget_why = format!("stated by {}", found.name);
         config.budget = Budget::Stated(found.read(stop_timeout)?);
     }
     config.stop_signals = stop_signals(options, environment)?;
@@ -229,20 +236,30 @@ fn line_and_memory(max_line: Option<Setting>, memory: Option<Setting>, default: 
 }
 
 /// Who the lines are from.
-fn origin(options: &Options, command: &[OsString], role: Role, environment: &Environment) -> Result<Origin, Exit> {
+fn origin(
+    options: &Options,
+    command: &[OsString],
+    role: Role,
+    platform: Option<&Platform>,
+    environment: &Environment,
+) -> Result<Origin, Exit> {
     let find = |flag: &str, typed: &Option<String>| setting(flag, &cli::variable(flag), typed.as_ref(), environment);
     let app = match find("--name", &options.name)? {
         Some(found) => found.read(identity)?,
-        None => command
-            .first()
-            .map_or_else(|| if role == Role::Tee { "tee" } else { "lastword" }.into(), |app| basename(app)),
+        None => platform.and_then(|platform| platform.app.clone()).unwrap_or_else(|| {
+            let own = || if role == Role::Tee { "tee" } else { "lastword" }.into();
+            command.first().map_or_else(own, |app| basename(app))
+        }),
     };
     let host = match find("--host", &options.host)? {
         Some(found) => found.read(identity)?,
-        None => host_name(environment),
+        None => platform.and_then(|platform| platform.host.clone()).unwrap_or_else(|| host_name(environment)),
     };
-    let instance =
-        if role == Role::Run { Instance::default() } else { Instance::known(std::process::id().to_string()) };
+    let instance = match platform.and_then(|platform| platform.instance.clone()) {
+        Some(name) => Instance::known(name),
+        None if role == Role::Run => Instance::default(),
+        None => Instance::known(std::process::id().to_string()),
+    };
     Ok(Origin { host, app, instance, run: uuid::Uuid::now_v7().to_string() })
 }
 

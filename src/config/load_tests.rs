@@ -37,6 +37,30 @@ fn everything_has_a_default() {
 }
 
 #[test]
+fn the_platform_gives_budget_and_names_unless_they_are_stated() {
+    let heroku = [("DYNO", "web.1"), ("HEROKU_APP_NAME", "shop"), ("HOSTNAME", "h1")];
+    for args in [&["--", "app"][..], &["--stop-timeout", "auto", "--", "app"]] {
+        let config = run_in(&heroku, args);
+        assert_eq!(config.budget, Budget::Stated(Duration::from_secs(30)));
+        assert_eq!(config.budget_why, "stated: Heroku always gives that, and DYNO is set");
+        let origin = &config.origin;
+        assert_eq!((&*origin.app, &*origin.host, origin.instance.wait()), ("shop", "h1", "web.1"));
+    }
+    let config = run_in(&heroku, &["--stop-timeout", "7s", "--name", "x", "--host", "y", "--", "app"]);
+    assert_eq!(config.budget, Budget::Stated(Duration::from_secs(7)));
+    assert_eq!(config.budget_why, "stated by --stop-timeout");
+    assert_eq!((&*config.origin.app, &*config.origin.host), ("x", "y"));
+    let kubernetes = [("KUBERNETES_SERVICE_HOST", "10.0.0.1"), ("LASTWORD_STOP_TIMEOUT", "auto")];
+    assert_eq!(run_in(&kubernetes, &["--", "app"]).budget, Budget::Assumed(Duration::from_secs(30)));
+    let stated = [("KUBERNETES_SERVICE_HOST", "10.0.0.1"), ("LASTWORD_STOP_TIMEOUT", "60s")];
+    let config = run_in(&stated, &["--", "app"]);
+    assert_eq!(
+        (config.budget, &*config.budget_why),
+        (Budget::Stated(Duration::from_secs(60)), "stated by LASTWORD_STOP_TIMEOUT")
+    );
+}
+
+#[test]
 fn every_flag_can_be_given() {
     let config = run_in(
         &[],

@@ -10,6 +10,7 @@
 //! | `schemes` | the table of drain URL schemes |
 //! | `drain_url`, `component`, `drain_options`, `drains` | a URL cut, its parts expanded, its fragment, all drains together |
 //! | `units`, `stop_signals`, `memory` | durations and sizes, signal names, `--memory auto` |
+//! | `platform` | `--stop-timeout auto`, and the names that a platform gives |
 //! | `problem` | what is wrong with a setting, in one line |
 
 #[cfg(test)]
@@ -23,6 +24,7 @@ mod load;
 #[cfg(test)]
 mod load_tests;
 mod memory;
+mod platform;
 mod problem;
 mod schemes;
 mod stop_signals;
@@ -80,6 +82,8 @@ pub struct Config {
     pub drains: Vec<DrainSpec>,
     /// Time between the platform's stop signal and its SIGKILL.
     pub budget: Budget,
+    /// Where the budget comes from, as a fragment in plain words (`stated by --stop-timeout`).
+    pub budget_why: String,
     /// `--stop-signal`: signals beside TERM and INT that count as a stop.
     pub stop_signals: Vec<i32>,
     /// `--flush-timeout`: how long to flush after an app that ended by itself.
@@ -100,7 +104,8 @@ pub struct Config {
     pub report: Option<PathBuf>,
     /// `--verbose`: tell the phases of the stop.
     pub verbose: bool,
-    /// Who the lines are from. The instance is not known when a command is to be run: it is the pid.
+    /// Who the lines are from. Where the platform does not name the instance, it is the pid of the command that is to be
+    /// run, and not known yet.
     pub origin: Origin,
     /// Seed of every random choice (jitter).
     pub seed: u64,
@@ -115,6 +120,7 @@ impl Config {
             command: Vec::new(),
             drains: Vec::new(),
             budget: Budget::Assumed(Duration::from_secs(10)),
+            budget_why: "assumed: the environment names no platform".into(),
             stop_signals: Vec::new(),
             flush_timeout: Duration::from_secs(60),
             max_line: 64 << 10,
