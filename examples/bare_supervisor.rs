@@ -89,7 +89,7 @@ fn read(mut pipe: File, stream: Stream, finish: &AtomicBool) {
                 let bytes = &buffer[..length];
                 let _ = match stream {
                     Stream::Stdout => io::stdout().write_all(bytes).and_then(|()| io::stdout().flush()),
-                    Stream::Stderr => io::stderr().write_all(bytes),
+                    Stream::Stderr | Stream::Own => io::stderr().write_all(bytes),
                 };
             }
         }
@@ -129,6 +129,7 @@ fn main() -> ExitCode {
     let setup = Setup {
         command,
         budget,
+        budget_why: "stated by the test".into(),
         flush_timeout: Duration::from_secs(60),
         stop_signals: vec![],
         pipe_size: 256 * 1024,

@@ -123,6 +123,10 @@ pub struct Options {
     #[arg(long, value_name = "on|off", help_heading = "Output")]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "on")]
     pub verbose: Option<String>,
+    /// Whether the app's start, stop and end are lines in the drains, too: on, off, or stderr for our own instead
+    /// [default: on; tee: off]
+    #[arg(long, value_name = "on|off|stderr", help_heading = "Output")]
+    pub lifecycle_lines: Option<String>,
     /// Write what became of every line to FILE, as JSON
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub report: Option<PathBuf>,

@@ -1,12 +1,12 @@
 //! From what was typed and the environment to what it means.
 
 use super::{
-    Budget, Command, Config, Environment, Invocation, WhenFull, drains,
+    Budget, Command, Config, Environment, Invocation, LifecycleLines, WhenFull, drains,
     environment::PREFIX,
     memory,
     platform::{self, Platform},
     problem::{Exit, Problem, nearest},
-    stop_signals, units,
+    process, stop_signals, units,
 };
 use crate::{
     cli::{self, Options, Subcommands, Typed},
@@ -143,6 +143,8 @@ fn config(options: &Options, command: Vec<OsString>, role: Role, environment: &E
         Config::defaults(origin(options, &command, role, platform.as_ref(), environment)?, seed(environment)?);
     if role == Role::Tee {
         config.when_full = WhenFull::Block;
+        // Nobody lives there.
+        config.lifecycle_lines = LifecycleLines::Off;
     }
     config.command = command;
     config.drains = drains::all(&options.drain, environment)?;
@@ -168,6 +170,9 @@ fn config(options: &Options, command: Vec<OsString>, role: Role, environment: &E
     }
     if let Some(found) = find("--verbose", &options.verbose)? {
         config.verbose = found.read(units::switch)?;
+    }
+    if let Some(found) = find("--lifecycle-lines", &options.lifecycle_lines)? {
+        config.lifecycle_lines = found.read(process::lifecycle_lines)?;
     }
     config.report = options.report.clone().or_else(|| environment.raw("LASTWORD_REPORT").map(Into::into));
     if let Some(found) = find("--pipe-size", &options.pipe_size)? {

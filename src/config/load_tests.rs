@@ -29,7 +29,7 @@ fn everything_has_a_default() {
     assert!((2 << 20..=32 << 20).contains(&config.memory));
     assert_eq!(config.when_full, WhenFull::DropOldest);
     assert!(config.passthrough && !config.quiet && !config.verbose);
-    assert_eq!(config.report, None);
+    assert_eq!((config.report, config.lifecycle_lines), (None, LifecycleLines::On));
     assert_eq!((config.origin.app.as_str(), config.origin.host.as_str()), ("python3", "web-1"));
     assert_eq!(config.origin.instance, Instance::default(), "the pid is known after the spawn");
     assert_eq!(uuid::Uuid::parse_str(&config.origin.run).unwrap().get_version_num(), 7);
@@ -88,6 +88,8 @@ fn every_flag_can_be_given() {
             "1MiB",
             "--quiet",
             "--verbose",
+            "--lifecycle-lines",
+            "off",
             "--report",
             "/tmp/r.json",
             "--name",
@@ -106,6 +108,7 @@ fn every_flag_can_be_given() {
     assert_eq!(config.when_full, WhenFull::Block);
     assert!(!config.passthrough && config.quiet && config.verbose);
     assert_eq!(config.report, Some("/tmp/r.json".into()));
+    assert_eq!(config.lifecycle_lines, LifecycleLines::Off);
     assert_eq!((config.origin.app.as_str(), config.origin.host.as_str()), ("shop", "h1"));
 }
 
@@ -120,6 +123,7 @@ fn every_flag_has_a_variable_and_the_flag_wins() {
         ("LASTWORD_PASSTHROUGH", "off"),
         ("LASTWORD_QUIET", "1"),
         ("LASTWORD_VERBOSE", "on"),
+        ("LASTWORD_LIFECYCLE_LINES", "stderr"),
         ("LASTWORD_REPORT", "r.json"),
         ("LASTWORD_NAME", "shop"),
         ("LASTWORD_HOST", "h1"),
@@ -139,6 +143,7 @@ fn every_flag_has_a_variable_and_the_flag_wins() {
     assert_eq!(config.stop_signals, [libc::SIGUSR1, libc::SIGUSR2]);
     assert!(!config.passthrough && config.quiet && config.verbose);
     assert_eq!(config.report, Some("r.json".into()));
+    assert_eq!(config.lifecycle_lines, LifecycleLines::Stderr);
     assert_eq!((config.origin.app.as_str(), config.origin.host.as_str()), ("shop", "h1"));
     assert_eq!((config.max_line, config.memory, config.pipe_size), (1 << 10, 2 << 20, 64 << 10));
     assert!(config.warnings.is_empty(), "{:?}", config.warnings);
@@ -212,6 +217,7 @@ fn automatic_memory_grows_with_the_largest_line() {
 #[test]
 fn the_other_commands_have_their_own_defaults() {
     let Ok(Invocation::Tee(tee)) = load_in(&[], &["tee", "--drain", "file:x"]) else { panic!("no tee") };
+    assert_eq!(tee.lifecycle_lines, LifecycleLines::Off);
     assert_eq!((tee.when_full, tee.drains.len(), tee.origin.app.as_str()), (WhenFull::Block, 1, "tee"));
     assert_eq!(tee.origin.instance.wait(), std::process::id().to_string());
     let Ok(Invocation::Command(Command::Check(check))) =

@@ -10,6 +10,7 @@
 //! | `schemes` | the table of drain URL schemes |
 //! | `drain_url`, `component`, `drain_options`, `drains` | a URL cut, its parts expanded, its fragment, all drains together |
 //! | `units`, `stop_signals`, `memory` | durations and sizes, signal names, `--memory auto` |
+//! | `process` | what becomes of the app: its exit code, restarts, lines about its life |
 //! | `platform` | `--stop-timeout auto`, and the names that a platform gives |
 //! | `problem` | what is wrong with a setting, in one line |
 
@@ -26,6 +27,7 @@ mod load_tests;
 mod memory;
 mod platform;
 mod problem;
+mod process;
 mod schemes;
 mod stop_signals;
 mod units;
@@ -104,6 +106,8 @@ pub struct Config {
     pub report: Option<PathBuf>,
     /// `--verbose`: tell the phases of the stop.
     pub verbose: bool,
+    /// `--lifecycle-lines`.
+    pub lifecycle_lines: LifecycleLines,
     /// Who the lines are from. Where the platform does not name the instance, it is the pid of the command that is to be
     /// run, and not known yet.
     pub origin: Origin,
@@ -131,6 +135,7 @@ impl Config {
             quiet: false,
             report: None,
             verbose: false,
+            lifecycle_lines: LifecycleLines::On,
             origin,
             seed,
             warnings: Vec::new(),
@@ -154,6 +159,17 @@ impl Budget {
             Self::Stated(time) | Self::Assumed(time) => time,
         }
     }
+}
+
+/// `--lifecycle-lines`: where lastword tells of the app's start, stop and end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LifecycleLines {
+    /// In the drains, between the app's lines.
+    On,
+    /// Nowhere, but for what `--verbose` tells.
+    Off,
+    /// On our own stderr.
+    Stderr,
 }
 
 /// `--when-full`.

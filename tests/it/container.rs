@@ -78,6 +78,7 @@ impl Container {
         let limits = ["--ulimit=nofile=1024:1024", "--ulimit=nproc=4096:4096", "--network=host"];
         run(podman()
             .args(["run", "--detach", "--name", &name, "--volume", &volume, "--env=RECORD=/record"])
+            .arg("--env=LASTWORD_LIFECYCLE_LINES=off")
             .args(limits)
             .args(options)
             .arg(image)

@@ -11,6 +11,7 @@
 mod container;
 mod drains;
 mod input;
+mod lifecycle_lines;
 mod oracle;
 mod passthrough;
 mod process;
