@@ -112,6 +112,13 @@ pub struct Options {
     #[arg(long, value_name = "NAME", help_heading = "Stopping")]
     pub stop_signal: Vec<String>,
 
+    /// Exit with TO where the app exits with FROM; repeat for more
+    #[arg(long, value_name = "FROM=TO", help_heading = "Exit code")]
+    pub exit_map: Vec<String>,
+    /// Exit with CODE if a line was lost, whatever the app's code is [default: the loss is told, the code is the app's]
+    #[arg(long, value_name = "CODE", help_heading = "Exit code")]
+    pub exit_on_loss: Option<String>,
+
     /// Whether lines also go to our own stdout and stderr: on or off [default: on]
     #[arg(long, value_name = "on|off", help_heading = "Output")]
     pub passthrough: Option<String>,
@@ -259,7 +266,8 @@ Times and sizes:
 
 Exit code:
   The app's own, 128+n if signal n ended it, 127 if it was not found, 126 if
-  it can't be run, 125 if a setting is wrong.
+  it can't be run, 125 if a setting is wrong. --exit-map 143=0 calls a death
+  by SIGTERM a success, as systemd does.
 
 Examples:
   lastword --drain syslog+tcp://logs.example:514 -- python app.py

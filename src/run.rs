@@ -6,6 +6,7 @@ use crate::{
     diary::Diary,
     drain::Drains,
     event::{Bell, Event},
+    ledger::DrainReport,
     line::Stream,
     passthrough::Passthrough,
     reader::{Intake, Outlet, Publisher},
@@ -121,7 +122,7 @@ impl Plumbing<'_> {
     /// The last acts: freeze the accounts, say them, return the code.
     fn close(self, outcome: &Outcome) -> u8 {
         let drains = self.drains.close_books();
-        let code = outcome.ending.code();
+        let code = self.exit_code(outcome, &drains);
         let report = Report {
             run: self.config.origin.run.clone(),
             exit_code: code,
@@ -139,6 +140,17 @@ impl Plumbing<'_> {
             report.drains.iter().for_each(|drain| say!("{drain}"));
         }
         code
+    }
+
+    /// The app's, unless the settings say otherwise.
+    fn exit_code(&self, outcome: &Outcome, drains: &[DrainReport]) -> u8 {
+        let lost = outcome.unread || drains.iter().any(|drain| drain.counts.lost.total() > 0);
+        if let (true, Some(code)) = (lost, self.config.exit_on_loss) {
+            return code;
+        }
+        let code = outcome.ending.code();
+        let mapped = self.config.exit_map.iter().rev().find(|(from, _)| *from == code);
+        mapped.map_or(code, |&(_, to)| to)
     }
 
     fn say_what_was_left(&self, outcome: &Outcome) {

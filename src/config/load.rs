@@ -61,7 +61,7 @@ pub fn load(
             return config(&options, Vec::new(), Role::Tee, &environment).map(Invocation::Tee);
         }
         Subcommands::Check { options } => {
-            Command::Check(config(&options, command.unwrap_or_default(), Role::Check, &environment)?)
+            Command::Check(Box::new(config(&options, command.unwrap_or_default(), Role::Check, &environment)?))
         }
         Subcommands::Sink(options) => Command::Sink(sink(&options, &environment)?),
         Subcommands::Demo => Command::Demo,
@@ -171,6 +171,10 @@ fn config(options: &Options, command: Vec<OsString>, role: Role, environment: &E
     if let Some(found) = find("--verbose", &options.verbose)? {
         config.verbose = found.read(units::switch)?;
     }
+    config.exit_map = listed("--exit-map", &options.exit_map, environment, process::exit_map)?;
+    if let Some(found) = find("--exit-on-loss", &options.exit_on_loss)? {
+        config.exit_on_loss = Some(found.read(process::exit_on_loss)?);
+    }
     if let Some(found) = find("--lifecycle-lines", &options.lifecycle_lines)? {
         config.lifecycle_lines = found.read(process::lifecycle_lines)?;
     }
@@ -203,16 +207,27 @@ fn stop_timeout(text: &str) -> Result<Duration, Problem> {
     Ok(time)
 }
 
-fn stop_signals(options: &Options, environment: &Environment) -> Result<Vec<i32>, Exit> {
-    let mut signals = Vec::new();
-    for text in &options.stop_signal {
-        signals.extend(stop_signals::parse(text.trim()).map_err(|problem| problem.of("--stop-signal"))?);
+/// A flag that repeats, each time with a list; if it is not there, the list in its variable.
+fn listed<T>(
+    flag: &str,
+    typed: &[String],
+    environment: &Environment,
+    parse: fn(&str) -> Result<Vec<T>, Problem>,
+) -> Result<Vec<T>, Exit> {
+    let mut all = Vec::new();
+    for text in typed {
+        all.extend(parse(text.trim()).map_err(|problem| problem.of(flag))?);
     }
-    if options.stop_signal.is_empty()
-        && let Some(found) = setting("", "LASTWORD_STOP_SIGNAL", None, environment)?
+    if typed.is_empty()
+        && let Some(found) = setting(flag, &cli::variable(flag), None, environment)?
     {
-        signals = found.read(stop_signals::parse)?;
+        all = found.read(parse)?;
     }
+    Ok(all)
+}
+
+fn stop_signals(options: &Options, environment: &Environment) -> Result<Vec<i32>, Exit> {
+    let mut signals = listed("--stop-signal", &options.stop_signal, environment, stop_signals::parse)?;
     signals.sort_unstable();
     signals.dedup();
     Ok(signals)

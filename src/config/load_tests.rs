@@ -29,6 +29,7 @@ fn everything_has_a_default() {
     assert!((2 << 20..=32 << 20).contains(&config.memory));
     assert_eq!(config.when_full, WhenFull::DropOldest);
     assert!(config.passthrough && !config.quiet && !config.verbose);
+    assert!(config.exit_map.is_empty() && config.exit_on_loss.is_none());
     assert_eq!((config.report, config.lifecycle_lines), (None, LifecycleLines::On));
     assert_eq!((config.origin.app.as_str(), config.origin.host.as_str()), ("python3", "web-1"));
     assert_eq!(config.origin.instance, Instance::default(), "the pid is known after the spawn");
@@ -88,6 +89,11 @@ fn every_flag_can_be_given() {
             "1MiB",
             "--quiet",
             "--verbose",
+            "--exit-map",
+            "143=0",
+            "--exit-map=1=2,2=3",
+            "--exit-on-loss",
+            "9",
             "--lifecycle-lines",
             "off",
             "--report",
@@ -109,6 +115,7 @@ fn every_flag_can_be_given() {
     assert!(!config.passthrough && config.quiet && config.verbose);
     assert_eq!(config.report, Some("/tmp/r.json".into()));
     assert_eq!(config.lifecycle_lines, LifecycleLines::Off);
+    assert_eq!((config.exit_map, config.exit_on_loss), (vec![(143, 0), (1, 2), (2, 3)], Some(9)));
     assert_eq!((config.origin.app.as_str(), config.origin.host.as_str()), ("shop", "h1"));
 }
 
@@ -124,6 +131,8 @@ fn every_flag_has_a_variable_and_the_flag_wins() {
         ("LASTWORD_QUIET", "1"),
         ("LASTWORD_VERBOSE", "on"),
         ("LASTWORD_LIFECYCLE_LINES", "stderr"),
+        ("LASTWORD_EXIT_MAP", "143=0,3=4"),
+        ("LASTWORD_EXIT_ON_LOSS", "75"),
         ("LASTWORD_REPORT", "r.json"),
         ("LASTWORD_NAME", "shop"),
         ("LASTWORD_HOST", "h1"),
@@ -144,6 +153,7 @@ fn every_flag_has_a_variable_and_the_flag_wins() {
     assert!(!config.passthrough && config.quiet && config.verbose);
     assert_eq!(config.report, Some("r.json".into()));
     assert_eq!(config.lifecycle_lines, LifecycleLines::Stderr);
+    assert_eq!((config.exit_map, config.exit_on_loss), (vec![(143, 0), (3, 4)], Some(75)));
     assert_eq!((config.origin.app.as_str(), config.origin.host.as_str()), ("shop", "h1"));
     assert_eq!((config.max_line, config.memory, config.pipe_size), (1 << 10, 2 << 20, 64 << 10));
     assert!(config.warnings.is_empty(), "{:?}", config.warnings);

@@ -62,7 +62,7 @@ pub enum Invocation {
 #[derive(Clone, Debug)]
 pub enum Command {
     /// `lastword check`.
-    Check(Config),
+    Check(Box<Config>),
     /// `lastword completions SHELL`.
     Completions(clap_complete::Shell),
     /// `lastword demo`.
@@ -106,6 +106,10 @@ pub struct Config {
     pub report: Option<PathBuf>,
     /// `--verbose`: tell the phases of the stop.
     pub verbose: bool,
+    /// `--exit-map`: exit codes that stand for others, (the app's, ours). The last one that fits counts.
+    pub exit_map: Vec<(u8, u8)>,
+    /// `--exit-on-loss`: our exit code if a line was lost.
+    pub exit_on_loss: Option<u8>,
     /// `--lifecycle-lines`.
     pub lifecycle_lines: LifecycleLines,
     /// Who the lines are from. Where the platform does not name the instance, it is the pid of the command that is to be
@@ -135,6 +139,8 @@ impl Config {
             quiet: false,
             report: None,
             verbose: false,
+            exit_map: Vec::new(),
+            exit_on_loss: None,
             lifecycle_lines: LifecycleLines::On,
             origin,
             seed,

@@ -10,6 +10,7 @@
 
 mod container;
 mod drains;
+mod exit_code;
 mod input;
 mod lifecycle_lines;
 mod oracle;
