@@ -104,12 +104,20 @@ pub struct Options {
     pub flush_timeout: Option<String>,
 
     /// Time between the platform's stop signal and its kill; stating it lets lastword end a hanging app before the
-    /// platform kills both [default: 10s are assumed, and the app is never killed]
+    /// platform kills both [default: auto, what the platform is known to give, else 10s; the app is never killed on a
+    /// guess]
     #[arg(long, value_name = "TIME", help_heading = "Stopping")]
     pub stop_timeout: Option<String>,
     /// A signal that asks for a stop, beside TERM and INT; repeat for more
     #[arg(long, value_name = "NAME", help_heading = "Stopping")]
     pub stop_signal: Vec<String>,
+
+    /// Exit with TO where the app exits with FROM; repeat for more
+    #[arg(long, value_name = "FROM=TO", help_heading = "Exit code")]
+    pub exit_map: Vec<String>,
+    /// Exit with CODE if a line was lost, whatever the app's code is [default: the loss is told, the code is the app's]
+    #[arg(long, value_name = "CODE", help_heading = "Exit code")]
+    pub exit_on_loss: Option<String>,
 
     /// Whether lines also go to our own stdout and stderr: on or off [default: on]
     #[arg(long, value_name = "on|off", help_heading = "Output")]
@@ -122,14 +130,18 @@ pub struct Options {
     #[arg(long, value_name = "on|off", help_heading = "Output")]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "on")]
     pub verbose: Option<String>,
+    /// Whether the app's start, stop and end are lines in the drains, too: on, off, or stderr for our own instead
+    /// [default: on; tee: off]
+    #[arg(long, value_name = "on|off|stderr", help_heading = "Output")]
+    pub lifecycle_lines: Option<String>,
     /// Write what became of every line to FILE, as JSON
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub report: Option<PathBuf>,
 
-    /// The app's name in the drains [default: the command's]
+    /// The app's name in the drains [default: the platform's name for it, or the command's]
     #[arg(long, value_name = "NAME", help_heading = "Lines and memory")]
     pub name: Option<String>,
-    /// The host's name in the drains [default: $HOSTNAME, or the kernel's]
+    /// The host's name in the drains [default: $HOSTNAME (on Kubernetes $NODE_NAME first), or the kernel's]
     #[arg(long, value_name = "NAME", help_heading = "Lines and memory")]
     pub host: Option<String>,
     /// Split longer lines into numbered parts [default: 64KiB]
@@ -254,7 +266,8 @@ Times and sizes:
 
 Exit code:
   The app's own, 128+n if signal n ended it, 127 if it was not found, 126 if
-  it can't be run, 125 if a setting is wrong.
+  it can't be run, 125 if a setting is wrong. --exit-map 143=0 calls a death
+  by SIGTERM a success, as systemd does.
 
 Examples:
   lastword --drain syslog+tcp://logs.example:514 -- python app.py

@@ -6,7 +6,8 @@
 //! read + adopted = confirmed + accepted + sent + spooled + lost(reason) + pending
 //! ```
 //!
-//! At exit `pending` is 0. Gap lines (the announcements of loss in a drain's own stream) stand outside.
+//! At exit `pending` is 0. lastword's own lines about the app's life (`--lifecycle-lines`) are numbered with the app's and
+//! are units like any other: they are in `read`, and can be lost. Gap lines (the announcements of loss in a drain's own stream) stand outside.
 
 use serde::{Serialize, Serializer};
 use std::time::Duration;

@@ -6,6 +6,7 @@
 //! |---|---|
 //! | [`cli`], [`config`] | what was typed, and what it means |
 //! | [`run`] | the wiring |
+//! | `diary` | lines about the app's life, in the drains |
 //! | [`lifecycle`] | the pure machine: on(event) -> actions |
 //! | [`supervisor`] | its shell: signals, reaping, timers in; relaying, flushing, exit out |
 //! | [`child`] | spawning, reaping, signalling, leftovers |
@@ -19,6 +20,7 @@ pub mod cli;
 pub mod clock;
 pub mod commands;
 pub mod config;
+mod diary;
 pub mod drain;
 pub mod event;
 pub mod exit;

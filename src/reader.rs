@@ -25,7 +25,7 @@ use nix::{
 use std::{
     io,
     os::fd::{AsFd, OwnedFd},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
     time::Duration,
 };
@@ -36,29 +36,77 @@ const READ_BYTES: usize = 256 << 10;
 /// A read that blocked for less than this finds a busy app.
 const BUSY: Duration = Duration::from_micros(100);
 
+/// A line of our own is cut here, in bytes: it may quote what was typed.
+const MAX_OWN: usize = 4000;
+
 /// How long a reader lets a busy app fill the pipe.
 const NAP: Duration = Duration::from_micros(50);
 
 /// Numbers batches over both streams and hands them to the drains in that order: one lock a batch.
 #[derive(Clone)]
 pub struct Publisher {
-    next_seq: Arc<Mutex<u64>>,
+    shared: Arc<Shared>,
     drains: Drains,
+}
+
+#[derive(Debug)]
+struct Shared {
+    numbers: Mutex<Numbers>,
+    opened: Condvar,
+}
+
+#[derive(Debug)]
+struct Numbers {
+    next: u64,
+    /// The app's lines wait for one of ours that is to stand before them.
+    held: bool,
 }
 
 impl Publisher {
     /// Sequence numbers begin at 1.
     pub fn new(drains: Drains) -> Self {
-        Self { next_seq: Arc::new(Mutex::new(1)), drains }
+        let shared = Shared { numbers: Mutex::new(Numbers { next: 1, held: false }), opened: Condvar::new() };
+        Self { shared: Arc::new(shared), drains }
     }
 
     /// Publishes `lines` to all drains.
     pub fn publish(&self, stream: Stream, lines: Lines) {
         self.drains.wait_for_room(lines.data.len());
-        // The stamp is taken under the lock, so stamps ascend with the sequence unless the wall clock steps.
-        let mut next = self.next_seq.lock().unwrap_or_else(PoisonError::into_inner);
-        let batch = Arc::new(Batch::new(stream, *next, clock::stamp(), lines));
-        *next += batch.len() as u64;
+        let mut numbers = self.lock();
+        while numbers.held {
+            numbers = self.shared.opened.wait(numbers).unwrap_or_else(PoisonError::into_inner);
+        }
+        self.number(numbers, stream, lines);
+    }
+
+    /// Publishes a line of our own, which must not have a newline in it. Waits neither for room nor for [`Self::open`].
+    pub fn say(&self, text: &str) {
+        let mut data = format!("lastword: {text}").into_bytes();
+        data.truncate(MAX_OWN);
+        data.push(b'\n');
+        let ends = vec![data.len() as u32];
+        self.number(self.lock(), Stream::Own, Lines { data: data.into(), ends, parts: Vec::new() });
+    }
+
+    /// Lets the app's lines wait: one of our own will come first. [`Self::open`] must follow.
+    pub fn hold(&self) {
+        self.lock().held = true;
+    }
+
+    /// The app's lines wait no longer.
+    pub fn open(&self) {
+        self.lock().held = false;
+        self.shared.opened.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Numbers> {
+        self.shared.numbers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The stamp is taken under the lock, so stamps ascend with the sequence unless the wall clock steps.
+    fn number(&self, mut numbers: MutexGuard<'_, Numbers>, stream: Stream, lines: Lines) {
+        let batch = Arc::new(Batch::new(stream, numbers.next, clock::stamp(), lines));
+        numbers.next += batch.len() as u64;
         self.drains.publish(&batch);
     }
 }

@@ -2,9 +2,11 @@
 
 use crate::{
     clock,
-    config::Config,
+    config::{Config, LifecycleLines},
+    diary::Diary,
     drain::Drains,
     event::{Bell, Event},
+    ledger::DrainReport,
     line::Stream,
     passthrough::Passthrough,
     reader::{Intake, Outlet, Publisher},
@@ -56,7 +58,10 @@ fn start_and_supervise(config: &Config, source: Source, inherited: Inherited) ->
     let bell = Bell::new()?;
     // Drains come first: what an app says in its first microsecond has somewhere to go.
     let drains = Drains::start(&config.drains, config, &bell)?;
-    let mut plumbing = Plumbing { config, drains, passthroughs: Vec::new(), intake: None, bell, begun };
+    let publisher = (!config.drains.is_empty()).then(|| Publisher::new(drains.clone()));
+    let diary = Diary::new(config, publisher.as_ref());
+    let mut plumbing =
+        Plumbing { config, drains, publisher, diary, passthroughs: Vec::new(), intake: None, bell, begun };
     plumbing.open_passthroughs(source)?;
     if source == Source::Stdin {
         let stdin = io::stdin().as_fd().try_clone_to_owned()?;
@@ -65,6 +70,7 @@ fn start_and_supervise(config: &Config, source: Source, inherited: Inherited) ->
     let setup = Setup {
         command: (source == Source::App).then(|| config.command.clone()),
         budget: config.budget,
+        budget_why: config.budget_why.clone(),
         flush_timeout: config.flush_timeout,
         stop_signals: config.stop_signals.clone(),
         pipe_size: config.pipe_size,
@@ -79,6 +85,9 @@ fn start_and_supervise(config: &Config, source: Source, inherited: Inherited) ->
 struct Plumbing<'a> {
     config: &'a Config,
     drains: Drains,
+    /// None without drains. One for all streams: the sequence runs over them.
+    publisher: Option<Publisher>,
+    diary: Diary,
     passthroughs: Vec<(Stream, Passthrough)>,
     intake: Option<Intake>,
     bell: Bell,
@@ -100,10 +109,8 @@ impl Plumbing<'_> {
     }
 
     fn read(&mut self, sources: Vec<(Stream, OwnedFd)>) -> io::Result<()> {
-        // One publisher for both streams: the sequence runs over both.
-        let publisher = (!self.config.drains.is_empty()).then(|| Publisher::new(self.drains.clone()));
         let outlet = |stream| Outlet {
-            publisher: publisher.clone(),
+            publisher: self.publisher.clone(),
             passthrough: self.passthroughs.iter().find(|(of, _)| *of == stream).map(|(_, it)| it.clone()),
             max_line: self.config.max_line,
         };
@@ -115,7 +122,7 @@ impl Plumbing<'_> {
     /// The last acts: freeze the accounts, say them, return the code.
     fn close(self, outcome: &Outcome) -> u8 {
         let drains = self.drains.close_books();
-        let code = outcome.ending.code();
+        let code = self.exit_code(outcome, &drains);
         let report = Report {
             run: self.config.origin.run.clone(),
             exit_code: code,
@@ -135,6 +142,17 @@ impl Plumbing<'_> {
         code
     }
 
+    /// The app's, unless the settings say otherwise.
+    fn exit_code(&self, outcome: &Outcome, drains: &[DrainReport]) -> u8 {
+        let lost = outcome.unread || drains.iter().any(|drain| drain.counts.lost.total() > 0);
+        if let (true, Some(code)) = (lost, self.config.exit_on_loss) {
+            return code;
+        }
+        let code = outcome.ending.code();
+        let mapped = self.config.exit_map.iter().rev().find(|(from, _)| *from == code);
+        mapped.map_or(code, |&(_, to)| to)
+    }
+
     fn say_what_was_left(&self, outcome: &Outcome) {
         if outcome.unread {
             say!("the pipes were not read to the end: what was in them is lost, uncounted");
@@ -150,6 +168,7 @@ impl Plumbing<'_> {
 
 impl Plant for Plumbing<'_> {
     fn attach(&mut self, [stdout, stderr]: [OwnedFd; 2]) -> io::Result<()> {
+        self.diary.begin();
         self.read(vec![(Stream::Stdout, stdout), (Stream::Stderr, stderr)])
     }
 
@@ -183,6 +202,9 @@ impl Plant for Plumbing<'_> {
     }
 
     fn flush(&mut self, end_at: Instant) {
+        self.diary.close();
+        // No app, no pid; lines of our own may wait for a name all the same.
+        self.config.origin.instance.tell(std::process::id().to_string());
         self.drains.close(end_at);
     }
 
@@ -203,8 +225,10 @@ impl Plant for Plumbing<'_> {
     }
 
     fn notify(&mut self, notice: &Notice) {
+        self.diary.note(notice);
         let cut = matches!(notice, Notice::FlushCut(end) if *end != FlushEnd::Done);
-        if self.config.verbose || (notice.is_important() && !(self.config.quiet && cut)) {
+        let is_asked_for = self.config.lifecycle_lines == LifecycleLines::Stderr && notice.is_lifecycle();
+        if self.config.verbose || is_asked_for || (notice.is_important() && !(self.config.quiet && cut)) {
             say!("{notice}");
         }
     }

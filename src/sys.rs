@@ -19,6 +19,7 @@ use std::{
     process::Command,
     ptr,
     sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
 };
 
 /// What `waitpid` has to tell of a child.
@@ -36,13 +37,43 @@ pub(crate) enum Wait {
     NoChildren,
 }
 
-/// Asks for news of any child, without waiting. Reaps the child if it ended.
-pub(crate) fn wait_any() -> Wait {
+/// What a child that ended has used, with the children that it waited for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Spent {
+    /// User and system time.
+    pub(crate) cpu: Duration,
+    /// Largest resident set of any of them, in KiB.
+    pub(crate) max_rss_kib: u64,
+    /// The kernel wrote a core file.
+    pub(crate) core: bool,
+}
+
+impl Spent {
+    fn new(usage: &libc::rusage, status: i32) -> Self {
+        let time = |time: libc::timeval| {
+            let seconds = Duration::from_secs(u64::try_from(time.tv_sec).unwrap_or(0));
+            seconds + Duration::from_micros(u64::try_from(time.tv_usec).unwrap_or(0))
+        };
+        Self {
+            cpu: time(usage.ru_utime) + time(usage.ru_stime),
+            max_rss_kib: u64::try_from(usage.ru_maxrss).unwrap_or(0),
+            core: libc::WIFSIGNALED(status) && libc::WCOREDUMP(status),
+        }
+    }
+}
+
+/// Asks for news of any child, without waiting. Reaps the child if it ended, and says what it used.
+pub(crate) fn wait_any() -> (Wait, Spent) {
     loop {
         let mut status = 0;
-        // SAFETY: `status` is a valid place for the status; the call keeps no pointer.
-        let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG | libc::WUNTRACED) };
-        return match pid {
+        let mut usage = MaybeUninit::<libc::rusage>::zeroed();
+        // SAFETY: `status` and `usage` are valid places for the answers; the call keeps no pointer. Zeroes are a valid
+        // value of `usage`, should the kernel leave it alone.
+        let (pid, usage) = unsafe {
+            let options = libc::WNOHANG | libc::WUNTRACED;
+            (libc::wait4(-1, &raw mut status, options, usage.as_mut_ptr()), usage.assume_init())
+        };
+        let wait = match pid {
             0 => Wait::Nothing,
             -1 if Errno::last() == Errno::EINTR => continue,
             -1 => Wait::NoChildren,
@@ -54,6 +85,7 @@ pub(crate) fn wait_any() -> Wait {
             // Continued is not asked for; whatever else comes is no end.
             _ => continue,
         };
+        return (wait, Spent::new(&usage, status));
     }
 }
 

@@ -3,8 +3,9 @@
 use super::process;
 use crate::{
     exit::Status,
+    report::Usage,
     signals::Signal,
-    sys::{self, Wait},
+    sys::{self, Spent, Wait},
 };
 use std::collections::HashSet;
 
@@ -13,6 +14,10 @@ use std::collections::HashSet;
 pub struct Reaped {
     /// The app ended so.
     pub app: Option<Status>,
+    /// What it used.
+    pub usage: Usage,
+    /// The kernel wrote a core file.
+    pub core: bool,
     /// A job-control signal stopped the app; it lives.
     pub app_stopped: Option<Signal>,
     /// Other children that ended.
@@ -53,9 +58,10 @@ impl Reaper {
     pub fn reap(&mut self) -> Reaped {
         let mut news = Reaped::default();
         loop {
-            match sys::wait_any() {
-                Wait::Exited(pid, code) => self.ended(pid, Status::Exited(code), &mut news),
-                Wait::Signaled(pid, signal) => self.ended(pid, Status::Signaled(Signal(signal)), &mut news),
+            let (wait, spent) = sys::wait_any();
+            match wait {
+                Wait::Exited(pid, code) => self.ended(pid, Status::Exited(code), spent, &mut news),
+                Wait::Signaled(pid, signal) => self.ended(pid, Status::Signaled(Signal(signal)), spent, &mut news),
                 Wait::Stopped(pid, signal) if self.app == Some(pid) => news.app_stopped = Some(Signal(signal)),
                 Wait::Stopped(..) => {}
                 Wait::NoChildren => {
@@ -70,10 +76,12 @@ impl Reaper {
         }
     }
 
-    fn ended(&mut self, pid: i32, status: Status, news: &mut Reaped) {
+    fn ended(&mut self, pid: i32, status: Status, spent: Spent, news: &mut Reaped) {
         if self.app == Some(pid) {
             self.app = None;
             news.app = Some(status);
+            news.usage = Usage { cpu: spent.cpu, max_rss_kib: spent.max_rss_kib };
+            news.core = spent.core;
         } else if !self.before.remove(&pid) {
             news.others += 1;
         }

@@ -89,8 +89,10 @@ fn is_delivered(report: &DrainReport) -> bool {
 /// What the settings came to, one a line.
 fn summary(config: &Config) -> String {
     let budget = match config.budget {
-        Budget::Stated(time) => format!("{time:?} from the stop signal to the platform's kill"),
-        Budget::Assumed(time) => format!("{time:?}, assumed; --stop-timeout states it"),
+        Budget::Stated(time) => {
+            format!("{time:?} from the stop signal to the platform's kill, {}", config.budget_why)
+        }
+        Budget::Assumed(time) => format!("{time:?}, {}; --stop-timeout states it", config.budget_why),
     };
     let when_full = match config.when_full {
         WhenFull::DropOldest => "drop the oldest lines",
@@ -98,9 +100,13 @@ fn summary(config: &Config) -> String {
         WhenFull::Block => "let the app wait",
     };
     let origin = &config.origin;
+    // Without a platform's name for it, the instance is a pid, and of another process than the app's.
+    let pid = std::process::id().to_string();
+    let instance = Some(origin.instance.wait()).filter(|name| *name != pid).map(|name| format!(", instance {name}"));
+    let instance = instance.unwrap_or_default();
     let warnings: String = config.warnings.iter().map(|warning| format!("warning: {warning}\n")).collect();
     format!(
-        "{warnings}settings are valid\n  lines from   {} on {}\n  stop budget  {budget}\n  memory       {}; when full, {when_full}\n",
+        "{warnings}settings are valid\n  lines from   {} on {}{instance}\n  stop budget  {budget}\n  memory       {}; when full, {when_full}\n",
         origin.app,
         origin.host,
         human_size(config.memory as u64),
@@ -149,7 +155,7 @@ mod tests {
         let args = ["lastword", "check", "--name", "shop", "--host", "h1", "--memory", "1MiB"].iter().chain(args);
         let variables = [("LASTWORD_PORT".into(), "1".into())];
         match config::load(args.map(std::ffi::OsString::from), variables) {
-            Ok(config::Invocation::Command(config::Command::Check(config))) => config,
+            Ok(config::Invocation::Command(config::Command::Check(config))) => *config,
             other => panic!("{other:?}"),
         }
     }
@@ -173,7 +179,24 @@ mod tests {
             "warning: LASTWORD_PORT is not a setting of lastword and ignored\n\
              settings are valid\n\
              \x20 lines from   shop on h1\n\
-             \x20 stop budget  30s from the stop signal to the platform's kill\n\
+             \x20 stop budget  30s from the stop signal to the platform's kill, stated by --stop-timeout\n\
+             \x20 memory       1MiB; when full, drop the oldest lines\n"
+        );
+    }
+
+    #[test]
+    fn the_summary_names_the_platform_and_what_it_calls_the_app() {
+        let variables = [("DYNO", "web.1"), ("HEROKU_APP_NAME", "shop"), ("HOSTNAME", "h1")];
+        let variables = variables.map(|(name, value)| (name.into(), value.into()));
+        let args = ["lastword", "check", "--memory", "1MiB", "--", "ruby"].map(std::ffi::OsString::from);
+        let Ok(config::Invocation::Command(config::Command::Check(config))) = config::load(args, variables) else {
+            panic!("no check")
+        };
+        assert_eq!(
+            summary(&config),
+            "settings are valid\n\
+             \x20 lines from   shop on h1, instance web.1\n\
+             \x20 stop budget  30s from the stop signal to the platform's kill, stated: Heroku always gives that, and DYNO is set\n\
              \x20 memory       1MiB; when full, drop the oldest lines\n"
         );
     }

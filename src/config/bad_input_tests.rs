@@ -79,6 +79,9 @@ fn complaints_about_values_name_the_flag_or_the_variable() {
         ("when-full", "drop", "unknown policy `drop`; write `drop-oldest`, `drop-newest` or `block`"),
         ("passthrough", "maybe", "`maybe` is not a switch; write `on` or `off`"),
         ("quiet", "very", "`very` is not a switch; write `on` or `off`"),
+        ("exit-map", "143", "`143` is no pair of exit codes; write FROM=TO, both from 0 to 255, as in `143=0`"),
+        ("exit-on-loss", "0", "`0` is no exit code of a failure; write a number from 1 to 255"),
+        ("lifecycle-lines", "2", "`2` is no place for lines; write `on`, `off` or `stderr`"),
         ("verbose", "2", "`2` is not a switch; write `on` or `off`"),
         ("name", "my app", "the name is empty or has white space in it; write one word, as in `web-1`"),
         (

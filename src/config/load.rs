@@ -1,11 +1,12 @@
 //! From what was typed and the environment to what it means.
 
 use super::{
-    Budget, Command, Config, Environment, Invocation, WhenFull, drains,
+    Budget, Command, Config, Environment, Invocation, LifecycleLines, WhenFull, drains,
     environment::PREFIX,
     memory,
+    platform::{self, Platform},
     problem::{Exit, Problem, nearest},
-    stop_signals, units,
+    process, stop_signals, units,
 };
 use crate::{
     cli::{self, Options, Subcommands, Typed},
@@ -60,7 +61,7 @@ pub fn load(
             return config(&options, Vec::new(), Role::Tee, &environment).map(Invocation::Tee);
         }
         Subcommands::Check { options } => {
-            Command::Check(config(&options, command.unwrap_or_default(), Role::Check, &environment)?)
+            Command::Check(Box::new(config(&options, command.unwrap_or_default(), Role::Check, &environment)?))
         }
         Subcommands::Sink(options) => Command::Sink(sink(&options, &environment)?),
         Subcommands::Demo => Command::Demo,
@@ -137,9 +138,13 @@ fn setting(
 
 fn config(options: &Options, command: Vec<OsString>, role: Role, environment: &Environment) -> Result<Config, Exit> {
     let find = |flag: &str, typed: &Option<String>| setting(flag, &cli::variable(flag), typed.as_ref(), environment);
-    let mut config = Config::defaults(origin(options, &command, role, environment)?, seed(environment)?);
+    let platform = platform::detect(environment);
+    let mut config =
+        Config::defaults(origin(options, &command, role, platform.as_ref(), environment)?, seed(environment)?);
     if role == Role::Tee {
         config.when_full = WhenFull::Block;
+        // Nobody lives there.
+        config.lifecycle_lines = LifecycleLines::Off;
     }
     config.command = command;
     config.drains = drains::all(&options.drain, environment)?;
@@ -149,7 +154,11 @@ fn config(options: &Options, command: Vec<OsString>, role: Role, environment: &E
     if let Some(found) = find("--flush-timeout", &options.flush_timeout)? {
         config.flush_timeout = found.read(units::duration)?;
     }
-    if let Some(found) = find("--stop-timeout", &options.stop_timeout)? {
+    if let Some(platform) = &platform {
+        (config.budget, config.budget_why) = (platform.budget, platform.why());
+    }
+    if let Some(found) = find("--stop-timeout", &options.stop_timeout)?.filter(|found| found.text.trim() != "auto") {
+        config.budget_why = format!("stated by {}", found.name);
         config.budget = Budget::Stated(found.read(stop_timeout)?);
     }
     config.stop_signals = stop_signals(options, environment)?;
@@ -161,6 +170,13 @@ fn config(options: &Options, command: Vec<OsString>, role: Role, environment: &E
     }
     if let Some(found) = find("--verbose", &options.verbose)? {
         config.verbose = found.read(units::switch)?;
+    }
+    config.exit_map = listed("--exit-map", &options.exit_map, environment, process::exit_map)?;
+    if let Some(found) = find("--exit-on-loss", &options.exit_on_loss)? {
+        config.exit_on_loss = Some(found.read(process::exit_on_loss)?);
+    }
+    if let Some(found) = find("--lifecycle-lines", &options.lifecycle_lines)? {
+        config.lifecycle_lines = found.read(process::lifecycle_lines)?;
     }
     config.report = options.report.clone().or_else(|| environment.raw("LASTWORD_REPORT").map(Into::into));
     if let Some(found) = find("--pipe-size", &options.pipe_size)? {
@@ -191,16 +207,27 @@ fn stop_timeout(text: &str) -> Result<Duration, Problem> {
     Ok(time)
 }
 
-fn stop_signals(options: &Options, environment: &Environment) -> Result<Vec<i32>, Exit> {
-    let mut signals = Vec::new();
-    for text in &options.stop_signal {
-        signals.extend(stop_signals::parse(text.trim()).map_err(|problem| problem.of("--stop-signal"))?);
+/// A flag that repeats, each time with a list; if it is not there, the list in its variable.
+fn listed<T>(
+    flag: &str,
+    typed: &[String],
+    environment: &Environment,
+    parse: fn(&str) -> Result<Vec<T>, Problem>,
+) -> Result<Vec<T>, Exit> {
+    let mut all = Vec::new();
+    for text in typed {
+        all.extend(parse(text.trim()).map_err(|problem| problem.of(flag))?);
     }
-    if options.stop_signal.is_empty()
-        && let Some(found) = setting("", "LASTWORD_STOP_SIGNAL", None, environment)?
+    if typed.is_empty()
+        && let Some(found) = setting(flag, &cli::variable(flag), None, environment)?
     {
-        signals = found.read(stop_signals::parse)?;
+        all = found.read(parse)?;
     }
+    Ok(all)
+}
+
+fn stop_signals(options: &Options, environment: &Environment) -> Result<Vec<i32>, Exit> {
+    let mut signals = listed("--stop-signal", &options.stop_signal, environment, stop_signals::parse)?;
     signals.sort_unstable();
     signals.dedup();
     Ok(signals)
@@ -229,20 +256,30 @@ fn line_and_memory(max_line: Option<Setting>, memory: Option<Setting>, default: 
 }
 
 /// Who the lines are from.
-fn origin(options: &Options, command: &[OsString], role: Role, environment: &Environment) -> Result<Origin, Exit> {
+fn origin(
+    options: &Options,
+    command: &[OsString],
+    role: Role,
+    platform: Option<&Platform>,
+    environment: &Environment,
+) -> Result<Origin, Exit> {
     let find = |flag: &str, typed: &Option<String>| setting(flag, &cli::variable(flag), typed.as_ref(), environment);
     let app = match find("--name", &options.name)? {
         Some(found) => found.read(identity)?,
-        None => command
-            .first()
-            .map_or_else(|| if role == Role::Tee { "tee" } else { "lastword" }.into(), |app| basename(app)),
+        None => platform.and_then(|platform| platform.app.clone()).unwrap_or_else(|| {
+            let own = || if role == Role::Tee { "tee" } else { "lastword" }.into();
+            command.first().map_or_else(own, |app| basename(app))
+        }),
     };
     let host = match find("--host", &options.host)? {
         Some(found) => found.read(identity)?,
-        None => host_name(environment),
+        None => platform.and_then(|platform| platform.host.clone()).unwrap_or_else(|| host_name(environment)),
     };
-    let instance =
-        if role == Role::Run { Instance::default() } else { Instance::known(std::process::id().to_string()) };
+    let instance = match platform.and_then(|platform| platform.instance.clone()) {
+        Some(name) => Instance::known(name),
+        None if role == Role::Run => Instance::default(),
+        None => Instance::known(std::process::id().to_string()),
+    };
     Ok(Origin { host, app, instance, run: uuid::Uuid::now_v7().to_string() })
 }
 

@@ -29,11 +29,36 @@ fn everything_has_a_default() {
     assert!((2 << 20..=32 << 20).contains(&config.memory));
     assert_eq!(config.when_full, WhenFull::DropOldest);
     assert!(config.passthrough && !config.quiet && !config.verbose);
-    assert_eq!(config.report, None);
+    assert!(config.exit_map.is_empty() && config.exit_on_loss.is_none());
+    assert_eq!((config.report, config.lifecycle_lines), (None, LifecycleLines::On));
     assert_eq!((config.origin.app.as_str(), config.origin.host.as_str()), ("python3", "web-1"));
     assert_eq!(config.origin.instance, Instance::default(), "the pid is known after the spawn");
     assert_eq!(uuid::Uuid::parse_str(&config.origin.run).unwrap().get_version_num(), 7);
     assert_ne!(config.seed, run_in(&[], &["--", "x"]).seed);
+}
+
+#[test]
+fn the_platform_gives_budget_and_names_unless_they_are_stated() {
+    let heroku = [("DYNO", "web.1"), ("HEROKU_APP_NAME", "shop"), ("HOSTNAME", "h1")];
+    for args in [&["--", "app"][..], &["--stop-timeout", "auto", "--", "app"]] {
+        let config = run_in(&heroku, args);
+        assert_eq!(config.budget, Budget::Stated(Duration::from_secs(30)));
+        assert_eq!(config.budget_why, "stated: Heroku always gives that, and DYNO is set");
+        let origin = &config.origin;
+        assert_eq!((&*origin.app, &*origin.host, origin.instance.wait()), ("shop", "h1", "web.1"));
+    }
+    let config = run_in(&heroku, &["--stop-timeout", "7s", "--name", "x", "--host", "y", "--", "app"]);
+    assert_eq!(config.budget, Budget::Stated(Duration::from_secs(7)));
+    assert_eq!(config.budget_why, "stated by --stop-timeout");
+    assert_eq!((&*config.origin.app, &*config.origin.host), ("x", "y"));
+    let kubernetes = [("KUBERNETES_SERVICE_HOST", "10.0.0.1"), ("LASTWORD_STOP_TIMEOUT", "auto")];
+    assert_eq!(run_in(&kubernetes, &["--", "app"]).budget, Budget::Assumed(Duration::from_secs(30)));
+    let stated = [("KUBERNETES_SERVICE_HOST", "10.0.0.1"), ("LASTWORD_STOP_TIMEOUT", "60s")];
+    let config = run_in(&stated, &["--", "app"]);
+    assert_eq!(
+        (config.budget, &*config.budget_why),
+        (Budget::Stated(Duration::from_secs(60)), "stated by LASTWORD_STOP_TIMEOUT")
+    );
 }
 
 #[test]
@@ -64,6 +89,13 @@ fn every_flag_can_be_given() {
             "1MiB",
             "--quiet",
             "--verbose",
+            "--exit-map",
+            "143=0",
+            "--exit-map=1=2,2=3",
+            "--exit-on-loss",
+            "9",
+            "--lifecycle-lines",
+            "off",
             "--report",
             "/tmp/r.json",
             "--name",
@@ -82,6 +114,8 @@ fn every_flag_can_be_given() {
     assert_eq!(config.when_full, WhenFull::Block);
     assert!(!config.passthrough && config.quiet && config.verbose);
     assert_eq!(config.report, Some("/tmp/r.json".into()));
+    assert_eq!(config.lifecycle_lines, LifecycleLines::Off);
+    assert_eq!((config.exit_map, config.exit_on_loss), (vec![(143, 0), (1, 2), (2, 3)], Some(9)));
     assert_eq!((config.origin.app.as_str(), config.origin.host.as_str()), ("shop", "h1"));
 }
 
@@ -96,6 +130,9 @@ fn every_flag_has_a_variable_and_the_flag_wins() {
         ("LASTWORD_PASSTHROUGH", "off"),
         ("LASTWORD_QUIET", "1"),
         ("LASTWORD_VERBOSE", "on"),
+        ("LASTWORD_LIFECYCLE_LINES", "stderr"),
+        ("LASTWORD_EXIT_MAP", "143=0,3=4"),
+        ("LASTWORD_EXIT_ON_LOSS", "75"),
         ("LASTWORD_REPORT", "r.json"),
         ("LASTWORD_NAME", "shop"),
         ("LASTWORD_HOST", "h1"),
@@ -115,6 +152,8 @@ fn every_flag_has_a_variable_and_the_flag_wins() {
     assert_eq!(config.stop_signals, [libc::SIGUSR1, libc::SIGUSR2]);
     assert!(!config.passthrough && config.quiet && config.verbose);
     assert_eq!(config.report, Some("r.json".into()));
+    assert_eq!(config.lifecycle_lines, LifecycleLines::Stderr);
+    assert_eq!((config.exit_map, config.exit_on_loss), (vec![(143, 0), (3, 4)], Some(75)));
     assert_eq!((config.origin.app.as_str(), config.origin.host.as_str()), ("shop", "h1"));
     assert_eq!((config.max_line, config.memory, config.pipe_size), (1 << 10, 2 << 20, 64 << 10));
     assert!(config.warnings.is_empty(), "{:?}", config.warnings);
@@ -188,6 +227,7 @@ fn automatic_memory_grows_with_the_largest_line() {
 #[test]
 fn the_other_commands_have_their_own_defaults() {
     let Ok(Invocation::Tee(tee)) = load_in(&[], &["tee", "--drain", "file:x"]) else { panic!("no tee") };
+    assert_eq!(tee.lifecycle_lines, LifecycleLines::Off);
     assert_eq!((tee.when_full, tee.drains.len(), tee.origin.app.as_str()), (WhenFull::Block, 1, "tee"));
     assert_eq!(tee.origin.instance.wait(), std::process::id().to_string());
     let Ok(Invocation::Command(Command::Check(check))) =

@@ -10,6 +10,8 @@
 //! | `schemes` | the table of drain URL schemes |
 //! | `drain_url`, `component`, `drain_options`, `drains` | a URL cut, its parts expanded, its fragment, all drains together |
 //! | `units`, `stop_signals`, `memory` | durations and sizes, signal names, `--memory auto` |
+//! | `process` | what becomes of the app: its exit code, restarts, lines about its life |
+//! | `platform` | `--stop-timeout auto`, and the names that a platform gives |
 //! | `problem` | what is wrong with a setting, in one line |
 
 #[cfg(test)]
@@ -23,7 +25,9 @@ mod load;
 #[cfg(test)]
 mod load_tests;
 mod memory;
+mod platform;
 mod problem;
+mod process;
 mod schemes;
 mod stop_signals;
 mod units;
@@ -58,7 +62,7 @@ pub enum Invocation {
 #[derive(Clone, Debug)]
 pub enum Command {
     /// `lastword check`.
-    Check(Config),
+    Check(Box<Config>),
     /// `lastword completions SHELL`.
     Completions(clap_complete::Shell),
     /// `lastword demo`.
@@ -80,6 +84,8 @@ pub struct Config {
     pub drains: Vec<DrainSpec>,
     /// Time between the platform's stop signal and its SIGKILL.
     pub budget: Budget,
+    /// Where the budget comes from, as a fragment in plain words (`stated by --stop-timeout`).
+    pub budget_why: String,
     /// `--stop-signal`: signals beside TERM and INT that count as a stop.
     pub stop_signals: Vec<i32>,
     /// `--flush-timeout`: how long to flush after an app that ended by itself.
@@ -100,7 +106,14 @@ pub struct Config {
     pub report: Option<PathBuf>,
     /// `--verbose`: tell the phases of the stop.
     pub verbose: bool,
-    /// Who the lines are from. The instance is not known when a command is to be run: it is the pid.
+    /// `--exit-map`: exit codes that stand for others, (the app's, ours). The last one that fits counts.
+    pub exit_map: Vec<(u8, u8)>,
+    /// `--exit-on-loss`: our exit code if a line was lost.
+    pub exit_on_loss: Option<u8>,
+    /// `--lifecycle-lines`.
+    pub lifecycle_lines: LifecycleLines,
+    /// Who the lines are from. Where the platform does not name the instance, it is the pid of the command that is to be
+    /// run, and not known yet.
     pub origin: Origin,
     /// Seed of every random choice (jitter).
     pub seed: u64,
@@ -115,6 +128,7 @@ impl Config {
             command: Vec::new(),
             drains: Vec::new(),
             budget: Budget::Assumed(Duration::from_secs(10)),
+            budget_why: "assumed: the environment names no platform".into(),
             stop_signals: Vec::new(),
             flush_timeout: Duration::from_secs(60),
             max_line: 64 << 10,
@@ -125,6 +139,9 @@ impl Config {
             quiet: false,
             report: None,
             verbose: false,
+            exit_map: Vec::new(),
+            exit_on_loss: None,
+            lifecycle_lines: LifecycleLines::On,
             origin,
             seed,
             warnings: Vec::new(),
@@ -148,6 +165,17 @@ impl Budget {
             Self::Stated(time) | Self::Assumed(time) => time,
         }
     }
+}
+
+/// `--lifecycle-lines`: where lastword tells of the app's start, stop and end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LifecycleLines {
+    /// In the drains, between the app's lines.
+    On,
+    /// Nowhere, but for what `--verbose` tells.
+    Off,
+    /// On our own stderr.
+    Stderr,
 }
 
 /// `--when-full`.

@@ -61,8 +61,8 @@ pub enum Format {
     Syslog(syslog::Framing),
 }
 
-/// What lastword's own lines (the gaps) say where an app's line says `stdout` or `stderr`.
-pub const OWN_STREAM: &str = "lastword";
+/// What lastword's own lines (gaps, and the app's life) say where an app's line says `stdout` or `stderr`.
+pub const OWN_STREAM: &str = crate::line::Stream::Own.name();
 
 /// Turns units into the bytes of one format. Appends to a buffer of the caller's and allocates nothing per unit.
 #[derive(Clone, Debug)]
@@ -192,9 +192,13 @@ pub(crate) mod testing {
     pub(crate) fn any_unit() -> impl Strategy<Value = Owned> {
         let part =
             prop::option::weighted(0.3, (1..=u32::MAX, any::<bool>()).prop_map(|(number, last)| Part { number, last }));
-        (1..=u64::MAX, any::<bool>(), any::<i64>(), hostile_text(), part).prop_map(|(seq, err, time, text, part)| {
-            let stream = if err { Stream::Stderr } else { Stream::Stdout };
-            Owned { seq, stream, time: Stamp(time), text, part }
+        let stream = prop::sample::select(vec![Stream::Stdout, Stream::Stderr, Stream::Own]);
+        (1..=u64::MAX, stream, any::<i64>(), hostile_text(), part).prop_map(|(seq, stream, time, text, part)| Owned {
+            seq,
+            stream,
+            time: Stamp(time),
+            text,
+            part,
         })
     }
 }

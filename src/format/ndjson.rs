@@ -19,7 +19,7 @@ pub struct Ndjson {
     origin: Vec<u8>,
     stamp: StampText,
     /// Everything before the sequence number, per stream, with the time that it holds for.
-    prefixes: [(Option<Stamp>, Vec<u8>); 2],
+    prefixes: [(Option<Stamp>, Vec<u8>); 3],
 }
 
 impl Ndjson {
@@ -39,6 +39,7 @@ impl Ndjson {
         let level = match unit.stream {
             Stream::Stdout => "info",
             Stream::Stderr => "error",
+            Stream::Own => "notice",
         };
         let (time, prefix) = &mut self.prefixes[unit.stream as usize];
         if *time != Some(unit.time) {

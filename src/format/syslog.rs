@@ -4,7 +4,7 @@
 //! <134>1 2026-01-02T03:04:05.678901Z web-7 shop 4121 stdout [meta sequenceId="42"][lastword@32473 run="…" seq="42"] GET /cart 200
 //! ```
 //!
-//! Facility local0; stdout is info, stderr err (Docker's choice), a gap warning. The text goes out as it is, NUL, ESC
+//! Facility local0; stdout is info, stderr err (Docker's choice), lastword's own lines notice, a gap warning. The text goes out as it is, NUL, ESC
 //! and broken UTF-8 included (MSG-ANY of §6.4), and without a byte order mark, which rsyslog would keep in the text. A line feed cannot
 //! occur in it: units end there. Nothing is cut: over-long lines were split into parts before.
 
@@ -25,6 +25,7 @@ pub enum Framing {
 const LOCAL0: u8 = 16 << 3;
 const ERR: u8 = LOCAL0 | 3;
 const WARNING: u8 = LOCAL0 | 4;
+const NOTICE: u8 = LOCAL0 | 5;
 const INFO: u8 = LOCAL0 | 6;
 
 /// `sequenceId` counts 1..=2147483647 and starts over at 1 (RFC 5424 §7.3.1).
@@ -40,7 +41,7 @@ pub struct Syslog {
     run: String,
     stamp: StampText,
     /// Everything before the sequence id, per stream, with the time that it holds for.
-    prefixes: [(Option<Stamp>, Vec<u8>); 2],
+    prefixes: [(Option<Stamp>, Vec<u8>); 3],
 }
 
 impl Syslog {
@@ -62,7 +63,11 @@ impl Syslog {
     pub(crate) fn encode(&mut self, unit: &Unit<'_>, out: &mut Vec<u8>) {
         let (time, prefix) = &mut self.prefixes[unit.stream as usize];
         if *time != Some(unit.time) {
-            let priority = if unit.stream == Stream::Stdout { INFO } else { ERR };
+            let priority = match unit.stream {
+                Stream::Stdout => INFO,
+                Stream::Stderr => ERR,
+                Stream::Own => NOTICE,
+            };
             prefix.clear();
             header(priority, self.stamp.render(unit.time), &self.origin, unit.stream.name(), prefix);
             prefix.extend_from_slice(b"[meta sequenceId=\"");

@@ -113,7 +113,12 @@ proptest! {
 
 fn check(message: &[u8], owned: &Owned) -> Result<(), TestCaseError> {
     let read = read(message).ok_or_else(|| TestCaseError::fail(format!("unreadable: {message:?}")))?;
-    prop_assert_eq!(read.priority, if owned.stream == Stream::Stdout { 134 } else { 131 });
+    let severity = match owned.stream {
+        Stream::Stdout => 6,
+        Stream::Stderr => 3,
+        Stream::Own => 5,
+    };
+    prop_assert_eq!(read.priority, 128 + severity);
     prop_assert_eq!(read.header, ["web-7", "shop", "4121", owned.stream.name()]);
     prop_assert_eq!(read.time.len(), 27);
     prop_assert!(read.time.parse::<jiff::Timestamp>().is_ok());

@@ -10,24 +10,27 @@ mod framer;
 pub use batch::{Batch, Lines};
 pub use framer::Framer;
 
-/// Which of the app's two streams a line was written to.
+/// Which of the app's two streams a line was written to; or that it is lastword's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Stream {
     /// File descriptor 1.
     Stdout,
     /// File descriptor 2.
     Stderr,
+    /// Nobody wrote it: lastword tells of the app's life. Numbered with the app's lines, so it is a unit like any other.
+    Own,
 }
 
 impl Stream {
-    /// Both, in the order of their descriptors.
+    /// The app's, in the order of their descriptors.
     pub const ALL: [Self; 2] = [Self::Stdout, Self::Stderr];
 
-    /// `stdout` or `stderr`, as it appears in formats and options.
+    /// `stdout`, `stderr` or `lastword`, as it appears in formats and options.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Stdout => "stdout",
             Self::Stderr => "stderr",
+            Self::Own => "lastword",
         }
     }
 }

@@ -75,7 +75,9 @@ impl<P: Plant> Supervisor<'_, P> {
             Ok(app) => {
                 self.reaper.watch(app.pid());
                 self.plant.started(app.pid());
-                self.plant.notify(&Notice::Started { pid: app.pid() });
+                self.started = Some(clock::now());
+                let why = self.setup.budget_why.clone();
+                self.plant.notify(&Notice::Started { pid: app.pid(), budget: self.setup.budget, why });
                 self.app = Some(app);
                 self.feed(Event::Spawned);
             }

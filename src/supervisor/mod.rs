@@ -71,6 +71,8 @@ struct Supervisor<'a, P> {
     /// The signal behind the event that is being handled.
     received: Option<Received>,
     app: Option<App>,
+    /// When the app was started.
+    started: Option<Instant>,
     reaper: Reaper,
     family: Family,
     /// The app is in our process group.
@@ -110,6 +112,7 @@ impl<'a, P: Plant> Supervisor<'a, P> {
             remembered: Vec::new(),
             received: None,
             app: None,
+            started: None,
             family: Family::new(reaper.before().clone()),
             reaper,
             shared: shares_terminal(),
@@ -218,10 +221,11 @@ impl<'a, P: Plant> Supervisor<'a, P> {
         if let Some(status) = news.app {
             self.app = None;
             let left = self.left(status, news.gone);
-            let ending = Ending::App(status);
             let count = if news.gone { Some(0) } else { self.family.survey(None).map(|(count, _)| count) };
-            self.plant.notify(&Notice::AppExited { ending, left: count });
-            self.feed(Event::AppExited { ending, left });
+            let after = self.started.map_or(Duration::ZERO, |at| clock::now().saturating_duration_since(at));
+            let (core, usage) = (news.core, news.usage);
+            self.plant.notify(&Notice::AppExited { ending: status, core, after, usage, left: count });
+            self.feed(Event::AppExited { ending: Ending::App(status), left });
         } else if news.gone && !self.is_tee() {
             self.feed(Event::Gone);
         }

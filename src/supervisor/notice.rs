@@ -2,7 +2,8 @@
 
 use crate::{
     config::Budget,
-    exit::Ending,
+    exit::{Ending, Status},
+    report::Usage,
     signals::{Sender, Signal},
 };
 use std::{fmt, time::Duration};
@@ -14,6 +15,10 @@ pub enum Notice {
     Started {
         /// Its number.
         pid: i32,
+        /// The time between the platform's stop signal and its SIGKILL.
+        budget: Budget,
+        /// Where the budget comes from.
+        why: String,
     },
     /// It does not; the line says why.
     SpawnFailed(String),
@@ -35,7 +40,13 @@ pub enum Notice {
     /// The app ended.
     AppExited {
         /// How.
-        ending: Ending,
+        ending: Status,
+        /// The kernel wrote a core file.
+        core: bool,
+        /// From its start.
+        after: Duration,
+        /// What it used, with the children that it waited for.
+        usage: Usage,
         /// Descendants that live on; None if they cannot be counted (no /proc).
         left: Option<usize>,
     },
@@ -107,10 +118,35 @@ impl Notice {
     }
 }
 
+impl Notice {
+    /// Whether this is a line about the app's life: one that stands in the drains.
+    pub const fn is_lifecycle(&self) -> bool {
+        match self {
+            Self::Started { .. }
+            | Self::SpawnFailed(_)
+            | Self::AppExited { .. }
+            | Self::Killed { .. }
+            | Self::GaveUp(_)
+            | Self::Interim(_)
+            | Self::Flushing(_) => true,
+            Self::Stop { repeated, .. } => !*repeated,
+            Self::PassedOn { told, .. } | Self::LastCall(told) => *told > 0,
+            Self::Relayed(_) | Self::RelayFailed(..) | Self::Lingering(_) | Self::Progress(_) | Self::FlushCut(_) => {
+                false
+            }
+        }
+    }
+}
+
 impl fmt::Display for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Started { pid } => write!(f, "start: the app is pid {pid}"),
+            Self::Started { pid, budget, why } => write!(
+                f,
+                "start: lastword {}, stop budget {} ({why}); the app is pid {pid}",
+                env!("CARGO_PKG_VERSION"),
+                Seconds(budget.duration())
+            ),
             Self::SpawnFailed(why) => f.write_str(why),
             Self::Stop { signal, sender, repeated: true, .. } => write!(f, "stop: {signal} again, from {sender}"),
             Self::Stop { signal, sender, budget, repeated: false } => {
@@ -119,11 +155,17 @@ impl fmt::Display for Notice {
             }
             Self::Relayed(signal) => write!(f, "relay: {signal} to the app"),
             Self::RelayFailed(signal, why) => write!(f, "relay: {signal} did not reach the app: {why}"),
-            Self::AppExited { ending, left } => match left {
-                Some(0) => write!(f, "exit: the app {ending}"),
-                Some(left) => write!(f, "exit: the app {ending} and left {} behind", Count(*left, "process")),
-                None => write!(f, "exit: the app {ending}; others may still run"),
-            },
+            Self::AppExited { ending, core, after, usage, left } => {
+                let core = if *core { ", core dumped" } else { "" };
+                let (after, cpu, memory) = (Seconds(*after), Seconds(usage.cpu), usage.max_rss_kib.div_ceil(1024));
+                let ending = Exited(*ending, core);
+                write!(f, "exit: the app {ending} after {after}, CPU {cpu}, memory at most {memory} MiB")?;
+                match left {
+                    Some(0) => Ok(()),
+                    Some(left) => write!(f, "; left {} behind", Count(*left, "process")),
+                    None => f.write_str("; others may still run"),
+                }
+            }
             Self::PassedOn { signal, told, filters } => {
                 write!(f, "leftovers: {signal} passed on to {}", Count(*told, "process"))?;
                 if *filters > 0 {
@@ -155,6 +197,20 @@ impl fmt::Display for Notice {
                 FlushEnd::Stalled => "flush: given up, no drain makes progress",
                 FlushEnd::Interrupted => "flush: interrupted",
             }),
+        }
+    }
+}
+
+/// `exited 3`, `exited 139 (SIGSEGV, core dumped)`: the exit code first, as platforms show it.
+struct Exited<'a>(Status, &'a str);
+
+impl fmt::Display for Exited<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(status, core) = self;
+        write!(f, "exited {}", Ending::App(*status).code())?;
+        match status {
+            Status::Exited(_) => Ok(()),
+            Status::Signaled(signal) => write!(f, " ({signal}{core})"),
         }
     }
 }
@@ -194,6 +250,27 @@ mod tests {
         assert_eq!(
             passed.to_string(),
             "leftovers: SIGTERM passed on to 1 process, not to 2 filters, which end at the end of their input"
+        );
+        let budget = Budget::Assumed(Duration::from_secs(30));
+        let start = Notice::Started { pid: 7, budget, why: "assumed: the default of Render, as RENDER is set".into() };
+        let version = env!("CARGO_PKG_VERSION");
+        assert_eq!(
+            start.to_string(),
+            format!(
+                "start: lastword {version}, stop budget 30 s (assumed: the default of Render, as RENDER is set); \
+                 the app is pid 7"
+            )
+        );
+        let usage = Usage { cpu: Duration::from_millis(1_234), max_rss_kib: 45 * 1024 };
+        let after = Duration::from_millis(12_345);
+        let exit = |ending, core, left| Notice::AppExited { ending, core, after, usage, left }.to_string();
+        assert_eq!(
+            exit(Status::Signaled(Signal(11)), true, Some(2)),
+            "exit: the app exited 139 (SIGSEGV, core dumped) after 12.35 s, CPU 1.23 s, memory at most 45 MiB; left 2 processes behind"
+        );
+        assert_eq!(
+            exit(Status::Exited(3), false, Some(0)),
+            "exit: the app exited 3 after 12.35 s, CPU 1.23 s, memory at most 45 MiB"
         );
         assert!(Notice::Interim(Duration::from_millis(7_500)).to_string().contains("7.5 s after the stop"));
     }

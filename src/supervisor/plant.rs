@@ -60,6 +60,8 @@ pub struct Setup {
     pub command: Option<Vec<OsString>>,
     /// Time until the platform's SIGKILL.
     pub budget: Budget,
+    /// Where that comes from, for the start line.
+    pub budget_why: String,
     /// How long to flush after an app that ended by itself.
     pub flush_timeout: Duration,
     /// Signals that count as a stop beside TERM and INT.

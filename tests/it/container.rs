@@ -102,6 +102,7 @@ impl<'a> Container<'a> {
         run(podman
             .command()
             .args(["run", "--detach", "--name", &name, "--volume", &volume, "--env=RECORD=/test/record"])
+            .arg("--env=LASTWORD_LIFECYCLE_LINES=off")
             .args(limits)
             .args(options)
             .arg(image)

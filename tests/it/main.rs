@@ -10,7 +10,9 @@
 
 mod container;
 mod drains;
+mod exit_code;
 mod input;
+mod lifecycle_lines;
 mod oracle;
 mod passthrough;
 mod process;

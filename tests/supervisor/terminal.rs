@@ -109,7 +109,7 @@ see('Stopped')
 key(b'fg\\n')
 until(lambda: state(app) != 'T' and state(wrapper) != 'T')
 key(b'hello\\n'); see('word:hello')
-key(b'\\x03'); see('was ended by'); key(b'exit\\n'); finish()"
+key(b'\\x03'); see('the app exited'); key(b'exit\\n'); finish()"
     );
     let lines = drive(&steps, &["bash", "--norc", "--noprofile", "-i"]);
     assert!(has(&lines, "code 130"), "{lines:#?}");

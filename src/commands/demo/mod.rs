@@ -115,7 +115,9 @@ impl Demo<'_> {
         self.screen.line("             --stop-timeout 10s --verbose -- sh -c '...'");
         self.screen.line("");
         let mut command = self.command(&self.exe);
-        command.args(["--drain", &http, "--drain", &syslog, "--stop-timeout", "10s", "--verbose", "--"]);
+        command.args(["--drain", &http, "--drain", &syslog, "--stop-timeout", "10s", "--verbose"]);
+        // The account at the end is of the app's lines alone.
+        command.args(["--lifecycle-lines", "off", "--"]);
         let record = self.add_app(&mut command, "with");
         let performance = watch::perform(self.screen, &self.stage, &mut command)?;
         sink.stop(SINK_GRACE);

@@ -91,7 +91,7 @@ impl<W: Write> Watch<'_, W> {
                     self.screen.timed(&self.moment(), Speaker::App(Stream::Stdout), &text);
                     self.seen.stdout.push(text);
                 }
-                Some(Cue::Line(Stream::Stderr, text)) => self.hear(&text),
+                Some(Cue::Line(Stream::Stderr | Stream::Own, text)) => self.hear(&text),
                 Some(Cue::End(stream)) => self.ended[stream as usize] = true,
                 Some(Cue::Exited(status)) => self.exited(status?)?,
             }

@@ -145,7 +145,8 @@ pub fn read_ndjson(body: &[u8], seen: &mut Seen) {
             Some(code) => BASE64_STANDARD.decode(code).expect("message_base64 is base64"),
             None => object["message"].as_str().unwrap_or_else(|| panic!("no message in {object}")).as_bytes().to_vec(),
         };
-        seen.units.push(Unit {
+        let units = if object["stream"] == "lastword" { &mut seen.own } else { &mut seen.units };
+        units.push(Unit {
             seq: Some(seq),
             stream: object["stream"].as_str().and_then(|name| name.strip_prefix("std")?.chars().next()),
             text,

@@ -32,6 +32,8 @@ pub struct Unit {
 pub struct Seen {
     /// Lines and parts, duplicates included.
     pub units: Vec<Unit>,
+    /// lastword's own lines about the app's life: units, too, and in the books.
+    pub own: Vec<Unit>,
     /// Announcements of loss in the drain's own stream.
     pub gaps: Vec<String>,
     /// Units that those announcements name.
@@ -111,7 +113,8 @@ pub fn judge(record: &Record, books: Option<&Books>, seen: &Seen, terms: Terms) 
         case.found.push(Violation::Confused(format!("units of several runs: {:?}", seen.runs)));
     }
     if let Some(books) = books {
-        case.audit(books, &units);
+        let own: BTreeSet<_> = seen.own.iter().map(|unit| unit.seq).collect();
+        case.audit(books, &units, own.len() as u64);
         if seen.announced > books.lost() {
             case.found.push(Violation::Count(format!("{} announced as lost, of {books:?}", seen.announced)));
         }
@@ -246,14 +249,16 @@ impl Case<'_> {
         }
     }
 
-    fn audit(&mut self, books: &Books, units: &[Piece<'_>]) {
+    /// `own`: how many lines of lastword's own are here.
+    fn audit(&mut self, books: &Books, units: &[Piece<'_>], own: u64) {
         let there = books.confirmed + books.accepted + books.sent + books.spooled + books.lost();
         if books.read + books.adopted != there {
             self.found.push(Violation::Identity(format!("{books:?}")));
         }
         let begun = self.record.sources.values().map(|extent| extent.begun).sum();
         let whole = units.iter().all(|unit| unit.part.is_none());
-        if whole && !(self.record.done()..=begun).contains(&books.read) {
+        let whole = whole && (own == 0 || books.lost() == 0);
+        if whole && !(self.record.done()..=begun).contains(&books.read.saturating_sub(own)) {
             self.found.push(Violation::Read { reported: books.read, written: (self.record.done(), begun) });
         }
         if books.lost() > 0 && !self.terms.lossy {
@@ -266,7 +271,7 @@ impl Case<'_> {
             let (found, allowed) = (self.facts.duplicates, self.terms.duplicates);
             self.found.push(Violation::Duplicates { found, allowed });
         }
-        let here = units.len() as u64;
+        let here = units.len() as u64 + own;
         let arrived = books.confirmed + books.accepted + if self.terms.unsure { 0 } else { books.sent };
         if here < arrived || here > books.read {
             self.found.push(Violation::Count(format!("{here} units are here, of {books:?}")));

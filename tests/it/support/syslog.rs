@@ -139,7 +139,8 @@ pub fn seen(messages: &[Vec<u8>]) -> Seen {
         };
         let part = own("part").map(|number| (number.parse().expect("a part has a number"), own("last") == Some("1")));
         seen.runs.extend(own("run").map(str::to_owned));
-        seen.units.push(Unit {
+        let units = if message.id == "lastword" { &mut seen.own } else { &mut seen.units };
+        units.push(Unit {
             seq: Some(seq.parse().expect("seq is a number")),
             stream: match message.id {
                 "stdout" => Some('o'),

@@ -1,0 +1,46 @@
+//! What the settings say of the app's life and end: `--lifecycle-lines`, `--exit-map`, `--exit-on-loss`, `--restart`.
+
+use super::{LifecycleLines, problem::Problem};
+
+pub(crate) fn lifecycle_lines(text: &str) -> Result<LifecycleLines, Problem> {
+    match text.to_ascii_lowercase().as_str() {
+        "on" | "true" | "yes" | "1" => Ok(LifecycleLines::On),
+        "off" | "false" | "no" | "0" => Ok(LifecycleLines::Off),
+        "stderr" => Ok(LifecycleLines::Stderr),
+        _ => Err(Problem::new(format!("`{text}` is no place for lines"), "write `on`, `off` or `stderr`")),
+    }
+}
+
+/// `143=0,3=1`: what the app's exit codes become.
+pub(crate) fn exit_map(text: &str) -> Result<Vec<(u8, u8)>, Problem> {
+    text.split(',').map(|pair| exit_pair(pair.trim())).collect()
+}
+
+fn exit_pair(text: &str) -> Result<(u8, u8), Problem> {
+    let pair = text.split_once('=');
+    let pair = pair.and_then(|(from, to)| Some((from.trim().parse().ok()?, to.trim().parse().ok()?)));
+    pair.ok_or_else(|| {
+        Problem::new(format!("`{text}` is no pair of exit codes"), "write FROM=TO, both from 0 to 255, as in `143=0`")
+    })
+}
+
+pub(crate) fn exit_on_loss(text: &str) -> Result<u8, Problem> {
+    let code = text.parse().ok().filter(|&code| code != 0);
+    code.ok_or_else(|| Problem::new(format!("`{text}` is no exit code of a failure"), "write a number from 1 to 255"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pairs_of_exit_codes_are_read_and_others_refused() {
+        assert_eq!(exit_map("143=0"), Ok(vec![(143, 0)]));
+        assert_eq!(exit_map(" 143 = 0 , 3=255"), Ok(vec![(143, 0), (3, 255)]));
+        for wrong in ["", "143", "143=", "=0", "143=256", "-1=0", "143=0,", "143=0=1", "TERM=0"] {
+            assert!(exit_map(wrong).is_err(), "{wrong:?}");
+        }
+        assert_eq!(exit_on_loss("75"), Ok(75));
+        assert!(["0", "256", "x", ""].into_iter().all(|wrong| exit_on_loss(wrong).is_err()));
+    }
+}
