@@ -116,7 +116,7 @@ pub(super) fn why(error: &Error) -> String {
         Error::InvalidCertificate(C::UnknownIssuer) => {
             "its TLS certificate is from an unknown issuer (`#ca=` can name it)".into()
         }
-        Error::InvalidCertificate(C::Other(OtherError(error))) => format!("its TLS certificate {error}"),
+        Error::InvalidCertificate(C::Other(OtherError(error))) => format!("its TLS certificate is not taken: {error}"),
         Error::AlertReceived(AlertDescription::CertificateRequired) => {
             "it wants a TLS client certificate (`#cert=` and `#key=`)".into()
         }
@@ -138,7 +138,7 @@ struct Fingerprint {
 
 /// The certificate is another one.
 #[derive(Debug, thiserror::Error)]
-#[error("has the fingerprint sha256:{0}")]
+#[error("it has the fingerprint sha256:{0}")]
 struct OtherFingerprint(String);
 
 fn sha256(bytes: &[u8]) -> Vec<u8> {

@@ -17,3 +17,4 @@ mod process;
 mod real_servers;
 mod stop;
 mod support;
+mod transports;
