@@ -137,10 +137,15 @@ impl Counts {
         }
     }
 
-    /// Moves `units` from accepted to confirmed: better evidence came in.
-    pub fn upgrade(&mut self, units: u64) {
-        debug_assert!(units <= self.accepted);
-        self.accepted -= units;
+    /// Moves `units` from a weaker account to confirmed: better evidence came in.
+    pub fn upgrade(&mut self, from: Grade, units: u64) {
+        let account = match from {
+            Grade::Sent => &mut self.sent,
+            Grade::Accepted => &mut self.accepted,
+            Grade::Confirmed => return,
+        };
+        debug_assert!(units <= *account);
+        *account = account.saturating_sub(units);
         self.confirmed += units;
     }
 
@@ -195,7 +200,7 @@ mod tests {
     fn the_identity_holds_through_settling_and_better_evidence() {
         let mut counts = counts();
         assert_eq!(counts.pending(), 0);
-        counts.upgrade(300);
+        counts.upgrade(Grade::Accepted, 300);
         assert_eq!((counts.confirmed, counts.accepted, counts.settled()), (12_300, 0, 12_345));
     }
 }

@@ -64,7 +64,7 @@ impl Sender {
     fn new(receiver: &Receiver, framing: Framing, replay: Option<u64>) -> Self {
         let peer = HostPort { host: receiver.address.ip().to_string(), port: receiver.address.port() };
         Self {
-            tcp: Tcp::new(&TcpTarget { peer, replay }, CAP),
+            tcp: Tcp::new(&TcpTarget { replay, ..TcpTarget::new(peer) }, CAP),
             framing,
             frames: VecDeque::new(),
             cursor: 0,
@@ -383,7 +383,7 @@ async fn longest_wait(cap: u64, total: u64, nap: Duration) -> Duration {
         }
         got
     });
-    let mut tcp = Tcp::new(&TcpTarget { peer: HostPort { host: "127.0.0.1".into(), port }, replay: None }, cap);
+    let mut tcp = Tcp::new(&TcpTarget::new(HostPort { host: "127.0.0.1".into(), port }), cap);
     let body = Bytes::from(vec![b'x'; usize::try_from(cap / 8).unwrap()]);
     let (mut end, mut upto, mut longest) = (0, 0, Duration::ZERO);
     while end < total {
@@ -420,7 +420,7 @@ async fn a_peer_that_reads_never_makes_the_drain_wait_for_the_window_to_age() {
 async fn the_count_of_what_a_receiver_that_never_reads_did_not_acknowledge_is_exact() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    let mut tcp = Tcp::new(&TcpTarget { peer: HostPort { host: "127.0.0.1".into(), port }, replay: None }, CAP);
+    let mut tcp = Tcp::new(&TcpTarget::new(HostPort { host: "127.0.0.1".into(), port }), CAP);
     // More than the sockets of both sides take: the send cannot end, and is dropped as at an exit.
     let payload = payload_of(7, vec![b'x'; 64 << 20].into(), 1);
     assert!(timeout(SECOND, tcp.send(&payload)).await.is_err());
@@ -440,7 +440,7 @@ async fn the_count_of_what_a_receiver_that_never_reads_did_not_acknowledge_is_ex
 async fn what_the_peer_says_is_thrown_away_and_does_not_spoil_the_end() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    let mut tcp = Tcp::new(&TcpTarget { peer: HostPort { host: "127.0.0.1".into(), port }, replay: None }, CAP);
+    let mut tcp = Tcp::new(&TcpTarget::new(HostPort { host: "127.0.0.1".into(), port }), CAP);
     let payload = |position| payload_of(position, Bytes::from_static(b"2 hi"), 1);
     tcp.send(&payload(0)).await.unwrap();
     let (mut peer, _) = listener.accept().unwrap();
@@ -462,7 +462,7 @@ async fn a_receiver_that_is_down_is_named_and_reached_when_it_comes_up() {
     let address = listener.local_addr().unwrap();
     drop(listener);
     let peer = HostPort { host: "localhost".into(), port: address.port() };
-    let mut tcp = Tcp::new(&TcpTarget { peer, replay: None }, CAP);
+    let mut tcp = Tcp::new(&TcpTarget::new(peer), CAP);
     let payload = payload_of(5, Bytes::from_static(b"2 hi"), 1);
     let failure = tcp.send(&payload).await.unwrap_err();
     assert_eq!(failure.reason, format!("connection refused by localhost:{}", address.port()));

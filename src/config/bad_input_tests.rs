@@ -112,8 +112,8 @@ fn complaints_about_values_name_the_flag_or_the_variable() {
 
 #[test]
 fn complaints_about_drain_urls() {
-    let supported = "supported: syslog+tcp, syslog+udp, https, http, ndjson+https, ndjson+http, ndjson+tcp, file, \
-                     ndjson+file, syslog+file";
+    let supported = "supported: syslog+tcp, syslog+tls, relp+tcp, relp+tls, syslog+udp, syslog+unix, https, http, \
+                     ndjson+https, ndjson+http, ndjson+tcp, ndjson+tls, file, ndjson+file, syslog+file";
     let ports = "ports go from 1 to 65535";
     let no_number = "the port is not a number; ports go from 1 to 65535, and in a password `/` is `%2F`, `?` is `%3F`, `#` is `%23`";
     let no_scheme = "the scheme is missing; write FORMAT+TRANSPORT://HOST, as in `syslog+tcp://logs.example:514`";
@@ -125,7 +125,9 @@ fn complaints_about_drain_urls() {
         ("syslog+tpc://h", "unknown scheme `syslog+tpc`; did you mean `syslog+tcp`?".into()),
         ("udp://h", "unknown scheme `udp`; did you mean `syslog+udp`?".into()),
         ("gopher://h", format!("unknown scheme `gopher`; {supported}")),
-        ("syslog+tls://h:6514", format!("`syslog+tls` is not in this version; {supported}")),
+        ("relp+tls://h", "the port is missing; write it as in `relp+tls://logs.example:2514`".into()),
+        ("syslog+unix://h/dev/log", "a socket has no host; write `syslog+unix:/PATH`, or `syslog+unix:PATH` for a relative one".into()),
+        ("syslog+unix:", "the socket's name is missing; write `syslog+unix:/PATH`, or `syslog+unix:PATH` for a relative one".into()),
         ("otlp+https://h", format!("`otlp+https` is not in this version; {supported}")),
         ("https:h", "`//` is missing behind `https:`; write it as in `https://in.example/ingest`".into()),
         ("https:/h", "`//` is missing behind `https:`; write it as in `https://in.example/ingest`".into()),
@@ -207,9 +209,47 @@ fn complaints_about_drain_urls() {
 fn complaints_about_drain_options() {
     let table = [
         ("https://h#steam=stdout", "unknown option `steam`; did you mean `stream`?"),
-        ("file:x#compress=gzip", "unknown option `compress`; `file` takes name, stream"),
+        (
+            "file:x#fsync=no",
+            "unknown option `fsync`; `file` takes name, stream, require, rotate, rotate-age, keep, compress, mode",
+        ),
         ("syslog+udp://h#framing=lf", "`syslog+udp` takes no option `framing`; it is for syslog+tcp"),
-        ("http://h#ca=/x", "`http` takes no option `ca`; it is for https, ndjson+https"),
+        (
+            "http://h#ca=/x",
+            "`http` takes no option `ca`; it is for syslog+tls, relp+tls, https, ndjson+https, ndjson+tls",
+        ),
+        ("syslog+tls://h#framing=lf", "`syslog+tls` takes no option `framing`; it is for syslog+tcp"),
+        (
+            "syslog+tls://h#cert=/x",
+            "option `cert`: can't read `/x`: no such file or directory; name a readable file of PEM certificates",
+        ),
+        (
+            "syslog+tls://h#key=/x",
+            "option `key`: can't read `/x`: no such file or directory; name a readable file with a PEM key",
+        ),
+        (
+            "syslog+tls://h#servername=a b",
+            "option `servername`: bad value `a b`; write the name in the certificate, as in `servername=logs.example`",
+        ),
+        (
+            "syslog+tls://h#fingerprint=sha1:00",
+            "option `fingerprint`: bad value `sha1:00`; write `sha256:` and 64 hexadecimal digits, with or without colons",
+        ),
+        ("relp+tcp://h:1#window=0", "option `window`: bad value `0`; write a number from 1 to 1024"),
+        ("relp+tcp://h:1#max-message=100", "option `max-message`: `100` is too small; it goes from `512` to `128KiB`"),
+        ("file:x#rotate=10", "option `rotate`: `10` is too small; it goes from `64KiB` to `1024GiB`"),
+        ("file:x#rotate-age=5s", "option `rotate-age`: bad value `5s`; write at least `1m`"),
+        ("file:x#keep=many", "option `keep`: bad value `many`; write a number from 0 to 1000"),
+        ("file:x#mode=999", "option `mode`: bad value `999`; write octal permissions, as in `mode=640`"),
+        (
+            "syslog+udp://h#require=confirmed",
+            "option `require`: `syslog+udp` gets no evidence of arrival, so its lines are `sent` at best; use one of relp+tcp, relp+tls, https, http, ndjson+https, ndjson+http, file, ndjson+file, syslog+file",
+        ),
+        (
+            "syslog+tcp://h#require=confirmed",
+            "option `require`: `syslog+tcp` knows what the peer's kernel took, not what its application did, so its lines are `accepted` until the connection ends; use one of relp+tcp, relp+tls, https, http, ndjson+https, ndjson+http, file, ndjson+file, syslog+file",
+        ),
+        ("file:x#require=much", "option `require`: bad value `much`; write `confirmed` or `accepted`"),
         (
             "https://h#stream",
             "an option without `=` behind `#`; write `#NAME=VALUE,NAME=VALUE`, a literal `,` as `%2C`, and `#` in a password as `%23`",

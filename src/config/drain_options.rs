@@ -11,7 +11,8 @@ use super::{
     schemes::{Encoding, SCHEMES, Scheme, Way},
     units,
 };
-use crate::{format::syslog::Framing, line::Stream};
+use crate::{format::syslog::Framing, ledger::Grade, line::Stream};
+use rustls::pki_types::pem::PemObject;
 use std::{fs, path::PathBuf, time::Duration};
 
 /// What is between the options and the secrets that are files.
@@ -27,6 +28,18 @@ enum Kind {
     Bearer,
     Header,
     Timeout,
+    Require,
+    Cert,
+    Key,
+    Fingerprint,
+    Servername,
+    MaxMessage,
+    Window,
+    Rotate,
+    RotateAge,
+    Keep,
+    Compress,
+    Mode,
 }
 
 /// An option's name, which schemes take it, and how to write it.
@@ -40,17 +53,29 @@ struct Rule {
 const RULES: &[Rule] = &[
     Rule { kind: Kind::Name, name: "name", fits: |_| true, example: "name=papertrail" },
     Rule { kind: Kind::Stream, name: "stream", fits: |_| true, example: "stream=stderr" },
+    Rule { kind: Kind::Require, name: "require", fits: |_| true, example: "require=confirmed" },
     Rule {
         kind: Kind::Framing,
         name: "framing",
         fits: |s| s.encoding == Encoding::Syslog && s.way == Way::Tcp,
         example: "framing=lf",
     },
-    Rule { kind: Kind::Replay, name: "replay", fits: |s| s.way == Way::Tcp, example: "replay=1MiB" },
-    Rule { kind: Kind::Ca, name: "ca", fits: |s| s.way == Way::Https, example: "ca=/etc/ssl/own-ca.pem" },
+    Rule { kind: Kind::Replay, name: "replay", fits: |s| matches!(s.way, Way::Tcp | Way::Tls), example: "replay=1MiB" },
+    Rule { kind: Kind::Ca, name: "ca", fits: |s| s.way == Way::Https || s.is_tls(), example: "ca=/etc/ssl/own-ca.pem" },
+    Rule { kind: Kind::Cert, name: "cert", fits: Scheme::is_tls, example: "cert=/run/tls/client.pem" },
+    Rule { kind: Kind::Key, name: "key", fits: Scheme::is_tls, example: "key=/run/tls/client.key" },
+    Rule { kind: Kind::Fingerprint, name: "fingerprint", fits: Scheme::is_tls, example: "fingerprint=sha256:4a…" },
+    Rule { kind: Kind::Servername, name: "servername", fits: Scheme::is_tls, example: "servername=logs.example" },
+    Rule { kind: Kind::MaxMessage, name: "max-message", fits: Scheme::is_relp, example: "max-message=64KiB" },
+    Rule { kind: Kind::Window, name: "window", fits: Scheme::is_relp, example: "window=128" },
     Rule { kind: Kind::Bearer, name: "bearer", fits: Scheme::is_http, example: "bearer=${TOKEN}" },
     Rule { kind: Kind::Header, name: "header", fits: Scheme::is_http, example: "header=X-Api-Key:${KEY}" },
     Rule { kind: Kind::Timeout, name: "timeout", fits: Scheme::is_http, example: "timeout=10s" },
+    Rule { kind: Kind::Rotate, name: "rotate", fits: |s| s.way == Way::File, example: "rotate=100MiB" },
+    Rule { kind: Kind::RotateAge, name: "rotate-age", fits: |s| s.way == Way::File, example: "rotate-age=24h" },
+    Rule { kind: Kind::Keep, name: "keep", fits: |s| s.way == Way::File, example: "keep=5" },
+    Rule { kind: Kind::Compress, name: "compress", fits: |s| s.way == Way::File, example: "compress=off" },
+    Rule { kind: Kind::Mode, name: "mode", fits: |s| s.way == Way::File, example: "mode=640" },
 ];
 
 /// All options of a drain; what was not given is None or empty.
@@ -66,6 +91,17 @@ pub(crate) struct DrainOptions {
     pub(crate) bearer: Option<Secret>,
     pub(crate) headers: Vec<(String, Secret)>,
     pub(crate) timeout: Option<Duration>,
+    pub(crate) cert: Option<PathBuf>,
+    pub(crate) key: Option<PathBuf>,
+    pub(crate) fingerprint: Option<[u8; 32]>,
+    pub(crate) servername: Option<String>,
+    pub(crate) max_message: Option<usize>,
+    pub(crate) window: Option<usize>,
+    pub(crate) rotate: Option<u64>,
+    pub(crate) rotate_age: Option<Duration>,
+    pub(crate) keep: Option<usize>,
+    pub(crate) compress: Option<bool>,
+    pub(crate) mode: Option<u32>,
 }
 
 impl DrainOptions {
@@ -90,12 +126,12 @@ impl DrainOptions {
             }
             seen.push(rule.name);
             let value = expand(value, &format!("option `{name}`"), environment)?;
-            options.set(rule, value)?;
+            options.set(rule, value, url.scheme)?;
         }
         Ok(options)
     }
 
-    fn set(&mut self, rule: &Rule, value: String) -> Result<(), Problem> {
+    fn set(&mut self, rule: &Rule, value: String, scheme: &Scheme) -> Result<(), Problem> {
         let inside = |problem: Problem| problem.within(&format!("option `{}`", rule.name));
         let wrong = |right: &str| Problem::new(format!("option `{}`: bad value `{value}`", rule.name), right);
         if value.is_empty() {
@@ -126,9 +162,56 @@ impl DrainOptions {
                 self.timeout = Some(timeout).filter(|timeout| !timeout.is_zero());
                 self.timeout.ok_or_else(|| wrong("write a time above 0, as in `10s`"))?;
             }
-            Kind::Ca => self.ca_pem = Some(certificates(&value)?),
+            Kind::Ca => self.ca_pem = Some(certificates("ca", &value)?),
             Kind::Bearer => self.bearer = Some(secret(&value, "Bearer ", "option `bearer`")?),
             Kind::Header => self.headers.push(header(&value)?),
+            Kind::Require => require(&value, scheme)?.map_or(Ok(()), |right| Err(wrong(right)))?,
+            _ => self.set_of_transport(rule, value)?,
+        }
+        Ok(())
+    }
+
+    fn set_of_transport(&mut self, rule: &Rule, value: String) -> Result<(), Problem> {
+        let inside = |problem: Problem| problem.within(&format!("option `{}`", rule.name));
+        let wrong = |right: &str| Problem::new(format!("option `{}`: bad value `{value}`", rule.name), right);
+        let number = |least, most, right| {
+            let number = value.parse().ok().filter(|number| (least..=most).contains(number));
+            number.ok_or_else(|| wrong(right))
+        };
+        match rule.kind {
+            Kind::Cert => {
+                certificates("cert", &value)?;
+                self.cert = Some(value.into());
+            }
+            Kind::Key => self.key = Some(key_file(&value)?),
+            Kind::Fingerprint => {
+                let right = "write `sha256:` and 64 hexadecimal digits, with or without colons";
+                self.fingerprint = Some(fingerprint(&value).ok_or_else(|| wrong(right))?);
+            }
+            Kind::Servername => {
+                let right = "write the name in the certificate, as in `servername=logs.example`";
+                let name = rustls::pki_types::ServerName::try_from(value.as_str());
+                self.servername = Some(name.map_err(|_| wrong(right))?.to_str().into_owned());
+            }
+            Kind::MaxMessage => {
+                self.max_message = Some(units::size_between(&value, 512, 128 << 10).map_err(inside)?);
+            }
+            Kind::Window => self.window = Some(number(1, 1024, "write a number from 1 to 1024")?),
+            Kind::Rotate => {
+                self.rotate = Some(units::size_between(&value, 64 << 10, 1 << 40).map_err(inside)? as u64);
+            }
+            Kind::RotateAge => {
+                let age = units::duration(&value).map_err(inside)?;
+                self.rotate_age = Some(age).filter(|age| *age >= Duration::from_secs(60));
+                self.rotate_age.ok_or_else(|| wrong("write at least `1m`"))?;
+            }
+            Kind::Keep => self.keep = Some(number(0, 1000, "write a number from 0 to 1000")?),
+            Kind::Compress => self.compress = Some(units::switch(&value).map_err(inside)?),
+            Kind::Mode => {
+                let mode = u32::from_str_radix(&value, 8).ok().filter(|mode| *mode <= 0o777 && mode & 0o200 != 0);
+                self.mode = Some(mode.ok_or_else(|| wrong("write octal permissions, as in `mode=640`"))?);
+            }
+            _ => {}
         }
         Ok(())
     }
@@ -162,10 +245,48 @@ fn name(value: &str) -> Option<String> {
     (value.len() <= 64 && value.bytes().all(is_plain)).then(|| value.to_string())
 }
 
-fn certificates(path: &str) -> Result<Vec<u8>, Problem> {
+/// Whether the scheme's transport can have the evidence that is asked for. `Some`: what would be a right value.
+fn require(value: &str, scheme: &Scheme) -> Result<Option<&'static str>, Problem> {
+    let wanted = match value {
+        "confirmed" => Grade::Confirmed,
+        "accepted" => Grade::Accepted,
+        _ => return Ok(Some("write `confirmed` or `accepted`")),
+    };
+    let (best, why) = scheme.way.evidence();
+    if best >= wanted {
+        return Ok(None);
+    }
+    let others = SCHEMES.iter().filter(|scheme| scheme.way.evidence().0 >= wanted).map(|scheme| scheme.name);
+    Err(Problem::new(
+        format!("option `require`: `{}` {why}", scheme.name),
+        format!("use one of {}", others.collect::<Vec<_>>().join(", ")),
+    ))
+}
+
+/// `sha256:` and the digits, as openssl prints them or without colons.
+fn fingerprint(value: &str) -> Option<[u8; 32]> {
+    let digits: Vec<u8> = value.strip_prefix("sha256:")?.bytes().filter(|&byte| byte != b':').collect();
+    let mut fingerprint = [0; 32];
+    if digits.len() != 64 || !digits.iter().all(u8::is_ascii_hexdigit) {
+        return None;
+    }
+    for (byte, pair) in fingerprint.iter_mut().zip(digits.chunks(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+    }
+    Some(fingerprint)
+}
+
+fn key_file(path: &str) -> Result<PathBuf, Problem> {
+    let wrong = |what: String| Problem::new(format!("option `key`: {what}"), "name a readable file with a PEM key");
+    let pem = fs::read(path).map_err(|error| wrong(format!("can't read `{path}`: {}", reason(&error))))?;
+    rustls::pki_types::PrivateKeyDer::from_pem_slice(&pem).map_err(|_| wrong(format!("no key in `{path}`")))?;
+    Ok(path.into())
+}
+
+fn certificates(option: &str, path: &str) -> Result<Vec<u8>, Problem> {
     let pem = fs::read(path).map_err(|error| {
         Problem::new(
-            format!("option `ca`: can't read `{path}`: {}", reason(&error)),
+            format!("option `{option}`: can't read `{path}`: {}", reason(&error)),
             "name a readable file of PEM certificates",
         )
     })?;
@@ -173,7 +294,7 @@ fn certificates(path: &str) -> Result<Vec<u8>, Problem> {
     match pem.windows(mark.len()).any(|window| window == mark) {
         true => Ok(pem),
         false => Err(Problem::new(
-            format!("option `ca`: no certificate in `{path}`"),
+            format!("option `{option}`: no certificate in `{path}`"),
             "name a readable file of PEM certificates (`-----BEGIN CERTIFICATE-----`)",
         )),
     }

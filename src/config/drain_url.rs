@@ -47,7 +47,7 @@ impl<'a> DrainUrl<'a> {
         }
         let (scheme, rest) = cut_scheme(text)?;
         let (rest, options) = split(rest, '#');
-        if scheme.way == Way::File {
+        if scheme.is_path() {
             return Self::cut_file(scheme, rest, options);
         }
         // Quoted, a file's name or an option (`header=X-A: b`) may well have a space; a URL has none.
@@ -80,13 +80,14 @@ impl<'a> DrainUrl<'a> {
 
     fn cut_file(scheme: &'static Scheme, rest: &'a str, options: Option<&'a str>) -> Result<Self, Problem> {
         let right = || format!("write `{0}:/PATH`, or `{0}:PATH` for a relative one", scheme.name);
+        let what = if scheme.way == Way::Unix { "socket" } else { "file" };
         let path = match rest.strip_prefix("//") {
             Some(path) if path.starts_with('/') => path,
-            Some(_) => return Err(Problem::new("a file has no host", right())),
+            Some(_) => return Err(Problem::new(format!("a {what} has no host"), right())),
             None => rest,
         };
         if path.is_empty() || path.ends_with('/') {
-            return Err(Problem::new("the file's name is missing", right()));
+            return Err(Problem::new(format!("the {what}'s name is missing"), right()));
         }
         Ok(Self { scheme, userinfo: None, host: "", port: None, path, query: None, options })
     }
@@ -97,7 +98,7 @@ impl<'a> DrainUrl<'a> {
         let userinfo = if self.userinfo.is_some() { "***@" } else { "" };
         let query = if self.query.is_some() { "?***" } else { "" };
         match self.scheme.way {
-            Way::File => format!("{}:{}", self.scheme.name, self.path),
+            Way::File | Way::Unix => format!("{}:{}", self.scheme.name, self.path),
             _ => format!("{}://{userinfo}{}{}{query}", self.scheme.name, self.typed_host_port(), self.path),
         }
     }
@@ -105,7 +106,7 @@ impl<'a> DrainUrl<'a> {
     /// Scheme, host and port (for a file, its path): the name of a drain that was given none.
     pub(crate) fn default_name(&self) -> String {
         match self.scheme.way {
-            Way::File => format!("{}:{}", self.scheme.name, self.path),
+            Way::File | Way::Unix => format!("{}:{}", self.scheme.name, self.path),
             _ => format!("{}://{}", self.scheme.name, self.typed_host_port()),
         }
     }
@@ -150,7 +151,7 @@ impl<'a> DrainUrl<'a> {
         })
     }
 
-    /// The path of a file, expanded.
+    /// The path of a file or socket, expanded.
     pub(crate) fn file(&self, environment: &Environment) -> Result<std::path::PathBuf, Problem> {
         Ok(expand(self.path, "path", environment)?.into())
     }

@@ -1,7 +1,7 @@
 //! All drains of a run: from flags and variables to [`DrainSpec`]s with names of their own.
 
 use super::{
-    DrainSpec, HttpTarget, Secret, Target, TcpTarget,
+    DrainSpec, FileTarget, HttpTarget, Identity, RelpTarget, Secret, Target, TcpTarget, TlsTarget,
     drain_options::DrainOptions,
     drain_url::DrainUrl,
     environment::Environment,
@@ -67,7 +67,7 @@ fn one(source: &Source<'_>, environment: &Environment, others: &[DrainSpec]) -> 
         None => free_name(url.default_name(), others),
     };
     let (format, stream) = (format(url.scheme, options.framing), options.stream);
-    apply(options, &mut target)?;
+    apply(options, url.scheme, &mut target)?;
     Ok(DrainSpec { name, url: url.redacted(), format, target, stream })
 }
 
@@ -83,9 +83,12 @@ fn format(scheme: &Scheme, framing: Option<Framing>) -> Format {
     match (scheme.encoding, scheme.way) {
         (Encoding::Ndjson, _) => Format::Ndjson,
         (Encoding::Raw, _) => Format::Raw,
-        (Encoding::Syslog, Way::Udp) => Format::Syslog(Framing::Datagram),
+        (Encoding::Syslog, Way::Udp | Way::Relp | Way::RelpTls) => Format::Syslog(Framing::Datagram),
+        (Encoding::Syslog, Way::Unix) => Format::LocalSyslog,
         (Encoding::Syslog, Way::File) => Format::Syslog(Framing::Lf),
-        (Encoding::Syslog, Way::Tcp | Way::Http | Way::Https) => Format::Syslog(framing.unwrap_or(Framing::Counted)),
+        (Encoding::Syslog, Way::Tcp | Way::Tls | Way::Http | Way::Https) => {
+            Format::Syslog(framing.unwrap_or(Framing::Counted))
+        }
     }
 }
 
@@ -96,15 +99,17 @@ fn target(url: &DrainUrl<'_>, environment: &Environment) -> Result<Target, Probl
             if path.is_dir() {
                 return Err(Problem::new("the path is a directory", "name a file in it"));
             }
-            Target::File(path)
+            Target::File(FileTarget::new(path))
         }
+        Way::Unix => Target::Unix(url.file(environment)?),
         Way::Http | Way::Https => Target::Http(HttpTarget {
             url: url.http_url(environment)?,
             headers: basic(url.user(environment)?)?.into_iter().collect(),
             ca_pem: None,
             timeout: HTTP_TIMEOUT,
         }),
-        Way::Tcp => Target::Tcp(TcpTarget { peer: url.host_port(environment)?, replay: None }),
+        Way::Tcp | Way::Tls => Target::Tcp(TcpTarget::new(url.host_port(environment)?)),
+        Way::Relp | Way::RelpTls => Target::Relp(RelpTarget::new(url.host_port(environment)?)),
         Way::Udp => Target::Udp(url.host_port(environment)?),
     })
 }
@@ -126,9 +131,23 @@ fn basic(user: Option<(String, String)>) -> Result<Option<(String, Secret)>, Pro
 }
 
 /// Options that belong to the transport. That they fit it was checked when they were parsed.
-fn apply(options: DrainOptions, target: &mut Target) -> Result<(), Problem> {
+fn apply(mut options: DrainOptions, scheme: &Scheme, target: &mut Target) -> Result<(), Problem> {
     match target {
-        Target::Tcp(tcp) => tcp.replay = options.replay,
+        Target::Tcp(tcp) => {
+            tcp.replay = options.replay;
+            tcp.tls = tls(&mut options, scheme)?;
+        }
+        Target::Relp(relp) => {
+            relp.tls = tls(&mut options, scheme)?;
+            relp.max_message = options.max_message.unwrap_or(relp.max_message);
+            relp.window = options.window.unwrap_or(relp.window);
+        }
+        Target::File(file) => {
+            (file.rotate, file.rotate_age) = (options.rotate, options.rotate_age);
+            file.keep = options.keep.unwrap_or(file.keep);
+            file.compress = options.compress.unwrap_or(file.compress);
+            file.mode = options.mode.unwrap_or(file.mode);
+        }
         Target::Http(http) => {
             http.headers.extend(options.bearer.map(|bearer| ("Authorization".to_string(), bearer)));
             http.headers.extend(options.headers);
@@ -141,9 +160,27 @@ fn apply(options: DrainOptions, target: &mut Target) -> Result<(), Problem> {
                 ));
             }
         }
-        Target::Udp(_) | Target::File(_) => {}
+        Target::Udp(_) | Target::Unix(_) => {}
     }
     Ok(())
+}
+
+fn tls(options: &mut DrainOptions, scheme: &Scheme) -> Result<Option<TlsTarget>, Problem> {
+    if !scheme.is_tls() {
+        return Ok(None);
+    }
+    let identity = match (options.cert.take(), options.key.take()) {
+        (None, None) => None,
+        (Some(cert), Some(key)) => Some(Identity { cert, key }),
+        (Some(_), None) => {
+            return Err(Problem::new("option `cert` needs the `key`, too", "write `#cert=FILE,key=FILE`"));
+        }
+        (None, Some(_)) => {
+            return Err(Problem::new("option `key` needs the `cert`, too", "write `#cert=FILE,key=FILE`"));
+        }
+    };
+    let (servername, ca_pem, fingerprint) = (options.servername.take(), options.ca_pem.take(), options.fingerprint);
+    Ok(Some(TlsTarget { servername, ca_pem, identity, fingerprint }))
 }
 
 #[cfg(test)]

@@ -30,11 +30,13 @@ mod problem;
 mod process;
 mod schemes;
 mod stop_signals;
+mod targets;
 mod units;
 
 pub use environment::Environment;
 pub use load::load;
 pub use problem::{EXIT_CONFIG, Exit, Output, Problem};
+pub use targets::{FileTarget, Identity, RelpTarget, TcpTarget, TlsTarget};
 
 pub(crate) use problem::one_line;
 pub(crate) use schemes::help as scheme_help;
@@ -209,12 +211,16 @@ pub struct DrainSpec {
 pub enum Target {
     /// HTTP(S).
     Http(HttpTarget),
-    /// A TCP connection.
+    /// A TCP connection, plain or over TLS.
     Tcp(TcpTarget),
+    /// RELP, plain or over TLS.
+    Relp(RelpTarget),
     /// UDP datagrams.
     Udp(HostPort),
+    /// A Unix socket, datagrams or a stream.
+    Unix(PathBuf),
     /// A file, appended to.
-    File(PathBuf),
+    File(FileTarget),
 }
 
 /// A host name or literal address, and a port.
@@ -243,15 +249,6 @@ impl std::fmt::Debug for HttpTarget {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("HttpTarget").field("origin", &self.url.origin().ascii_serialization()).finish_non_exhaustive()
     }
-}
-
-/// A plain TCP endpoint.
-#[derive(Clone, Debug)]
-pub struct TcpTarget {
-    /// Where to connect.
-    pub peer: HostPort,
-    /// `#replay=`: None is automatic; `Some(0)` replays the unacknowledged alone; else a fixed window in bytes.
-    pub replay: Option<u64>,
 }
 
 /// A credential. Its value never shows in `Debug`.

@@ -1,6 +1,7 @@
 //! The closed table of drain URL schemes: adding one is a line here.
 
 use super::problem::{Problem, nearest};
+use crate::ledger::Grade;
 
 /// How lines become bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,8 +17,27 @@ pub(crate) enum Way {
     File,
     Http,
     Https,
+    Relp,
+    RelpTls,
     Tcp,
+    Tls,
     Udp,
+    Unix,
+}
+
+impl Way {
+    /// The best that a line can have while the drain works, and why it is no better.
+    pub(crate) fn evidence(self) -> (Grade, &'static str) {
+        match self {
+            Self::File | Self::Http | Self::Https | Self::Relp | Self::RelpTls => (Grade::Confirmed, ""),
+            Self::Tcp | Self::Tls => (
+                Grade::Accepted,
+                "knows what the peer's kernel took, not what its application did, so its lines are `accepted` until the \
+                 connection ends",
+            ),
+            Self::Udp | Self::Unix => (Grade::Sent, "gets no evidence of arrival, so its lines are `sent` at best"),
+        }
+    }
 }
 
 /// One row of the table.
@@ -35,24 +55,28 @@ pub(crate) struct Scheme {
 }
 
 /// Ports: RFC 5426 §3.3 registers 514 for UDP; for plain TCP syslog it is what everyone uses (RFC 6587 §3.2 notes that
-/// none is registered).
+/// none is registered), RFC 5425 §4.1 registers 6514 for TLS. RELP has none.
 #[rustfmt::skip]
 pub(crate) const SCHEMES: &[Scheme] = &[
     Scheme { name: "syslog+tcp",   encoding: Encoding::Syslog, way: Way::Tcp,   default_port: Some(514), example: "syslog+tcp://logs.example:514",         help: "RFC 5424 over TCP" },
+    Scheme { name: "syslog+tls",   encoding: Encoding::Syslog, way: Way::Tls,   default_port: Some(6514), example: "syslog+tls://logs.example:6514",       help: "the same over TLS (RFC 5425)" },
+    Scheme { name: "relp+tcp",     encoding: Encoding::Syslog, way: Way::Relp,  default_port: None,      example: "relp+tcp://logs.example:2514",          help: "RELP: RFC 5424, each message confirmed" },
+    Scheme { name: "relp+tls",     encoding: Encoding::Syslog, way: Way::RelpTls, default_port: None,    example: "relp+tls://logs.example:2514",          help: "" },
     Scheme { name: "syslog+udp",   encoding: Encoding::Syslog, way: Way::Udp,   default_port: Some(514), example: "syslog+udp://logs.example:514",         help: "RFC 5424 datagrams (no acknowledgement)" },
+    Scheme { name: "syslog+unix",  encoding: Encoding::Syslog, way: Way::Unix,  default_port: None,      example: "syslog+unix:/dev/log",                  help: "the machine's own syslog" },
     Scheme { name: "https",        encoding: Encoding::Ndjson, way: Way::Https, default_port: None,      example: "https://in.example/ingest",             help: "POST, one JSON object a line" },
     Scheme { name: "http",         encoding: Encoding::Ndjson, way: Way::Http,  default_port: None,      example: "http://in.example/ingest",              help: "" },
     Scheme { name: "ndjson+https", encoding: Encoding::Ndjson, way: Way::Https, default_port: None,      example: "ndjson+https://in.example/",            help: "" },
     Scheme { name: "ndjson+http",  encoding: Encoding::Ndjson, way: Way::Http,  default_port: None,      example: "ndjson+http://in.example/",             help: "" },
     Scheme { name: "ndjson+tcp",   encoding: Encoding::Ndjson, way: Way::Tcp,   default_port: None,      example: "ndjson+tcp://in.example:9000",          help: "the same over TCP" },
+    Scheme { name: "ndjson+tls",   encoding: Encoding::Ndjson, way: Way::Tls,   default_port: None,      example: "ndjson+tls://in.example:9443",          help: "" },
     Scheme { name: "file",         encoding: Encoding::Raw,    way: Way::File,  default_port: None,      example: "file:/var/log/app.log",                 help: "the lines as they are, appended" },
     Scheme { name: "ndjson+file",  encoding: Encoding::Ndjson, way: Way::File,  default_port: None,      example: "ndjson+file:/var/log/app.ndjson",       help: "" },
     Scheme { name: "syslog+file",  encoding: Encoding::Syslog, way: Way::File,  default_port: None,      example: "syslog+file:/var/log/app.syslog",       help: "" },
 ];
 
 /// Formats and transports that the project means to have, so that their names are not called typing errors.
-const LATER: &[&str] =
-    &["tls", "unix", "relp", "json", "logplex", "loki", "otlp", "elastic", "splunk", "datadog", "forward", "gelf"];
+const LATER: &[&str] = &["json", "logplex", "loki", "otlp", "elastic", "splunk", "datadog", "forward", "gelf"];
 
 /// The row of `name`, in any case.
 pub(crate) fn find(name: &str) -> Result<&'static Scheme, Problem> {
@@ -91,6 +115,20 @@ pub(crate) fn help() -> String {
 }
 
 impl Scheme {
+    /// A path stands behind the colon, no host.
+    pub(crate) fn is_path(&self) -> bool {
+        matches!(self.way, Way::File | Way::Unix)
+    }
+
+    /// TLS that is not HTTP's.
+    pub(crate) fn is_tls(&self) -> bool {
+        matches!(self.way, Way::Tls | Way::RelpTls)
+    }
+
+    pub(crate) fn is_relp(&self) -> bool {
+        matches!(self.way, Way::Relp | Way::RelpTls)
+    }
+
     pub(crate) fn is_http(&self) -> bool {
         matches!(self.way, Way::Http | Way::Https)
     }
@@ -112,16 +150,15 @@ mod tests {
     #[test]
     fn unknown_names_get_the_best_hint() {
         let hint = |name| find(name).unwrap_err().to_string();
-        let supported = "supported: syslog+tcp, syslog+udp, https, http, ndjson+https, ndjson+http, ndjson+tcp, file, \
-                         ndjson+file, syslog+file";
+        let supported = supported();
         assert_eq!(hint("syslog+tpc"), "unknown scheme `syslog+tpc`; did you mean `syslog+tcp`?");
         assert_eq!(hint("htps"), "unknown scheme `htps`; did you mean `https`?");
-        assert_eq!(hint("tcp"), "unknown scheme `tcp`; did you mean `syslog+tcp` or `ndjson+tcp`?");
+        assert_eq!(hint("tcp"), "unknown scheme `tcp`; did you mean `syslog+tcp` or `relp+tcp` or `ndjson+tcp`?");
         assert_eq!(
             hint("syslog"),
-            "unknown scheme `syslog`; did you mean `syslog+tcp` or `syslog+udp` or `syslog+file`?"
+            "unknown scheme `syslog`; did you mean `syslog+tcp` or `syslog+tls` or `syslog+udp` or `syslog+unix` or \
+             `syslog+file`?"
         );
-        assert_eq!(hint("syslog+tls"), format!("`syslog+tls` is not in this version; {supported}"));
         assert_eq!(hint("loki+https"), format!("`loki+https` is not in this version; {supported}"));
         assert_eq!(hint("amqp"), format!("unknown scheme `amqp`; {supported}"));
     }

@@ -36,7 +36,7 @@ use crate::{
     ledger::{Counts, DrainReport},
     line::{Batch, Stream},
     say::say,
-    transport::{Transport, file, http, tcp, udp},
+    transport::{Transport, file, http, relp, tcp, udp, unix},
 };
 use std::{
     io,
@@ -211,8 +211,10 @@ impl DrainThread {
         match self.spec.target.clone() {
             Target::Http(target) => self.live(move |encoder| http::Http::new(target, encoder.content_type())),
             Target::Tcp(target) => self.live(move |_| tcp::Tcp::new(&target, limits.in_flight as u64)),
+            Target::Relp(target) => self.live(move |_| relp::Relp::new(target)),
             Target::Udp(peer) => self.live(move |_| udp::Udp::new(peer)),
-            Target::File(path) => self.live(move |_| file::File::new(path)),
+            Target::Unix(path) => self.live(move |_| unix::Unix::new(path)),
+            Target::File(target) => self.live(move |_| file::File::new(target)),
         }
     }
 
@@ -255,7 +257,7 @@ mod tests {
         *,
     };
     use crate::{
-        config::WhenFull,
+        config::{FileTarget, WhenFull},
         format::Format,
         ledger::Loss,
         transport::{Failure, Payload, Progress},
@@ -263,7 +265,13 @@ mod tests {
     use std::path::PathBuf;
 
     fn spec(path: PathBuf, stream: Option<Stream>) -> DrainSpec {
-        DrainSpec { name: "one".into(), url: "file:x".into(), format: Format::Raw, target: Target::File(path), stream }
+        DrainSpec {
+            name: "one".into(),
+            url: "file:x".into(),
+            format: Format::Raw,
+            target: Target::File(FileTarget::new(path)),
+            stream,
+        }
     }
 
     fn wait_for(bell: &Bell, count: usize) -> Vec<Event> {

@@ -33,8 +33,8 @@ impl Limits {
         const KIB: usize = 1024;
         let (bytes, items, linger, nap) = match &spec.target {
             Target::Http(_) => (1024 * KIB, 10_000, 150, 150),
-            Target::Tcp(_) => (64 * KIB, 10_000, 0, 5),
-            Target::Udp(_) => (64 * KIB, 256, 0, 1),
+            Target::Tcp(_) | Target::Relp(_) => (64 * KIB, 10_000, 0, 5),
+            Target::Udp(_) | Target::Unix(_) => (64 * KIB, 256, 0, 1),
             Target::File(_) => (1024 * KIB, 20_000, 0, 5),
         };
         let overhead = match spec.format {
@@ -42,8 +42,10 @@ impl Limits {
             _ => 160,
         };
         let in_flight = in_flight(memory);
+        // A replay window leaves a quarter of the limit free (see `transport::tcp`): payloads fit into that twice.
+        let share = if matches!(spec.target, Target::Tcp(_)) { 8 } else { 2 };
         Self {
-            bytes: bytes.min(in_flight / 2),
+            bytes: bytes.min(in_flight / share),
             items,
             overhead,
             linger: Duration::from_millis(linger),

@@ -48,10 +48,11 @@ pub(crate) struct Queue {
     state: State,
 }
 
-/// What was accepted on the present connection, and may yet be confirmed.
+/// What was sent or accepted on the present connection, and may yet be confirmed.
 #[derive(Clone, Copy, Debug, Default)]
 struct Evidence {
     epoch: u32,
+    sent: u64,
     accepted: u64,
     upto: u64,
 }
@@ -167,12 +168,14 @@ impl Queue {
         true
     }
 
-    /// Whether what is in flight leaves room for another payload, by which it may pass the limit. Two are always allowed:
-    /// what is acknowledged leaves a replay window only when newer bytes push it out (or after seconds).
+    /// Whether what is in flight leaves room for another payload, by which it may pass the limit. The oldest item does not
+    /// count: a replay window of three quarters of the limit (see `transport::tcp`) may begin in the midst of it, and
+    /// is left only when newer bytes push it out, or after seconds. So a peer that acknowledges all is always sent more,
+    /// however large items and payloads are.
     pub(crate) fn may_seal(&self, limits: &Limits) -> bool {
         let (Some(front), Some(back)) = (self.window.front(), self.window.back()) else { return true };
-        match (front.span(), back.span()) {
-            (Some((from, _)), Some((_, to))) => self.window.len() < 2 || to - from < limits.in_flight as u64,
+        match (front.first_end(), back.span()) {
+            (Some(from), Some((_, to))) => to.saturating_sub(from) < limits.in_flight as u64,
             _ => false,
         }
     }
@@ -207,15 +210,18 @@ impl Queue {
         }
         let units = self.settle(progress.upto, progress.grade);
         match progress.grade {
-            Grade::Accepted => {
-                self.evidence.accepted += units;
+            Grade::Sent | Grade::Accepted => {
+                let weak =
+                    if progress.grade == Grade::Sent { &mut self.evidence.sent } else { &mut self.evidence.accepted };
+                *weak += units;
                 self.evidence.upto = self.evidence.upto.max(progress.upto);
             }
-            // What was accepted lies before `upto`, so better evidence covers it whole, or is not there yet.
+            // What was sent or accepted lies before `upto`, so better evidence covers it whole, or is not there yet.
             Grade::Confirmed if progress.upto >= self.evidence.upto => {
-                self.counts.upgrade(std::mem::take(&mut self.evidence.accepted));
+                self.counts.upgrade(Grade::Sent, std::mem::take(&mut self.evidence.sent));
+                self.counts.upgrade(Grade::Accepted, std::mem::take(&mut self.evidence.accepted));
             }
-            Grade::Confirmed | Grade::Sent => {}
+            Grade::Confirmed => {}
         }
         self.check();
         units

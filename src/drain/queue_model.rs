@@ -35,7 +35,9 @@ struct Model {
     window: Vec<Run>,
     wire: u64,
     counts: Counts,
+    /// Number, units accepted in it, and up to where; beside that, units sent in it.
     epoch: (u32, u64, u64),
+    sent: u64,
     announced: u64,
     over: bool,
     dead: bool,
@@ -155,13 +157,17 @@ impl Model {
         }
         if self.epoch.0 != epoch {
             self.epoch = (epoch, 0, 0);
+            self.sent = 0;
         }
         let settled = self.settle(upto, grade);
         if grade == Grade::Accepted {
             self.epoch = (epoch, self.epoch.1 + settled, self.epoch.2.max(upto));
-        } else if grade == Grade::Confirmed && upto >= self.epoch.2 {
-            self.counts.upgrade(self.epoch.1);
-            self.epoch.1 = 0;
+        } else if grade == Grade::Sent {
+            self.sent += settled;
+            self.epoch.2 = self.epoch.2.max(upto);
+        } else if upto >= self.epoch.2 {
+            self.counts.upgrade(Grade::Accepted, std::mem::take(&mut self.epoch.1));
+            self.counts.upgrade(Grade::Sent, std::mem::take(&mut self.sent));
         }
     }
 

@@ -139,6 +139,12 @@ impl Sealed {
         Some((wire.position + at(self.done), wire.position + at(self.items)))
     }
 
+    /// Position behind the first open item; `None` before encoding.
+    pub(crate) fn first_end(&self) -> Option<u64> {
+        let wire = self.wire.as_ref()?;
+        wire.ends.get(self.done).map(|&end| wire.position + u64::from(end))
+    }
+
     /// Settles the items that end at or before `upto`; returns how many units that were.
     pub(crate) fn settle(&mut self, upto: u64) -> usize {
         let Some(wire) = &self.wire else { return 0 };

@@ -28,6 +28,9 @@ const IDLE_BYTES: usize = 256 << 10;
 /// Time for the last evidence, if nobody set an end.
 const FINISH: Duration = Duration::from_secs(60);
 
+/// Time for a transport to settle what it knows after the end; less than [`super::inbox`] keeps for it.
+const LAST_WORDS: Duration = Duration::from_millis(10);
+
 /// What one drain's loop works with.
 pub(crate) struct Worker<'a, T> {
     inbox: &'a Inbox,
@@ -104,9 +107,21 @@ impl<'a, T: Transport> Worker<'a, T> {
                         return;
                     }
                 }
-                Step::Leave => return,
+                Step::Leave => return self.last_words().await,
             }
         }
+    }
+
+    /// Time is over, and a send or the last evidence may have been dropped half-way: what the transport knows by now is
+    /// settled, because nothing will be sent again.
+    async fn last_words(&mut self) {
+        if self.inbox.lock().queue.is_frozen() {
+            return;
+        }
+        // Nothing waits behind a deadline that has passed; the limit is for a transport that does.
+        let result = tokio::time::timeout(LAST_WORDS, self.transport.finish(Instant::now())).await;
+        tracing::debug!(?result, "last words");
+        self.absorb();
     }
 
     /// Books what the transport knows.
@@ -239,7 +254,8 @@ impl<'a, T: Transport> Worker<'a, T> {
         let deadline = self.inbox.lock().orders.last_call().map_or(Instant::now() + FINISH, Instant::from_std);
         let result = tokio::select! {
             result = self.transport.finish(deadline) => result,
-            () = self.inbox.over() => Ok(()),
+            // The loop leaves, with the last words.
+            () = self.inbox.over() => return false,
         };
         self.absorb();
         match result {
@@ -290,10 +306,8 @@ impl<'a, T: Transport> Worker<'a, T> {
     }
 
     async fn hold(&mut self, reason: &str) {
-        self.inbox.change(|queue| {
-            let from = queue.unsent().and_then(Sealed::span).map_or(0, |(from, _)| from);
-            queue.rewind(from)
-        });
+        // What the transport took and does not call safe is sent again: nothing but its progress settles anything here.
+        self.inbox.change(|queue| queue.rewind(0));
         self.complain(reason, true);
         let urgent = self.inbox.lock().orders.urgent();
         let wait = self.backoff.hold(urgent);

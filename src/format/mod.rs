@@ -5,6 +5,7 @@
 //! bytes is mapped back to units the same way. What an encoder remembers between calls is a cache of exactly that.
 
 mod gap;
+pub mod local_syslog;
 pub mod ndjson;
 pub mod raw;
 mod stamp;
@@ -59,6 +60,8 @@ pub enum Format {
     Raw,
     /// RFC 5424.
     Syslog(syslog::Framing),
+    /// What libc writes into /dev/log.
+    LocalSyslog,
 }
 
 /// What lastword's own lines (gaps, and the app's life) say where an app's line says `stdout` or `stderr`.
@@ -78,6 +81,7 @@ enum Kind {
     Ndjson(ndjson::Ndjson),
     Raw,
     Syslog(syslog::Syslog),
+    LocalSyslog(local_syslog::LocalSyslog),
 }
 
 impl Encoder {
@@ -91,6 +95,7 @@ impl Encoder {
             Format::Ndjson => Kind::Ndjson(ndjson::Ndjson::new(&self.origin)),
             Format::Raw => Kind::Raw,
             Format::Syslog(framing) => Kind::Syslog(syslog::Syslog::new(framing, &self.origin)),
+            Format::LocalSyslog => Kind::LocalSyslog(local_syslog::LocalSyslog::new(&self.origin)),
         })
     }
 
@@ -100,6 +105,7 @@ impl Encoder {
             Kind::Ndjson(ndjson) => ndjson.encode(unit, out),
             Kind::Raw => raw::encode(unit, out),
             Kind::Syslog(syslog) => syslog.encode(unit, out),
+            Kind::LocalSyslog(syslog) => syslog.encode(unit, out),
         }
     }
 
@@ -109,6 +115,7 @@ impl Encoder {
             Kind::Ndjson(ndjson) => ndjson.encode_gap(gap, out),
             Kind::Raw => raw::encode_gap(gap, out),
             Kind::Syslog(syslog) => syslog.encode_gap(gap, out),
+            Kind::LocalSyslog(syslog) => syslog.encode_gap(gap, out),
         }
     }
 
@@ -116,7 +123,7 @@ impl Encoder {
     pub const fn content_type(&self) -> &'static str {
         match self.format {
             Format::Ndjson => "application/x-ndjson",
-            Format::Raw | Format::Syslog(_) => "text/plain",
+            Format::Raw | Format::Syslog(_) | Format::LocalSyslog => "text/plain",
         }
     }
 }
@@ -212,7 +219,8 @@ mod tests {
     };
     use proptest::prelude::*;
 
-    const FORMATS: [Format; 5] = [
+    const FORMATS: [Format; 6] = [
+        Format::LocalSyslog,
         Format::Ndjson,
         Format::Raw,
         Format::Syslog(syslog::Framing::Counted),

@@ -7,13 +7,12 @@
 //! A full disk is weather: bytes that were written stay, the rest follows when there is room; no line is torn.
 
 use super::{Failure, Payload, Progress, Transport, Verdict};
-use crate::ledger::Grade;
-use nix::{errno::Errno, fcntl::OFlag, sys::stat::Mode};
+use crate::{config::FileTarget, ledger::Grade};
+use nix::{errno::Errno, fcntl::OFlag};
 use std::{
     fs::OpenOptions,
     io::{self, ErrorKind, Write},
     os::unix::fs::OpenOptionsExt,
-    path::PathBuf,
     time::Duration,
 };
 use tokio::time::Instant;
@@ -24,13 +23,10 @@ const SYNC_EVERY: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How often such a one is tried meanwhile.
 const NAP: Duration = Duration::from_millis(5);
-/// Mode of a new file: logs may hold secrets.
-const MODE: Mode = Mode::from_bits_truncate(0o640);
-
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct File {
-    path: PathBuf,
+    target: FileTarget,
     file: Option<std::fs::File>,
     epoch: u32,
     /// Everything before this position is in the file.
@@ -42,8 +38,8 @@ pub struct File {
 
 impl File {
     /// Opens nothing yet: an absent directory is weather.
-    pub fn new(path: PathBuf) -> Self {
-        Self { path, file: None, epoch: 0, written: 0, synced: 0, sync_at: None }
+    pub fn new(target: FileTarget) -> Self {
+        Self { target, file: None, epoch: 0, written: 0, synced: 0, sync_at: None }
     }
 
     fn open(&mut self, position: u64) -> io::Result<()> {
@@ -53,8 +49,8 @@ impl File {
         // Without O_NONBLOCK the open of a FIFO without a reader would hang. Regular files do not mind it.
         let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
         let mut options = OpenOptions::new();
-        options.append(true).create(true).mode(MODE.bits()).custom_flags(flags.bits());
-        self.file = Some(options.open(&self.path)?);
+        options.append(true).create(true).mode(self.target.mode).custom_flags(flags.bits());
+        self.file = Some(options.open(&self.target.path)?);
         self.epoch += 1;
         self.written = self.written.max(position);
         self.synced = self.written;
@@ -117,7 +113,7 @@ impl File {
             Some(errno) => errno.desc().to_lowercase(),
             None => error.to_string(),
         };
-        Failure { verdict, reason: format!("{}: {what}", self.path.display()) }
+        Failure { verdict, reason: format!("{}: {what}", self.target.path.display()) }
     }
 }
 
@@ -165,7 +161,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("app.log");
         fs::write(&path, "before\n").unwrap();
-        let mut file = File::new(path.clone());
+        let mut file = File::new(FileTarget::new(path.clone()));
         assert_eq!(file.progress(Instant::now()), None);
         file.send(&payload(0, &["one\n", "two\n"])).await.unwrap();
         let accepted = Progress { epoch: 1, upto: 8, grade: Grade::Accepted };
@@ -184,9 +180,9 @@ mod tests {
     async fn a_line_that_was_cut_short_is_continued_and_not_repeated() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("fifo");
-        nix::unistd::mkfifo(&path, Mode::S_IRWXU).unwrap();
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
         assert!(fs::metadata(&path).unwrap().file_type().is_fifo());
-        let mut file = File::new(path.clone());
+        let mut file = File::new(FileTarget::new(path.clone()));
         let line = "x".repeat(99_999) + "\n";
         let failure = file.send(&payload(0, &[&line])).await.unwrap_err();
         assert!(matches!(failure.verdict, Verdict::Retry { resend_from: 0, .. }), "no reader yet: {failure:?}");
@@ -207,14 +203,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_full_disk_and_a_missing_directory_are_weather() {
-        let mut full = File::new("/dev/full".into());
+        let mut full = File::new(FileTarget::new("/dev/full".into()));
         let failure = full.send(&payload(40, &["one\n"])).await.unwrap_err();
         assert!(matches!(failure.verdict, Verdict::Retry { resend_from: 40, after: None }));
         assert_eq!(failure.reason, "/dev/full: no space left on device");
-        let mut missing = File::new("/nowhere/app.log".into());
+        let mut missing = File::new(FileTarget::new("/nowhere/app.log".into()));
         let failure = missing.send(&payload(40, &["one\n"])).await.unwrap_err();
         assert!(matches!(failure.verdict, Verdict::Retry { resend_from: 40, after: None }), "{failure:?}");
-        let mut null = File::new("/dev/null".into());
+        let mut null = File::new(FileTarget::new("/dev/null".into()));
         null.send(&payload(0, &["one\n"])).await.unwrap();
         null.finish(Instant::now()).await.unwrap();
         let confirmed = Progress { epoch: 1, upto: 4, grade: Grade::Confirmed };

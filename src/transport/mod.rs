@@ -10,8 +10,11 @@
 
 pub mod file;
 pub mod http;
+pub mod relp;
 pub mod tcp;
+mod tls;
 pub mod udp;
+pub mod unix;
 
 use crate::ledger::Grade;
 use bytes::Bytes;

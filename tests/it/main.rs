@@ -19,3 +19,4 @@ mod process;
 mod real_servers;
 mod stop;
 mod support;
+mod transports;

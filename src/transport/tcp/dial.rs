@@ -1,11 +1,18 @@
 //! Connecting: names to addresses, addresses in turn, socket options; and the words for what went wrong.
 
-use crate::{config::HostPort, names, sys};
+use super::pipe::{Ending, Pipe};
+use crate::{
+    config::{HostPort, TlsTarget},
+    names, sys,
+    transport::{Failure, Verdict, tls},
+};
 use nix::sys::socket::{setsockopt, sockopt};
+use rustls::ClientConfig;
 use std::{
     fmt,
     io::{self, ErrorKind},
     net::SocketAddr,
+    sync::Arc,
     time::Duration,
 };
 use tokio::{
@@ -19,6 +26,8 @@ const LOOKUP_TIME: Duration = Duration::from_secs(5);
 const ADDRESS_TIME: Duration = Duration::from_secs(5);
 /// Time for all addresses together; many share it evenly.
 const CONNECT_TIME: Duration = Duration::from_secs(10);
+/// Time for the TLS handshake.
+const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 /// How long data may stay unacknowledged, or the peer's window closed, before the kernel gives the connection up
 /// (`TCP_USER_TIMEOUT`, RFC 5482). Without it Linux retries for a quarter of an hour.
 pub(super) const USER_TIMEOUT: Duration = Duration::from_secs(15);
@@ -28,7 +37,7 @@ pub(super) const USER_TIMEOUT: Duration = Duration::from_secs(15);
 const UNSENT: u32 = 128 * 1024;
 
 /// How messages name a peer: `host:port`, an IPv6 address in brackets.
-pub(super) struct Peer<'a>(pub(super) &'a HostPort);
+pub(in crate::transport) struct Peer<'a>(pub(in crate::transport) &'a HostPort);
 
 impl fmt::Display for Peer<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -60,6 +69,68 @@ pub(super) async fn dial(peer: &HostPort, favourite: Option<SocketAddr>) -> Resu
         }
     }
     Err(trouble)
+}
+
+/// Makes connections to one peer, over TLS if asked to, and finds words for what became of them.
+#[derive(Debug)]
+pub(in crate::transport) struct Connector {
+    peer: HostPort,
+    tls: Option<TlsTarget>,
+    /// Made for the first connection, and again after a refusal: files may have been rotated.
+    config: Option<Arc<ClientConfig>>,
+    /// Address of the last connection.
+    favourite: Option<SocketAddr>,
+}
+
+impl Connector {
+    /// Connects to nothing yet.
+    pub(in crate::transport) fn new(peer: HostPort, tls: Option<TlsTarget>) -> Self {
+        Self { peer, tls, config: None, favourite: None }
+    }
+
+    /// The peer.
+    pub(in crate::transport) fn peer(&self) -> &HostPort {
+        &self.peer
+    }
+
+    /// A fresh connection, ready to carry what is to be sent from `base` on.
+    pub(in crate::transport) async fn connect(&mut self, base: u64) -> Result<Pipe, Failure> {
+        let retry = |reason| Failure { verdict: Verdict::Retry { resend_from: base, after: None }, reason };
+        let socket = dial(&self.peer, self.favourite).await.map_err(retry)?;
+        self.favourite = socket.peer_addr().ok();
+        let mut pipe = Pipe::new(socket);
+        let Some(tls) = &self.tls else { return Ok(pipe) };
+        let hold = |reason| Failure { verdict: Verdict::Hold, reason: format!("{}: {reason}", Peer(&self.peer)) };
+        let name = tls::server_name(tls, &self.peer.host).map_err(hold)?;
+        let config = match &self.config {
+            Some(config) => Arc::clone(config),
+            None => Arc::clone(self.config.insert(tls::client_config(tls).map_err(hold)?)),
+        };
+        match timeout(HANDSHAKE_TIME, pipe.secure(config, name)).await {
+            Ok(Ok(())) => Ok(pipe),
+            Ok(Err(Ending::Closed | Ending::Truncated)) => {
+                Err(retry(format!("connection closed by {} in the TLS handshake", Peer(&self.peer))))
+            }
+            Ok(Err(ending)) => Err(self.failure(&ending, base)),
+            Err(_) => Err(retry(format!("no answer from {} in the TLS handshake", Peer(&self.peer)))),
+        }
+    }
+
+    /// What a connection that ended means, and says.
+    pub(in crate::transport) fn failure(&mut self, ending: &Ending, resend_from: u64) -> Failure {
+        let peer = Peer(&self.peer);
+        let retry = Verdict::Retry { resend_from, after: None };
+        let (verdict, reason) = match ending {
+            Ending::Closed => (retry, format!("connection closed by {peer}")),
+            Ending::Truncated => (retry, format!("connection closed by {peer} without a TLS goodbye")),
+            Ending::Broken(error) => (retry, why(error, &self.peer)),
+            Ending::Refused(error) => (tls::verdict(error, resend_from), format!("{peer}: {}", tls::why(error))),
+        };
+        if matches!(verdict, Verdict::Hold) {
+            self.config = None;
+        }
+        Failure { verdict, reason }
+    }
 }
 
 /// What a failed or broken connection says, in words fit for a report.

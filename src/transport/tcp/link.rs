@@ -1,23 +1,17 @@
-//! One TCP connection: the socket beside its [`Window`].
+//! One TCP connection: the [`Pipe`] beside its [`Window`].
 //!
 //! Rules: nothing is written into a connection that the peer has closed; whatever the peer sends is read and thrown
 //! away (closing with unread input would send a reset and could destroy our own bytes at the peer); after an error the
 //! connection is never used again, but its counters are read once more before it is closed. Per send: one `recv`, one
 //! or more `send`s; the counters (two system calls) are read every [`POLL_BYTES`] or [`POLL_TIME`], never per line.
 
-use super::window::{Policy, Seen, Window};
-use crate::{ledger::Grade, sys};
-use nix::sys::socket::{MsgFlags, recv};
-use std::{
-    io::{self, ErrorKind},
-    os::fd::AsRawFd,
-    time::Duration,
+use super::{
+    pipe::{Ending, Pipe},
+    window::{Policy, Seen, Window},
 };
-use tokio::{
-    io::Interest,
-    net::TcpStream,
-    time::{Instant, sleep_until},
-};
+use crate::ledger::Grade;
+use std::{io::ErrorKind, time::Duration};
+use tokio::time::{Instant, sleep_until};
 
 /// After this many bytes the counters are read again.
 const POLL_BYTES: u64 = 64 * 1024;
@@ -26,28 +20,17 @@ const POLL_TIME: Duration = Duration::from_millis(5);
 /// While the counters alone tell what happens: the first interval between looks, which doubles up to the last.
 const FIRST_WAIT: Duration = Duration::from_millis(1);
 const LAST_WAIT: Duration = Duration::from_millis(50);
-/// Most input that is thrown away in one go, so that a peer that talks without end cannot hold us.
-const INPUT_ROUNDS: usize = 16;
 /// How long a peer may take for its end of file after ours.
 const EOF_TIME: Duration = Duration::from_secs(1);
 /// The same where no counter said that the bytes have arrived at all.
 const BLIND_EOF_TIME: Duration = Duration::from_secs(5);
-
-/// How a connection ended.
-#[derive(Debug)]
-pub(super) enum Ending {
-    /// The peer's end of file, without a reset (so far).
-    Closed,
-    /// A reset, a time-out, or another error.
-    Broken(io::Error),
-}
 
 /// What came of a [`Link::finish`] in which the connection did not break.
 #[derive(Debug)]
 pub(super) enum Finish {
     /// A clean end of file after our own: the peer's application has read everything.
     Confirmed,
-    /// Everything is acknowledged, but the peer did not close in time.
+    /// Everything is acknowledged, but the peer did not close in time, or without TLS's goodbye.
     Unanswered,
     /// The deadline came before the last acknowledgement.
     Unacknowledged,
@@ -56,7 +39,7 @@ pub(super) enum Finish {
 /// See the module's documentation.
 #[derive(Debug)]
 pub(super) struct Link {
-    stream: TcpStream,
+    pipe: Pipe,
     window: Window,
     base: u64,
     /// The kernel does not count acknowledgements (gVisor): what is written is evidence of nothing, graded as sent.
@@ -69,12 +52,10 @@ pub(super) struct Link {
 
 impl Link {
     /// Takes over a fresh connection whose first byte will have position `base`.
-    pub(super) fn new(stream: TcpStream, policy: Policy, base: u64, now: Instant) -> Self {
-        // Linux counts the SYN, so a fresh connection has exactly one byte acknowledged.
-        let counted = sys::tcp_info(&stream).is_ok_and(|info| info.bytes_acked == Some(1));
-        let blind = !counted || sys::tcp_unacknowledged(&stream).is_err();
+    pub(super) fn new(pipe: Pipe, policy: Policy, base: u64, now: Instant) -> Self {
+        let blind = !pipe.is_counted();
         let window = Window::new(policy, base, now);
-        Self { stream, window, base, blind, half_closed: false, polled: now, polled_written: base }
+        Self { pipe, window, base, blind, half_closed: false, polled: now, polled_written: base }
     }
 
     /// Position behind the last byte that our kernel took.
@@ -107,20 +88,30 @@ impl Link {
     pub(super) async fn write(&mut self, body: &[u8]) -> Result<(), Ending> {
         self.glance()?;
         let mut rest = body;
-        while !rest.is_empty() {
-            match self.stream.try_write(rest) {
-                Ok(bytes) => {
-                    let now = Instant::now();
-                    self.window.wrote(bytes as u64, now);
-                    self.poll_if_due(now);
-                    rest = &rest[bytes..];
-                }
+        loop {
+            if self.pipe.said_goodbye() {
+                return Err(self.pipe.see_end().await);
+            }
+            match self.write_some(rest) {
+                Ok(bytes) if bytes == rest.len() && self.pipe.try_flush().map_err(Ending::Broken)? => return Ok(()),
+                Ok(0) => self.wait_for_room().await?,
+                Ok(bytes) => rest = &rest[bytes..],
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.wait_for_room().await?,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(Ending::Broken(error)),
             }
         }
-        Ok(())
+    }
+
+    fn write_some(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if bytes.is_empty() {
+            return Ok(0);
+        }
+        let length = self.pipe.try_write(bytes)?;
+        let now = Instant::now();
+        self.window.wrote(length as u64, now);
+        self.poll_if_due(now);
+        Ok(length)
     }
 
     /// Reads the counters if enough has happened since the last time.
@@ -155,6 +146,9 @@ impl Link {
             // No timer while nothing is outstanding: an idle drain costs no wake-ups.
             let look = self.window.next_look(wait).map(|wait| Instant::now() + wait.max(FIRST_WAIT));
             self.input_until(look).await?;
+            if self.pipe.said_goodbye() {
+                return Err(self.pipe.see_end().await);
+            }
             self.poll(Instant::now());
             if self.window.accepted() > safe {
                 return Ok(());
@@ -168,88 +162,80 @@ impl Link {
         self.window.release();
     }
 
-    /// Waits for the last acknowledgement, half-closes, waits for the peer's end of file.
+    /// Waits for the last acknowledgement, says goodbye, half-closes, waits for the peer's end of file.
     pub(super) async fn finish(&mut self, deadline: Instant) -> Result<Finish, Ending> {
+        self.glance()?;
+        if !self.acknowledged(deadline).await? {
+            return Ok(Finish::Unacknowledged);
+        }
+        self.pipe.say_goodbye().map_err(Ending::Broken)?;
+        let _ = self.pipe.try_flush();
+        self.pipe.half_close().map_err(Ending::Broken)?;
+        self.half_closed = true;
+        let limit = if self.blind { BLIND_EOF_TIME } else { EOF_TIME };
+        let patience = Instant::now() + limit;
+        let unanswered = match self.input_until(Some(deadline.min(patience))).await {
+            Ok(()) => Instant::now() >= patience || !self.pipe.may_be_refused(),
+            Err(Ending::Closed) => return Ok(Finish::Confirmed),
+            Err(Ending::Truncated) => true,
+            Err(broken) => return Err(broken),
+        };
+        if unanswered && !self.blind {
+            // All is acknowledged, and a peer that refuses us would have said so by now.
+            let all = Seen { acked: self.window.written(), peer_window: None };
+            self.window.observe_end(all, Instant::now());
+        }
+        Ok(Finish::Unanswered)
+    }
+
+    /// Waits until the peer's kernel has everything, until `deadline`; whether it has.
+    async fn acknowledged(&mut self, deadline: Instant) -> Result<bool, Ending> {
         let mut wait = FIRST_WAIT;
         loop {
-            self.glance()?;
             self.poll(Instant::now());
-            if self.window.unacked() == 0 {
-                break;
+            let flushed = self.half_closed || self.pipe.try_flush().map_err(Ending::Broken)?;
+            if flushed && (self.window.unacked() == 0 || !self.blind && self.pipe.all_acked()) {
+                return Ok(true);
             }
             if Instant::now() >= deadline {
-                return Ok(Finish::Unacknowledged);
+                return Ok(false);
             }
             self.input_until(Some(deadline.min(Instant::now() + wait))).await?;
             wait = (wait * 2).min(LAST_WAIT / 5);
         }
-        // tokio's own shutdown is the same call, in a future.
-        nix::sys::socket::shutdown(self.stream.as_raw_fd(), nix::sys::socket::Shutdown::Write)
-            .map_err(|error| Ending::Broken(error.into()))?;
-        self.half_closed = true;
-        let limit = if self.blind { BLIND_EOF_TIME } else { EOF_TIME };
-        match self.input_until(Some(deadline.min(Instant::now() + limit))).await {
-            Ok(()) => Ok(Finish::Unanswered),
-            Err(Ending::Closed) => Ok(Finish::Confirmed),
-            Err(broken) => Err(broken),
-        }
     }
 
     /// Reads the two counters and takes the more careful of their answers.
-    fn look(&self) -> Option<Seen> {
+    fn look(&mut self) -> Option<Seen> {
         if self.half_closed {
             return None;
         }
         if self.blind {
             // Without counters, the window slides over what was written.
-            return Some(Seen { acked: self.window.written(), peer_window: None });
+            let acked = if self.pipe.may_be_refused() { self.base } else { self.window.written() };
+            return Some(Seen { acked, peer_window: None });
         }
-        let info = sys::tcp_info(&self.stream).ok()?;
-        let unacknowledged = sys::tcp_unacknowledged(&self.stream).ok()?;
-        let by_queue = self.window.written().saturating_sub(unacknowledged);
-        let by_count = self.base + info.bytes_acked?.saturating_sub(1);
-        Some(Seen { acked: by_queue.min(by_count), peer_window: info.send_window })
+        let counters = self.pipe.counters()?;
+        Some(Seen { acked: self.base + counters.acked, peer_window: counters.window })
     }
 
     /// Looks, without waiting and past the runtime's notion of readiness, whether the peer closed or reset.
     pub(super) fn glance(&mut self) -> Result<(), Ending> {
-        let mut scrap = [0; 1024];
-        for _ in 0..INPUT_ROUNDS {
-            match recv(self.stream.as_raw_fd(), &mut scrap, MsgFlags::MSG_DONTWAIT) {
-                Ok(0) => return Err(Ending::Closed),
-                Ok(_) => {}
-                Err(nix::Error::EAGAIN) => return Ok(()),
-                Err(nix::Error::EINTR) => {}
-                Err(error) => return Err(Ending::Broken(error.into())),
-            }
-        }
-        Ok(())
+        self.pipe.glance(&mut |_| {})
     }
 
-    /// Throws away what can be read, until there is no more for now.
-    fn input(&mut self) -> Result<(), Ending> {
-        let mut scrap = [0; 4096];
-        for _ in 0..INPUT_ROUNDS {
-            match self.stream.try_read(&mut scrap) {
-                Ok(0) => return Err(Ending::Closed),
-                Ok(_) => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(Ending::Broken(error)),
-            }
-        }
-        Ok(())
-    }
-
-    /// Reads input until `until` (or for ever); returns early only with an ending.
+    /// Reads input until `until` (or for ever), or until the peer says goodbye; returns an error with an ending.
     async fn input_until(&mut self, until: Option<Instant>) -> Result<(), Ending> {
         loop {
             tokio::select! {
                 biased;
                 () = sleep_if(until) => return self.glance(),
-                ready = self.stream.readable() => {
-                    ready.map_err(Ending::Broken)?;
-                    self.input()?;
+                ready = self.pipe.readable() => {
+                    ready?;
+                    self.pipe.input(&mut |_| {})?;
+                    if self.pipe.said_goodbye() && !self.half_closed {
+                        return Ok(());
+                    }
                 }
             }
         }
@@ -257,9 +243,8 @@ impl Link {
 
     /// Waits until the socket takes bytes again, reading input meanwhile.
     async fn wait_for_room(&mut self) -> Result<(), Ending> {
-        let ready = self.stream.ready(Interest::READABLE | Interest::WRITABLE).await.map_err(Ending::Broken)?;
-        if ready.is_readable() {
-            self.input()?;
+        if self.pipe.ready().await? {
+            self.pipe.input(&mut |_| {})?;
         }
         // Before the room is filled: this is when the peer's window shows its size.
         self.poll(Instant::now());
@@ -280,6 +265,7 @@ mod tests {
     use super::*;
     use nix::sys::socket::{setsockopt, sockopt};
     use std::io::Read;
+    use tokio::net::TcpStream;
 
     const POLICY: Policy = Policy { fixed: None, cap: 4 << 20 };
 
@@ -288,7 +274,7 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (peer, _) = listener.accept().unwrap();
-        (Link::new(stream, POLICY, base, Instant::now()), peer)
+        (Link::new(Pipe::new(stream), POLICY, base, Instant::now()), peer)
     }
 
     #[tokio::test]
@@ -326,12 +312,13 @@ mod tests {
     #[tokio::test]
     async fn the_kernel_gives_up_on_a_peer_that_never_reads_although_it_answers_probes() {
         let (mut link, _peer) = pair(0).await;
-        setsockopt(&link.stream, sockopt::TcpUserTimeout, &300).unwrap();
+        setsockopt(link.pipe.socket(), sockopt::TcpUserTimeout, &300).unwrap();
         let ending = tokio::time::timeout(Duration::from_secs(20), link.write(&vec![0; 64 << 20])).await.unwrap();
         assert!(matches!(&ending, Err(Ending::Broken(error)) if error.kind() == ErrorKind::TimedOut), "{ending:?}");
         link.poll_at_end(Instant::now());
         assert!(link.unacked() > 0 && link.carried());
-        assert_eq!(link.written(), link.window.acked() + sys::tcp_unacknowledged(&link.stream).unwrap());
+        let unacknowledged = crate::sys::tcp_unacknowledged(link.pipe.socket()).unwrap();
+        assert_eq!(link.written(), link.window.acked() + unacknowledged);
     }
 
     #[tokio::test]

@@ -18,6 +18,10 @@
 //! unacknowledged, the kernel gives up (`TCP_USER_TIMEOUT`) and the result is a retry on a new connection. At the
 //! end, what it has not acknowledged lies behind the reported position, to the byte.
 //!
+//! Over TLS the same, with what pipe.rs adds: positions end at records, nothing counts before the peer is known to have
+//! taken our side of the handshake, a connection that ended with an alert makes nothing safe, and one that ended without a
+//! goodbye (close_notify) is no orderly close, and confirms nothing.
+//!
 //! For the drain:
 //! - A payload that does not begin where the last one ended starts a new connection; so does the first after a failure.
 //! - After a failure, [`Transport::progress`] still speaks of the connection that ended, and its `upto` equals
@@ -30,35 +34,32 @@
 //! - At the deadline, a pending `send` or `watch` may be dropped; [`Transport::finish`] with a deadline that has passed
 //!   then settles what is acknowledged, window included, because no replay will follow.
 
-mod dial;
+pub(super) mod dial;
 mod link;
+pub(super) mod pipe;
 mod window;
 
 use self::{
-    dial::{Peer, why},
-    link::{Ending, Finish, Link},
+    dial::{Connector, Peer},
+    link::{Finish, Link},
+    pipe::Ending,
     window::Policy,
 };
 use super::{Failure, Payload, Progress, Transport, Verdict};
-use crate::{
-    config::{HostPort, TcpTarget},
-    ledger::Grade,
-};
-use std::{net::SocketAddr, time::Duration};
+use crate::{config::TcpTarget, ledger::Grade};
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct Tcp {
-    peer: HostPort,
+    connector: Connector,
     policy: Policy,
     link: Option<Link>,
     /// Counts connections; that of `link`, or of the last one.
     epoch: u32,
     /// Final state of the connection that ended last.
     last: Option<Progress>,
-    /// Address of the last connection.
-    favourite: Option<SocketAddr>,
 }
 
 impl Tcp {
@@ -66,7 +67,8 @@ impl Tcp {
     /// transport: unacknowledged and replayable bytes together.
     pub fn new(target: &TcpTarget, in_flight_cap: u64) -> Self {
         let policy = Policy { fixed: target.replay, cap: in_flight_cap };
-        Self { peer: target.peer.clone(), policy, link: None, epoch: 0, last: None, favourite: None }
+        let connector = Connector::new(target.peer.clone(), target.tls.clone());
+        Self { connector, policy, link: None, epoch: 0, last: None }
     }
 
     /// The connection that `payload` continues, or a new one.
@@ -83,12 +85,9 @@ impl Tcp {
 
     /// A new connection, and with it a new epoch.
     async fn connect(&mut self, base: u64) -> Result<Link, Failure> {
-        let stream = dial::dial(&self.peer, self.favourite)
-            .await
-            .map_err(|reason| Failure { verdict: Verdict::Retry { resend_from: base, after: None }, reason })?;
-        self.favourite = stream.peer_addr().ok();
+        let pipe = self.connector.connect(base).await?;
         self.epoch += 1;
-        Ok(Link::new(stream, self.policy, base, Instant::now()))
+        Ok(Link::new(pipe, self.policy, base, Instant::now()))
     }
 
     /// Closes the connection, keeping what is known of it.
@@ -113,11 +112,11 @@ impl Tcp {
             resend_from = link.safe();
         }
         self.retire();
-        let reason = match ending {
-            Ending::Closed => format!("connection closed by {}", Peer(&self.peer)),
-            Ending::Broken(error) => why(&error, &self.peer),
-        };
-        Failure { verdict: Verdict::Retry { resend_from, after }, reason }
+        let mut failure = self.connector.failure(&ending, resend_from);
+        if let Verdict::Retry { after: when, .. } = &mut failure.verdict {
+            *when = after;
+        }
+        failure
     }
 }
 
@@ -163,7 +162,8 @@ impl Transport for Tcp {
                 link.release();
                 let (resend_from, bytes) = (link.safe(), link.unacked());
                 self.retire();
-                let reason = format!("{} did not acknowledge the last {bytes} bytes in time", Peer(&self.peer));
+                let reason =
+                    format!("{} did not acknowledge the last {bytes} bytes in time", Peer(self.connector.peer()));
                 Err(Failure { verdict: Verdict::Retry { resend_from, after: None }, reason })
             }
             Err(ending) => {

@@ -1,9 +1,11 @@
 //! What the tests share: the numbered lines and their record, the judge, receivers with faults, and the wrapper's
 //! harness.
 
+pub mod certificates;
 pub mod http;
 pub mod judge;
 pub mod lines;
+pub mod mortal;
 pub mod pair;
 pub mod record;
 pub mod report;

@@ -1,0 +1,221 @@
+//! RELP: syslog messages one by one, each confirmed by the receiver's application (librelp `doc/relp.md`).
+//!
+//! *confirmed*: `200` for that message: it is in the receiver's main queue (on its disk only if that queue is there). Up
+//! to `#window=` messages (128, as librelp) travel without an answer. When a connection ends, all that have none are sent
+//! again, in order and with new numbers; a duplicate is the price where just the answer was lost.
+//!
+//! Receivers cut messages beyond a limit of their own (rsyslog: `maxMessageSize`, 8 KiB) and confirm them all the same.
+//! So no message over `#max-message=` (8 KiB) is sent: the line is lost as oversize, counted and announced. Raise it
+//! together with the receiver's, or lower `--max-line` so that long lines travel in parts.
+//!
+//! `500` for a message refuses that message alone; to know which, the connection is made anew and messages go one at a
+//! time until the refused one is passed. Numbers must have no gap: a receiver ends the session otherwise.
+
+mod frame;
+mod session;
+#[cfg(test)]
+mod tests;
+
+use self::session::{Session, Trouble};
+use super::{Failure, Payload, Progress, Transport, Verdict, tcp::dial::Connector};
+use crate::{
+    config::{HostPort, RelpTarget},
+    ledger::Grade,
+};
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
+
+/// Time for the answer to `open`.
+const OPEN_TIME: Duration = Duration::from_secs(10);
+/// How long a receiver may owe an answer (librelp's own limit).
+const ANSWER_TIME: Duration = Duration::from_secs(90);
+/// How long it may take to close.
+const CLOSE_TIME: Duration = Duration::from_secs(1);
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Relp {
+    connector: Connector,
+    max_message: usize,
+    window: usize,
+    session: Option<Session>,
+    epoch: u32,
+    /// All bytes before this position are confirmed.
+    confirmed: u64,
+    /// Messages go one at a time until this position is passed: a refused one lies before it.
+    careful: u64,
+}
+
+impl Relp {
+    /// Connects at the first payload.
+    pub fn new(target: RelpTarget) -> Self {
+        let RelpTarget { peer, tls, max_message, window } = target;
+        let connector = Connector::new(peer, tls);
+        Self { connector, max_message, window, session: None, epoch: 0, confirmed: 0, careful: 0 }
+    }
+
+    fn peer(&self) -> &HostPort {
+        self.connector.peer()
+    }
+
+    async fn connect(&mut self, base: u64) -> Result<(), Failure> {
+        let pipe = self.connector.connect(base).await?;
+        let refused_by_silence = pipe.may_be_refused();
+        let mut session = Session::new(pipe);
+        let opened = timeout_at(Instant::now() + OPEN_TIME, session.open()).await;
+        self.epoch += 1;
+        self.confirmed = self.confirmed.max(base);
+        match opened {
+            Ok(Ok(())) => {
+                self.session = Some(session);
+                Ok(())
+            }
+            Ok(Err(trouble)) => {
+                let mut failure = self.failure(trouble, base);
+                // In TLS 1.3 a receiver that refuses our certificate may just close (imrelp does).
+                if refused_by_silence && matches!(failure.verdict, Verdict::Retry { .. }) {
+                    failure.reason += " before it answered; does it want a client certificate (`#cert=` and `#key=`)?";
+                }
+                Err(failure)
+            }
+            Err(_) => {
+                let reason = format!("{} does not answer as a RELP receiver", super::tcp::dial::Peer(self.peer()));
+                Err(Failure { verdict: Verdict::Retry { resend_from: base, after: None }, reason })
+            }
+        }
+    }
+
+    /// What an ended session means; it is gone after that.
+    fn failure(&mut self, trouble: Trouble, base: u64) -> Failure {
+        let peer = super::tcp::dial::Peer(self.peer()).to_string();
+        let owed = self.session.take().is_some_and(|session| session.unanswered() > 0);
+        let resend_from = self.confirmed.max(base);
+        match trouble {
+            Trouble::Ended(ending) => self.connector.failure(&ending, resend_from),
+            Trouble::ServerClose => {
+                let after = (!owed && self.epoch > 0).then_some(Duration::ZERO);
+                Failure {
+                    verdict: Verdict::Retry { resend_from, after },
+                    reason: format!("{peer} ended the RELP session"),
+                }
+            }
+            Trouble::NotRelp(error) => {
+                Failure { verdict: Verdict::Retry { resend_from, after: None }, reason: format!("{peer}: {error}") }
+            }
+            Trouble::OpenRefused(text) => {
+                Failure { verdict: Verdict::Hold, reason: format!("{peer} refuses the RELP session: {text}") }
+            }
+            Trouble::Silent => Failure {
+                verdict: Verdict::Retry { resend_from, after: None },
+                reason: format!("{peer} owes a RELP answer for {} s", ANSWER_TIME.as_secs()),
+            },
+            Trouble::Refused { end, text } => {
+                self.careful = self.careful.max(end);
+                Failure {
+                    verdict: Verdict::Retry { resend_from, after: Some(Duration::ZERO) },
+                    reason: format!("{peer} refuses a message: {text}"),
+                }
+            }
+        }
+    }
+
+    /// Takes the answers that are there.
+    fn settle(&mut self) {
+        if let Some(session) = &self.session {
+            self.confirmed = self.confirmed.max(session.confirmed());
+        }
+    }
+
+    async fn deliver(&mut self, payload: &Payload) -> Result<(), Failure> {
+        if self.session.is_none() {
+            self.connect(payload.position).await?;
+        }
+        let mut start = 0;
+        for &end in &*payload.ends {
+            let (message, upto) = (&payload.body[start..end as usize], payload.position + u64::from(end));
+            start = end as usize;
+            let careful = upto <= self.careful;
+            // A lone message is judged by itself.
+            let alone = careful || message.len() > self.max_message;
+            let room = if alone { 1 } else { self.window };
+            let result = match &mut self.session {
+                Some(session) => session.wait_until_unanswered(room - 1).await,
+                None => return Ok(()),
+            };
+            self.settle();
+            result.map_err(|trouble| self.failure(trouble, 0))?;
+            if message.len() > self.max_message {
+                let (peer, length) = (super::tcp::dial::Peer(self.peer()).to_string(), message.len());
+                let reason = format!("{peer}: a message of {length} bytes is over its limit of {}", self.max_message);
+                return Err(Failure { verdict: Verdict::Split, reason });
+            }
+            let Some(session) = &mut self.session else { return Ok(()) };
+            let result = session.send(message, upto).await;
+            let result = match result {
+                Ok(()) if careful => session.wait_until_unanswered(0).await,
+                other => other,
+            };
+            self.settle();
+            match result {
+                Ok(()) => {}
+                // It goes alone, so it is the refused one; the payload is cut down to it.
+                Err(Trouble::Refused { text, .. }) if careful => {
+                    self.session = None;
+                    let reason = format!("{} refuses a message: {text}", super::tcp::dial::Peer(self.peer()));
+                    return Err(Failure { verdict: Verdict::Reject, reason });
+                }
+                Err(trouble) => return Err(self.failure(trouble, 0)),
+            }
+        }
+        let Some(session) = &mut self.session else { return Ok(()) };
+        let result = session.flush().await;
+        self.settle();
+        result.map_err(|trouble| self.failure(trouble, 0))
+    }
+}
+
+impl Transport for Relp {
+    async fn send(&mut self, payload: &Payload) -> Result<(), Failure> {
+        tokio::task::consume_budget().await;
+        self.deliver(payload).await
+    }
+
+    fn progress(&mut self, _now: Instant) -> Option<Progress> {
+        self.settle();
+        let progress = Progress { epoch: self.epoch, upto: self.confirmed, grade: Grade::Confirmed };
+        (self.epoch > 0).then_some(progress)
+    }
+
+    async fn watch(&mut self) -> Result<(), Failure> {
+        let Some(session) = &mut self.session else { return std::future::pending().await };
+        let result = session.watch().await;
+        self.settle();
+        result.map_err(|trouble| self.failure(trouble, 0))
+    }
+
+    async fn finish(&mut self, deadline: Instant) -> Result<(), Failure> {
+        let Some(session) = &mut self.session else { return Ok(()) };
+        let waited = timeout_at(deadline, session.wait_until_unanswered(0)).await;
+        self.settle();
+        match waited {
+            Ok(Ok(())) => {}
+            Ok(Err(trouble)) => {
+                let owed = self.session.as_ref().is_some_and(|session| session.unanswered() > 0);
+                let failure = self.failure(trouble, 0);
+                return if owed { Err(failure) } else { Ok(()) };
+            }
+            Err(_) => {
+                let owed = self.session.take().map_or(0, |session| session.unanswered());
+                let reason =
+                    format!("{} did not answer the last {owed} messages in time", super::tcp::dial::Peer(self.peer()));
+                return Err(Failure { verdict: Verdict::Retry { resend_from: self.confirmed, after: None }, reason });
+            }
+        }
+        // All is confirmed; a receiver that does not close properly changes nothing.
+        if let Some(mut session) = self.session.take() {
+            let until = deadline.min(Instant::now() + CLOSE_TIME);
+            let _ = timeout_at(until, session.close()).await;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,212 @@
+//! TLS for transports of their own: whom we trust, who we are, and what a refusal means.
+//!
+//! rustls with ring. Roots are the platform's, or the compiled-in ones where it has none (`FROM scratch`), and those of
+//! `#ca=`. A `#fingerprint=` replaces roots and names: that one certificate, and no other. Sessions are never resumed,
+//! so that each connection checks the peer's certificate, and shows ours, anew. There is no way back to plain text.
+
+use super::Verdict;
+use crate::config::TlsTarget;
+use rustls::{
+    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, RootCertStore,
+    SignatureScheme, SupportedCipherSuite,
+    client::{
+        Resumption,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
+    crypto::{self, CryptoProvider, ring},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
+};
+use std::{fmt::Write, sync::Arc};
+
+/// Settings for one target; reads the files of a client certificate.
+///
+/// # Errors
+/// In words: an unusable root, certificate or key.
+pub(super) fn client_config(target: &TlsTarget) -> Result<Arc<ClientConfig>, String> {
+    let provider = Arc::new(ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| format!("no TLS: {error}"))?;
+    let builder = match target.fingerprint {
+        Some(wanted) => {
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(Fingerprint { wanted, provider }))
+        }
+        None => builder.with_root_certificates(roots(target.ca_pem.as_deref())?),
+    };
+    let mut config = match &target.identity {
+        None => builder.with_no_client_auth(),
+        Some(identity) => {
+            let wrong = |what: &std::path::Path, error: &dyn std::fmt::Display| format!("{}: {error}", what.display());
+            let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(&identity.cert)
+                .and_then(Iterator::collect)
+                .map_err(|error| wrong(&identity.cert, &error));
+            let key = PrivateKeyDer::from_pem_file(&identity.key).map_err(|error| wrong(&identity.key, &error))?;
+            builder.with_client_auth_cert(chain?, key).map_err(|error| wrong(&identity.cert, &error))?
+        }
+    };
+    config.resumption = Resumption::disabled();
+    Ok(Arc::new(config))
+}
+
+/// The name that the peer's certificate must have.
+///
+/// # Errors
+/// In words, if it is no name at all.
+pub(super) fn server_name(target: &TlsTarget, host: &str) -> Result<ServerName<'static>, String> {
+    let name = target.servername.as_deref().unwrap_or(host);
+    ServerName::try_from(name.to_owned()).map_err(|_| format!("`{name}` can't be the name in a certificate"))
+}
+
+/// The platform's roots, or the compiled-in ones where it has none, and those that the user named.
+fn roots(ca_pem: Option<&[u8]>) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if roots.is_empty() {
+        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    }
+    for certificate in ca_pem.into_iter().flat_map(CertificateDer::pem_slice_iter) {
+        let certificate = certificate.map_err(|error| format!("ca: not a PEM certificate: {error}"))?;
+        roots.add(certificate).map_err(|error| format!("ca: not a root certificate: {error}"))?;
+    }
+    Ok(roots)
+}
+
+/// What to do about a TLS error: certificates, ours or theirs, need a person; the rest is weather.
+pub(super) fn verdict(error: &Error, resend_from: u64) -> Verdict {
+    match error {
+        Error::InvalidCertificate(_) | Error::PeerIncompatible(_) | Error::NoCertificatesPresented => Verdict::Hold,
+        Error::AlertReceived(alert) if is_refusal(*alert) => Verdict::Hold,
+        _ => Verdict::Retry { resend_from, after: None },
+    }
+}
+
+/// Alerts about our certificate, or about what is spoken at all (RFC 8446 §6.2).
+fn is_refusal(alert: AlertDescription) -> bool {
+    use AlertDescription as A;
+    matches!(alert, A::CertificateRequired | A::HandshakeFailure | A::ProtocolVersion | A::UnrecognisedName)
+        || is_about_our_certificate(alert)
+}
+
+fn is_about_our_certificate(alert: AlertDescription) -> bool {
+    use AlertDescription as A;
+    matches!(
+        alert,
+        A::NoCertificate
+            | A::BadCertificate
+            | A::UnsupportedCertificate
+            | A::CertificateRevoked
+            | A::CertificateExpired
+            | A::CertificateUnknown
+            | A::UnknownCA
+            | A::AccessDenied
+    )
+}
+
+/// What went wrong, to be read behind "HOST:PORT: ".
+pub(super) fn why(error: &Error) -> String {
+    use CertificateError as C;
+    match error {
+        Error::InvalidCertificate(C::Expired | C::ExpiredContext { .. }) => "its TLS certificate has expired".into(),
+        Error::InvalidCertificate(C::NotValidYet | C::NotValidYetContext { .. }) => {
+            "its TLS certificate is not valid yet (or our clock is wrong)".into()
+        }
+        Error::InvalidCertificate(C::NotValidForName | C::NotValidForNameContext { .. }) => {
+            "its TLS certificate is for another name (`#servername=` can name it)".into()
+        }
+        Error::InvalidCertificate(C::UnknownIssuer) => {
+            "its TLS certificate is from an unknown issuer (`#ca=` can name it)".into()
+        }
+        Error::InvalidCertificate(C::Other(OtherError(error))) => format!("its TLS certificate is not taken: {error}"),
+        Error::AlertReceived(AlertDescription::CertificateRequired) => {
+            "it wants a TLS client certificate (`#cert=` and `#key=`)".into()
+        }
+        Error::AlertReceived(alert) if is_about_our_certificate(*alert) => {
+            format!("it refused our TLS client certificate ({alert:?})")
+        }
+        Error::AlertReceived(alert) => format!("it broke TLS off ({alert:?})"),
+        Error::InvalidMessage(_) => "it does not speak TLS".into(),
+        other => format!("TLS failed: {other}"),
+    }
+}
+
+/// Takes one certificate, whoever issued it. That the peer has its key is still proven by the handshake.
+#[derive(Debug)]
+struct Fingerprint {
+    wanted: [u8; 32],
+    provider: Arc<CryptoProvider>,
+}
+
+/// The certificate is another one.
+#[derive(Debug, thiserror::Error)]
+#[error("it has the fingerprint sha256:{0}")]
+struct OtherFingerprint(String);
+
+fn sha256(bytes: &[u8]) -> Vec<u8> {
+    let SupportedCipherSuite::Tls13(suite) = ring::cipher_suite::TLS13_AES_128_GCM_SHA256 else { return Vec::new() };
+    suite.common.hash_provider.hash(bytes).as_ref().to_vec()
+}
+
+impl ServerCertVerifier for Fingerprint {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let hash = sha256(end_entity);
+        if hash == self.wanted {
+            return Ok(ServerCertVerified::assertion());
+        }
+        let text = hash.iter().fold(String::new(), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        });
+        Err(Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(OtherFingerprint(text))))))
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        crypto::verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        crypto::verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sha256_is_what_everybody_calls_it() {
+        // FIPS 180-2, appendix B.1.
+        assert_eq!(sha256(b"abc")[..4], [0xba, 0x78, 0x16, 0xbf]);
+    }
+
+    #[test]
+    fn certificates_need_a_person_and_the_rest_is_weather() {
+        let holds = |error: Error| matches!(verdict(&error, 0), Verdict::Hold);
+        assert!(holds(CertificateError::UnknownIssuer.into()));
+        assert!(holds(Error::AlertReceived(AlertDescription::CertificateRequired)));
+        assert!(holds(Error::AlertReceived(AlertDescription::UnknownCA)));
+        assert!(!holds(Error::AlertReceived(AlertDescription::InternalError)));
+        assert!(!holds(Error::DecryptError));
+        assert!(why(&Error::AlertReceived(AlertDescription::CertificateRequired)).contains("#cert="));
+    }
+}
