@@ -210,6 +210,21 @@ mod tests {
     }
 
     #[test]
+    fn a_publisher_is_blocked_by_a_full_queue_under_no_policy_but_block() {
+        for policy in [WhenFull::DropOldest, WhenFull::DropNewest, WhenFull::Block] {
+            let inbox = Inbox::new(policy, 700);
+            inbox.push(&batch(1, 1));
+            inbox.push(&batch(2, 1));
+            assert!(!inbox.lock().queue.fits(300), "the queue is full");
+            // Would not return, were it to wait: nobody makes room.
+            if policy != WhenFull::Block {
+                inbox.wait_for_room(300);
+            }
+            assert_eq!(inbox.lock().queue.has_room(300), policy != WhenFull::Block);
+        }
+    }
+
+    #[test]
     fn a_blocked_publisher_goes_on_when_room_comes_when_the_drain_closes_and_when_it_dies() {
         let all: [fn(&Inbox); 5] = [
             |inbox| {

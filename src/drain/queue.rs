@@ -110,9 +110,11 @@ impl Queue {
         self.state == State::Frozen
     }
 
-    /// Whether a publisher under `--when-full block` need not wait: room, nothing waiting at all, or nobody to wait for.
+    /// Whether a publisher need not wait: it never does but under `--when-full block`, and there not if there is room,
+    /// nothing waits at all, or nobody would make room.
     pub(crate) fn has_room(&self, bytes: usize) -> bool {
-        self.state != State::Open || self.waiting.is_empty() || self.fits(charge(bytes, 1))
+        let blocks = self.policy == WhenFull::Block && self.state == State::Open;
+        !blocks || self.waiting.is_empty() || self.fits(charge(bytes, 1))
     }
 
     /// Takes a batch, or the room for it, as `--when-full` says.
@@ -279,7 +281,7 @@ impl Queue {
         self.waiting_charge + self.window_charge
     }
 
-    fn fits(&self, charge: usize) -> bool {
+    pub(crate) fn fits(&self, charge: usize) -> bool {
         self.charged() + charge <= self.memory
     }
 
