@@ -39,7 +39,8 @@ fn main() {
     let runs = value("--runs", "11").parse().unwrap();
     let megabytes: usize = value("--megabytes", "200").parse().unwrap();
     let only = value("--only", "all");
-    let bench = Bench::new(runs, megabytes << 20);
+    let lastword = value("--lastword", env!("CARGO_BIN_EXE_lastword")).into();
+    let bench = Bench::new(runs, megabytes << 20, lastword);
     if only == "all" || only == "start" {
         bench.start_up();
     }
@@ -85,10 +86,10 @@ struct Cost {
 }
 
 impl Bench {
-    fn new(runs: usize, bytes: usize) -> Self {
+    fn new(runs: usize, bytes: usize, lastword: PathBuf) -> Self {
         let dir = env::temp_dir().join(format!("lastword-bench-{}", std::process::id()));
         fs::create_dir_all(&dir).unwrap();
-        Self { runs, bytes, me: env::current_exe().unwrap(), lastword: env!("CARGO_BIN_EXE_lastword").into(), dir }
+        Self { runs, bytes, me: env::current_exe().unwrap(), lastword, dir }
     }
 
     fn start_up(&self) {

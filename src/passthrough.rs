@@ -1,8 +1,9 @@
 //! The pass-through: the app's bytes to our own stdout or stderr, unchanged, knowing nothing of lines.
 //!
-//! One thread a stream, fed through a byte buffer of at most [`ROOM`] bytes: the reader appends, the writer takes all
-//! that is there and writes it. So many small reads become one write, a blocked stdout never holds the reader's lock,
-//! and the bound is in bytes whatever the sizes of the reads.
+//! The reader writes what stdout takes without waiting (RWF_NOWAIT: a promise of the kernel, not a flag that others would
+//! see), which costs neither a copy nor a wake-up. For the rest there is one thread a stream, fed through a byte buffer of
+//! at most [`ROOM`] bytes: the reader appends, the writer takes all that is there and writes it. So many small reads become
+//! one write, a blocked stdout never holds the reader's lock, and the bound is in bytes whatever the sizes of the reads.
 //!
 //! While the app runs, a full buffer blocks the reader, as the app would have been blocked without us. From the app's exit
 //! on, the reader waits no longer than [`STALL`] without progress; what is not taken is counted and reported. A closed
@@ -11,6 +12,7 @@
 use crate::{
     event::{Bell, Event},
     line::Stream,
+    sys,
 };
 use nix::{
     errno::Errno,
@@ -19,7 +21,7 @@ use nix::{
 };
 use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak},
     thread,
     time::Duration,
 };
@@ -36,8 +38,10 @@ pub struct Passthrough {
     shared: Arc<Shared>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shared {
+    /// The writer's, which closes it when it ends.
+    out: Weak<OwnedFd>,
     state: Mutex<State>,
     /// Wakes the writer.
     filled: Condvar,
@@ -58,6 +62,8 @@ struct State {
     ended: bool,
     /// Stdout is gone: everything is refused.
     broken: bool,
+    /// This kind of stdout may make a write wait, so every write is the thread's.
+    may_wait: bool,
     /// The app has exited: a stuck stdout is waited for no longer than [`STALL`].
     impatient: bool,
 }
@@ -68,7 +74,13 @@ impl Passthrough {
     /// # Errors
     /// If the thread cannot be started.
     pub fn start(stream: Stream, out: OwnedFd, bell: Bell) -> std::io::Result<Self> {
-        let shared = Arc::<Shared>::default();
+        let out = Arc::new(out);
+        let shared = Arc::new(Shared {
+            out: Arc::downgrade(&out),
+            state: Mutex::default(),
+            filled: Condvar::new(),
+            drained: Condvar::new(),
+        });
         let writer = Arc::clone(&shared);
         thread::Builder::new().name(format!("pass-{}", stream.name())).spawn(move || {
             writer.write_all_to(out.as_fd());
@@ -79,6 +91,10 @@ impl Passthrough {
 
     /// Hands over bytes; blocks while the buffer is full, within the rules above.
     pub fn push(&self, bytes: &[u8]) {
+        let bytes = &bytes[self.shared.write_now(bytes)..];
+        if bytes.is_empty() {
+            return;
+        }
         let mut state = self.shared.lock();
         while state.buffer.len() + state.writing + bytes.len() > ROOM && !state.broken && state.waiting() > 0 {
             let before = state.written;
@@ -131,6 +147,30 @@ impl State {
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes what stdout takes at once, if nothing waits before it; returns how many bytes that was.
+    fn write_now(&self, bytes: &[u8]) -> usize {
+        let state = self.lock();
+        if state.waiting() > 0 || state.broken || state.may_wait {
+            return 0;
+        }
+        // Nothing waits, and all that ever will comes through this thread: the writer sleeps on.
+        drop(state);
+        let Some(out) = self.out.upgrade() else { return 0 };
+        let result = sys::write_now(out.as_fd(), bytes);
+        let mut state = self.lock();
+        match result {
+            Ok(count) => {
+                state.written += count as u64;
+                count
+            }
+            // Whatever else is wrong, the writer meets it too, and deals with it.
+            Err(error) => {
+                state.may_wait = !matches!(error, Errno::EAGAIN | Errno::EINTR);
+                0
+            }
+        }
     }
 
     fn write_all_to(&self, out: BorrowedFd<'_>) {

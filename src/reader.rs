@@ -3,7 +3,7 @@
 //! - Lines are published *before* they are passed through, so a blocked stdout never keeps them from the drains.
 //! - A read that came at once is followed by a nap of [`NAP`]: an app that writes a line a `write(2)` then fills the pipe
 //!   meanwhile, which makes the app 1.8 times faster and the reader 4 times cheaper than pouncing on each line. An idle
-//!   stream pays nothing.
+//!   stream pays nothing, and an app that writes large blocks is not held: a read of [`PLENTY`] is not followed by a nap.
 //! - A reader ends at end of file, or when it is told to [`Intake::finish`]: then it reads what is in the pipe at that
 //!   moment and no more, so a stranger who holds the pipe, or keeps writing into it, cannot keep us from the exit.
 //! - It never stops reading for any other reason; bytes that were read are published or the process is gone.
@@ -38,6 +38,10 @@ const BUSY: Duration = Duration::from_micros(100);
 
 /// A line of our own is cut here, in bytes: it may quote what was typed.
 const MAX_OWN: usize = 4000;
+
+/// A read of so many bytes came from a pipe that was nearly full, or from an app that writes large blocks: a nap would
+/// only hold the app.
+const PLENTY: usize = 64 << 10;
 
 /// How long a reader lets a busy app fill the pipe.
 const NAP: Duration = Duration::from_micros(50);
@@ -185,10 +189,11 @@ impl Reader {
         loop {
             match self.wait() {
                 Wake::Readable { busy } => {
-                    if self.read_some(&mut buffer) == 0 {
+                    let count = self.read_some(&mut buffer);
+                    if count == 0 {
                         break;
                     }
-                    if busy {
+                    if busy && count < PLENTY {
                         nap();
                     }
                 }

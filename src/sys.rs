@@ -198,6 +198,19 @@ pub(crate) fn bytes_readable(fd: BorrowedFd<'_>) -> usize {
     }
 }
 
+/// A write that takes what fits and never waits, whatever the flags of the description that others share: EAGAIN where
+/// nothing fits, EOPNOTSUPP where the kernel cannot promise it (terminals, some file systems, pipes before Linux 6.4).
+///
+/// # Errors
+/// As pwritev2(2) has them with RWF_NOWAIT.
+pub(crate) fn write_now(fd: BorrowedFd<'_>, bytes: &[u8]) -> nix::Result<usize> {
+    let part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+    // An offset of -1 means the current one, as write(2) has it.
+    // SAFETY: one iovec over bytes that live through the call; the kernel only reads them.
+    let result = unsafe { libc::pwritev2(fd.as_raw_fd(), &raw const part, 1, -1, libc::RWF_NOWAIT) };
+    Errno::result(result).map(|count| usize::try_from(count).unwrap_or(0))
+}
+
 /// Lets this thread's short sleeps be short: the kernel's default slack would double a nap of 50 µs.
 pub(crate) fn set_fine_timers() {
     let _ = nix::sys::prctl::set_timerslack(1000);

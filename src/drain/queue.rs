@@ -287,7 +287,7 @@ impl Queue {
         self.waiting_charge + self.window_charge
     }
 
-    fn fits(&self, charge: usize) -> bool {
+    pub(crate) fn fits(&self, charge: usize) -> bool {
         self.charged() + charge <= self.memory
     }
 
