@@ -66,12 +66,12 @@ impl Podman {
             fs::copy(path, context.path().join(name)).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         }
         fs::write(context.path().join("Dockerfile"), dockerfile).expect("a fresh file");
-        // One layer: vfs copies the whole image for each. (Of several stages it would remove the others' base images.)
-        self.build_in(context.path(), tag, &["--layers=false"]);
+        self.build_in(context.path(), tag, &[]);
     }
 
     fn build_in(&self, context: &Path, tag: &str, options: &[&str]) {
-        let fixed = ["build", "--quiet", "--network=none", "--tag", tag];
+        // One layer: vfs copies the whole image for each.
+        let fixed = ["build", "--quiet", "--layers=false", "--network=none", "--tag", tag];
         run(self.command().args(fixed).args(options).arg(context));
     }
 }
@@ -244,8 +244,9 @@ fn the_images_in_examples_are_built_and_say_goodbye() {
     let podman = Podman::new();
     let lastword = static_binaries();
     debian_image(&podman);
-    our_own_image(&podman, &lastword);
     for (example, last) in [("python", "goodbye after "), ("shell", "worker: goodbye")] {
+        // Again for each: a build without layers takes the images of its other stages along when it tidies up.
+        our_own_image(&podman, &lastword);
         let directory = tools::crate_root().join("examples").join(example);
         let tag = format!("lastword-test-{example}");
         let arguments = [

@@ -51,7 +51,7 @@ fn a_drain_that_is_down_from_the_start_harms_nothing_and_its_lines_are_counted()
         drop(listener);
         let pair = Pair::start();
         let setup = pair.setup().pid1(pid1).drain(&format!("syslog+tcp://{down}#name=down"));
-        let (done, pair) = stop_after_a_second(setup.drain(&format!("http://{down}/logs#name=down2")), pair, 5);
+        let (done, pair) = stop_after_a_second(setup.drain(&format!("http://{down}/logs#name=down2")), pair, 8);
         for name in ["down", "down2"] {
             done.acquit(name, &Seen::default(), LOSSY);
             let books = done.report.as_ref().expect("a report").of(name);
@@ -83,7 +83,7 @@ fn a_tcp_drain_that_accepts_and_never_reads_harms_nothing() {
     for pid1 in [false, true] {
         let pair = Pair::start();
         let deaf = TcpSink::start(Plan { reading: Reading::Never, deaths: Vec::new() });
-        let (done, pair) = stop_after_a_second(pair.setup().pid1(pid1).drain(&deaf.url("deaf")), pair, 5);
+        let (done, pair) = stop_after_a_second(pair.setup().pid1(pid1).drain(&deaf.url("deaf")), pair, 8);
         // What its kernel took is read now, and is at least what was called accepted.
         let terms = Terms { lossy: true, overcounted: true, duplicates: u64::MAX, ..Terms::default() };
         done.acquit("deaf", &deaf.collect(), terms);
@@ -98,7 +98,7 @@ fn an_http_drain_that_never_answers_harms_nothing_and_its_lines_are_counted() {
     for pid1 in [false, true] {
         let pair = Pair::start();
         let silent = HttpSink::start(|_, _| Act::Silence);
-        let (done, pair) = stop_after_a_second(pair.setup().pid1(pid1).drain(&silent.url("silent")), pair, 5);
+        let (done, pair) = stop_after_a_second(pair.setup().pid1(pid1).drain(&silent.url("silent")), pair, 8);
         done.acquit("silent", &silent.collect(), LOSSY);
         pair.acquit(&done);
     }
@@ -133,7 +133,7 @@ fn an_http_drain_that_answers_503_until_the_stop_gets_everything_after_it() {
 fn an_http_drain_that_answers_503_to_the_end_has_its_lines_counted() {
     let pair = Pair::start();
     let sick = HttpSink::start(|_, _| Act::Refuse(503, ""));
-    let (done, pair) = stop_after_a_second(pair.setup().drain(&sick.url("sick")), pair, 5);
+    let (done, pair) = stop_after_a_second(pair.setup().drain(&sick.url("sick")), pair, 8);
     done.acquit("sick", &sick.collect(), LOSSY);
     pair.acquit(&done);
 }

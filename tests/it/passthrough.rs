@@ -133,7 +133,7 @@ fn a_stdout_that_is_never_read_keeps_no_last_word_from_the_drains() {
         let pair = Pair::start();
         let (reader, writer) = pipe().expect("a pipe");
         let options = "--rate 0 --shape f200 --on-term goodbye:500";
-        let mut run = pair.setup().stdout(writer.into()).pid1(pid1).stop_timeout(5).start_oracle(options);
+        let mut run = pair.setup().stdout(writer.into()).pid1(pid1).stop_timeout(10).start_oracle(options);
         run.wrote(300);
         // Until the app stands still, as it would without us.
         let mut before = 0;
@@ -142,8 +142,9 @@ fn a_stdout_that_is_never_read_keeps_no_last_word_from_the_drains() {
             let now = run.record().done();
             std::mem::replace(&mut before, now) == now
         });
+        // The app hangs in its write, as it would without us, and is killed in time.
         run.stop();
-        let done = run.finish(Duration::from_secs(5));
+        let done = run.finish(Duration::from_secs(10));
         assert!(done.record.done() >= before, "stderr: {}", done.err());
         pair.acquit_drains(&done, Terms { confirmed: true, ..Terms::default() });
         drop(reader);

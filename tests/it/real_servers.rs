@@ -57,16 +57,17 @@ action(type="omfile" file="{out}" template="asItCame" asyncWriting="off" ioBuffe
             .stdin(Stdio::null())
             .spawn()
             .expect("rsyslogd starts");
-        let mut listening = port;
+        // Already in its guard, so that it ends also if it never listens.
+        let mut server = Self { dir, child, port };
         until("rsyslogd to listen", LIMIT, || {
             // It writes the file for a port of its own choice only.
             if port == 0 {
-                let text = fs::read_to_string(dir.path().join("port")).unwrap_or_default();
-                listening = text.trim().parse().unwrap_or(0);
+                let text = fs::read_to_string(server.dir.path().join("port")).unwrap_or_default();
+                server.port = text.trim().parse().unwrap_or(0);
             }
-            listening != 0 && TcpStream::connect(("127.0.0.1", listening)).is_ok()
+            server.port != 0 && TcpStream::connect(("127.0.0.1", server.port)).is_ok()
         });
-        Self { dir, child, port: listening }
+        server
     }
 
     fn url(&self, name: &str) -> String {

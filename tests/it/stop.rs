@@ -29,7 +29,7 @@ fn worker() -> String {
     format!("{} {}", tools::python(), tools::fixture("worker.py"))
 }
 
-/// Stops `times` runs of a case at random moments after its first lines, eight side by side, each second one as PID 1.
+/// Stops `times` runs of a case at random moments after its first lines, six side by side, each second one as PID 1.
 fn stop_all(case: &Case, times: u64) {
     let seed = seed(case.name);
     let next = Mutex::new(0..times);
@@ -39,7 +39,7 @@ fn stop_all(case: &Case, times: u64) {
         }
     };
     thread::scope(|scope| {
-        let lanes: Vec<_> = (0..8).map(|_| scope.spawn(one_lane)).collect();
+        let lanes: Vec<_> = (0..6).map(|_| scope.spawn(one_lane)).collect();
         for lane in lanes {
             lane.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         }
