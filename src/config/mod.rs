@@ -10,6 +10,7 @@
 //! | `schemes` | the table of drain URL schemes |
 //! | `drain_url`, `component`, `drain_options`, `drains` | a URL cut, its parts expanded, its fragment, all drains together |
 //! | `units`, `stop_signals`, `memory` | durations and sizes, signal names, `--memory auto` |
+//! | `relaying` | who is signalled with what |
 //! | `problem` | what is wrong with a setting, in one line |
 
 #[cfg(test)]
@@ -24,6 +25,7 @@ mod load;
 mod load_tests;
 mod memory;
 mod problem;
+mod relaying;
 mod schemes;
 mod stop_signals;
 mod units;
@@ -82,6 +84,16 @@ pub struct Config {
     pub budget: Budget,
     /// `--stop-signal`: signals beside TERM and INT that count as a stop.
     pub stop_signals: Vec<i32>,
+    /// `--relay`: who gets our signals.
+    pub relay: RelayTo,
+    /// `--signal`: what becomes of some signals on their way; None is nothing.
+    pub rewrites: Vec<(i32, Option<i32>)>,
+    /// `--broadcast-guard`: tell a stop to everybody from a stop to us.
+    pub broadcast_guard: bool,
+    /// `--linger`: quiet time of leftovers, if stated.
+    pub linger: Option<Duration>,
+    /// `--leftovers`.
+    pub leftovers: Leftovers,
     /// `--flush-timeout`: how long to flush after an app that ended by itself.
     pub flush_timeout: Duration,
     /// `--max-line`, in bytes.
@@ -116,6 +128,11 @@ impl Config {
             drains: Vec::new(),
             budget: Budget::Assumed(Duration::from_secs(10)),
             stop_signals: Vec::new(),
+            relay: RelayTo::App,
+            rewrites: Vec::new(),
+            broadcast_guard: true,
+            linger: None,
+            leftovers: Leftovers::Term,
             flush_timeout: Duration::from_secs(60),
             max_line: 64 << 10,
             memory: 32 << 20,
@@ -148,6 +165,32 @@ impl Budget {
             Self::Stated(time) | Self::Assumed(time) => time,
         }
     }
+}
+
+/// `--relay`: who gets the signals that we get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RelayTo {
+    /// The app alone.
+    App,
+    /// The app's process group.
+    Group,
+    /// The app and all its descendants.
+    Tree,
+    /// Nobody: the platform signals them itself.
+    None,
+}
+
+/// `--leftovers`: what becomes of descendants that outlive the app.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Leftovers {
+    /// A quiet linger, TERM, and KILL in the end.
+    Term,
+    /// A quiet linger, and KILL.
+    Kill,
+    /// They are waited for as the app is.
+    Wait,
+    /// They are neither waited for nor signalled.
+    Leave,
 }
 
 /// `--when-full`.
