@@ -4,7 +4,10 @@
 //! that, and the rest, T−R−m, is the app's. Deadlines that rest on a guess (an assumed T, or a soft stop that may have
 //! been a thread dump) never take anyone's time away: they are moved out where they would be too short.
 
-use crate::{config::Budget, lifecycle::Timer};
+use crate::{
+    config::{Budget, Leftovers},
+    lifecycle::Timer,
+};
 use std::time::{Duration, Instant};
 
 /// Quiet time for helpers that end by themselves.
@@ -46,6 +49,10 @@ pub struct Plan {
     budget: Budget,
     shares: Shares,
     flush_timeout: Duration,
+    /// The quiet time that was asked for.
+    linger: Option<Duration>,
+    /// Leftovers are what the app is: their time does not run from its exit.
+    waits: bool,
     soft: Option<Instant>,
     stop: Option<Stop>,
     app_exited: Option<Instant>,
@@ -62,7 +69,13 @@ impl Plan {
     /// Nothing has happened yet.
     pub fn new(budget: Budget, flush_timeout: Duration) -> Self {
         let shares = Shares::of(budget.duration());
-        Self { budget, shares, flush_timeout, soft: None, stop: None, app_exited: None, end: None }
+        let (linger, waits) = (None, false);
+        Self { budget, shares, flush_timeout, linger, waits, soft: None, stop: None, app_exited: None, end: None }
+    }
+
+    /// With another linger than the usual one (None), and what leftovers are to us.
+    pub const fn with_leftovers(self, linger: Option<Duration>, leftovers: Leftovers) -> Self {
+        Self { linger, waits: matches!(leftovers, Leftovers::Wait), ..self }
     }
 
     /// Whether the app may be killed on this budget.
@@ -97,7 +110,14 @@ impl Plan {
                 self.soft = Some(now);
                 now + self.budget.duration()
             }
-            Timer::Linger => now + LINGER.min(self.kill_at(now).saturating_duration_since(now) / 2),
+            Timer::Linger => {
+                let left = self.kill_at(now).saturating_duration_since(now);
+                now + match self.linger {
+                    // Who states it gets all of it that leaves time for the last call.
+                    Some(linger) => linger.min(left.saturating_sub(self.shares.last_call)),
+                    None => LINGER.min(left / 2),
+                }
+            }
             Timer::LastCall => {
                 let kill_at = self.kill_at(now);
                 kill_at.checked_sub(self.shares.last_call).unwrap_or(kill_at)
@@ -125,14 +145,23 @@ impl Plan {
         let app_time = self.shares.app;
         match (self.stop, self.app_exited) {
             // The app ended by itself: its leftovers get the time that a stop would have given them.
-            (None, exited) => exited.unwrap_or(now) + app_time,
-            (Some(stop), Some(exited)) if exited < stop.at => exited + app_time,
+            (None, exited) => exited.unwrap_or(now) + self.own_time(),
+            (Some(stop), Some(exited)) if exited < stop.at && !self.waits => {
+                // The linger that was asked for is for those whom nobody stops.
+                (exited + app_time).max(stop.at + self.shares.last_call).min(exited + self.own_time())
+            }
             // On a guess, leftovers of a late app still get a linger and a last call.
             (Some(stop), Some(exited)) if self.is_guess(stop) => {
                 (stop.at + app_time).max(exited + 2 * self.shares.last_call)
             }
             (Some(stop), _) => stop.at + app_time,
         }
+    }
+
+    /// What the leftovers of an app that ended by itself have.
+    fn own_time(&self) -> Duration {
+        let asked = self.linger.map_or(Duration::ZERO, |linger| linger + self.shares.last_call);
+        self.shares.app.max(asked)
     }
 
     /// When the flush ends. A later stop can only shorten it.

@@ -118,6 +118,24 @@ pub struct Options {
     /// Exit with CODE if a line was lost, whatever the app's code is [default: the loss is told, the code is the app's]
     #[arg(long, value_name = "CODE", help_heading = "Exit code")]
     pub exit_on_loss: Option<String>,
+    /// Who gets the signals that lastword gets: app, group (its process group), tree (its descendants too) or none
+    /// [default: app]
+    #[arg(long, value_name = "WHO", help_heading = "Signals and leftovers")]
+    pub relay: Option<String>,
+    /// Pass signal NAME on as another, or not at all, as in TERM=QUIT or HUP=ignore; repeat for more
+    #[arg(long, value_name = "NAME=WHAT", help_heading = "Signals and leftovers")]
+    pub signal: Vec<String>,
+    /// Whether to notice that a stop went to every process of the container, so that the app gets it once: on or off
+    /// [default: on; off with --relay none]
+    #[arg(long, value_name = "on|off", help_heading = "Signals and leftovers")]
+    pub broadcast_guard: Option<String>,
+    /// Quiet time for processes that outlive the app [default: 2s]
+    #[arg(long, value_name = "TIME", help_heading = "Signals and leftovers")]
+    pub linger: Option<String>,
+    /// What becomes of them then: term (TERM, then KILL), kill, wait (for as long as they run) or leave (without
+    /// waiting) [default: term]
+    #[arg(long, value_name = "WHAT", help_heading = "Signals and leftovers")]
+    pub leftovers: Option<String>,
 
     /// Whether lines also go to our own stdout and stderr: on or off [default: on]
     #[arg(long, value_name = "on|off", help_heading = "Output")]

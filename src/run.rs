@@ -1,6 +1,7 @@
 //! The wiring: the only file that knows all parts. Read top-down, it tells the life of the process.
 
 use crate::{
+    child::{Canary, shares_terminal},
     clock,
     config::{Config, LifecycleLines},
     diary::Diary,
@@ -12,7 +13,7 @@ use crate::{
     reader::{Intake, Outlet, Publisher},
     report::{Report, Usage},
     say,
-    signals::Inherited,
+    signals::{Inherited, Signal},
     supervisor::{FlushEnd, Notice, Outcome, Plant, Setup, supervise},
 };
 use std::{
@@ -55,6 +56,9 @@ fn trace_if_asked() {
 
 fn start_and_supervise(config: &Config, source: Source, inherited: Inherited) -> io::Result<(Outcome, Plumbing<'_>)> {
     let begun = clock::now();
+    let shared = shares_terminal();
+    // Before any thread.
+    let canary = (source == Source::App && config.broadcast_guard).then(|| start_canary(config, shared)).flatten();
     let bell = Bell::new()?;
     // Drains come first: what an app says in its first microsecond has somewhere to go.
     let drains = Drains::start(&config.drains, config, &bell)?;
@@ -73,12 +77,30 @@ fn start_and_supervise(config: &Config, source: Source, inherited: Inherited) ->
         budget_why: config.budget_why.clone(),
         flush_timeout: config.flush_timeout,
         stop_signals: config.stop_signals.clone(),
+        relay: config.relay,
+        rewrites: config.rewrites.clone(),
+        linger: config.linger,
+        leftovers: config.leftovers,
+        shared,
         pipe_size: config.pipe_size,
         inherited,
         bell: plumbing.bell.clone(),
     };
-    let outcome = supervise(setup, &mut plumbing)?;
+    let outcome = supervise(setup, canary, &mut plumbing)?;
     Ok((outcome, plumbing))
+}
+
+/// Without one, the app runs all the same.
+fn start_canary(config: &Config, shared: bool) -> Option<Canary> {
+    let stops: Vec<i32> =
+        [Signal::TERM.0, Signal::INT.0].into_iter().chain(config.stop_signals.iter().copied()).collect();
+    match Canary::start(&stops, shared) {
+        Ok(canary) => Some(canary),
+        Err(error) => {
+            say!("the broadcast guard is off, for its canary could not be started: {}", error.desc());
+            None
+        }
+    }
 }
 
 /// Readers, pass-through and drains: what the supervisor commands.

@@ -195,6 +195,11 @@ impl Signals {
         SignalFd::with_flags(&SigSet::all(), SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map(Self)
     }
 
+    /// Of these signals alone.
+    pub(crate) fn of(set: &SigSet) -> nix::Result<Self> {
+        SignalFd::with_flags(set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map(Self)
+    }
+
     /// The next signal, if one waits.
     pub fn next(&self) -> Option<Received> {
         let info = self.0.read_signal().ok().flatten()?;

@@ -4,6 +4,7 @@
 
 #![expect(unsafe_code, reason = "the one file that may")]
 
+use crate::signals::Sender;
 use nix::{
     errno::Errno,
     libc,
@@ -18,7 +19,7 @@ use std::{
     },
     process::Command,
     ptr,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, Ordering},
     time::Duration,
 };
 
@@ -159,15 +160,135 @@ static PIPE_WAS_IGNORED: AtomicBool = AtomicBool::new(false);
 // a system call and a store, and relies on nothing that the Rust runtime sets up later.
 #[used]
 #[unsafe(link_section = ".init_array")]
-static LOOK_BEFORE_MAIN: extern "C" fn() = look_before_main;
+static LOOK_BEFORE_MAIN: extern "C" fn(libc::c_int, *mut *mut libc::c_char) = look_before_main;
 
-extern "C" fn look_before_main() {
+static ARGUMENT_COUNT: AtomicI32 = AtomicI32::new(0);
+static ARGUMENTS: AtomicPtr<*mut libc::c_char> = AtomicPtr::new(ptr::null_mut());
+
+extern "C" fn look_before_main(count: libc::c_int, arguments: *mut *mut libc::c_char) {
+    // glibc passes these to such functions, static or not; the standard library relies on it too.
+    ARGUMENT_COUNT.store(count, Ordering::Relaxed);
+    ARGUMENTS.store(arguments, Ordering::Relaxed);
     PIPE_WAS_IGNORED.store(is_ignored(libc::SIGPIPE), Ordering::Relaxed);
 }
 
 /// The first real-time signal that the C library leaves to programs.
 pub(crate) fn first_realtime() -> i32 {
     libc::SIGRTMIN()
+}
+
+/// Forks a child whose end sends no signal and that `waitpid` overlooks, unless it is asked with `__WALL`. In the child,
+/// runs `child`, and exits with 0 when it returns. Returns the child's number.
+///
+/// To be called while there is one thread: the child gets a copy of that one alone, and with more, a lock that another
+/// thread held would stay locked in it.
+///
+/// # Errors
+/// EAGAIN, ENOMEM as fork(2) has them.
+pub(crate) fn fork_unseen(child: impl FnOnce()) -> nix::Result<i32> {
+    // SAFETY: with all arguments zero this is fork(2) with exit signal 0, on every architecture whatever its order of
+    // arguments: no stack, no shared memory. The caller has one thread, so that the child may go on as any program.
+    let pid = Errno::result(unsafe { libc::syscall(libc::SYS_clone, 0, 0, 0, 0, 0) })?;
+    if pid == 0 {
+        child();
+        // SAFETY: ends the process at once; nothing of the parent's is flushed or run a second time.
+        unsafe { libc::_exit(0) };
+    }
+    i32::try_from(pid).map_err(|_| Errno::ERANGE)
+}
+
+/// Reaps a child of [`fork_unseen`], if it ended.
+pub(crate) fn reap_unseen(pid: i32) {
+    // SAFETY: a null status is not written to; the call keeps no pointer.
+    unsafe { libc::waitpid(pid, ptr::null_mut(), libc::WNOHANG | libc::__WALL) };
+}
+
+/// Closes every descriptor of this process but `kept`, also those that Rust values own: for a child that has its own
+/// copy of the table and uses none of these values again.
+pub(crate) fn close_all_but(kept: BorrowedFd<'_>) {
+    let kept = kept.as_raw_fd().unsigned_abs();
+    let close = |first: u32, last: u32| {
+        // SAFETY: closing is safe for memory; the caller promises that nobody uses the values that own these.
+        if unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) } != 0 {
+            // Before Linux 5.9.
+            for fd in first..=last.min(65_535) {
+                // SAFETY: as above.
+                unsafe { libc::close(fd.cast_signed()) };
+            }
+        }
+    };
+    if let Some(below) = kept.checked_sub(1) {
+        close(0, below);
+    }
+    close(kept + 1, u32::MAX >> 1);
+}
+
+/// Gives this process another name, for people who look at lists of processes.
+pub(crate) fn rename(name: &std::ffi::CStr) {
+    let _ = nix::sys::prctl::set_name(name);
+    let (count, arguments) = (ARGUMENT_COUNT.load(Ordering::Relaxed), ARGUMENTS.load(Ordering::Relaxed));
+    let Ok(count) = usize::try_from(count) else { return };
+    if arguments.is_null() || count == 0 {
+        return;
+    }
+    // SAFETY: the kernel put `count` strings behind `arguments` and one behind the other into memory that is ours to
+    // write. Written is from the first to the end of the last that lies where the one before ends. Nobody reads them
+    // meanwhile: the caller has one thread and has taken its arguments.
+    unsafe {
+        let start = (*arguments).cast::<u8>();
+        let mut length = 0;
+        for at in 0..count {
+            let argument = (*arguments.add(at)).cast::<u8>();
+            if argument != start.add(length) {
+                break;
+            }
+            length += libc::strlen(argument.cast()) + 1;
+        }
+        ptr::write_bytes(start, 0, length);
+        let name = name.to_bytes();
+        ptr::copy_nonoverlapping(name.as_ptr(), start, name.len().min(length.saturating_sub(1)));
+    }
+}
+
+/// The signals that wait for this process.
+pub(crate) fn pending() -> SigSet {
+    let mut set = MaybeUninit::<libc::sigset_t>::zeroed();
+    // SAFETY: `set` is a valid place for the answer, and zeroes are a valid value of it.
+    unsafe {
+        libc::sigpending(set.as_mut_ptr());
+        SigSet::from_sigset_t_unchecked(set.assume_init())
+    }
+}
+
+/// Takes a signal from those that wait for this process, and tells whether the kernel itself had sent it.
+pub(crate) fn take_signal(signal: i32) -> Option<Sender> {
+    let set = signal_set(&[signal]);
+    let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+    let at_once = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: all three are valid places, and zeroes are a valid value of the second; the call keeps no pointer.
+    let (number, info) =
+        unsafe { (libc::sigtimedwait(set.as_ref(), info.as_mut_ptr(), &raw const at_once), info.assume_init()) };
+    // A positive code is the kernel's (sigaction(2)).
+    (number == signal).then_some(if info.si_code > 0 { Sender::Kernel } else { Sender::Process(0) })
+}
+
+/// A set of signals by number, real-time ones included.
+pub(crate) fn signal_set(signals: &[i32]) -> SigSet {
+    // SAFETY: `sigemptyset` makes any bytes a set; `sigaddset` refuses numbers that are none.
+    unsafe {
+        let mut set = MaybeUninit::<libc::sigset_t>::zeroed().assume_init();
+        libc::sigemptyset(&raw mut set);
+        for &signal in signals {
+            libc::sigaddset(&raw mut set, signal);
+        }
+        SigSet::from_sigset_t_unchecked(set)
+    }
+}
+
+/// Whether a set has a signal, by number.
+pub(crate) fn has_signal(set: &SigSet, signal: i32) -> bool {
+    // SAFETY: the set is a valid one and is not kept.
+    unsafe { libc::sigismember(set.as_ref(), signal) == 1 }
 }
 
 /// Gives the child the signal mask and the ignored signals that we were started with.

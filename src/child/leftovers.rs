@@ -5,9 +5,12 @@
 //! PID 1 has `kill(-1)`; a subreaper has nothing, and the stages' timers end the wait.
 
 use super::process::{self, Process, Reaction};
-use crate::{signals::Signal, sys};
+use crate::{clock, signals::Signal, sys};
 use nix::{errno::Errno, libc};
-use std::collections::HashSet;
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
 
 /// What became of a round of signals.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,6 +38,36 @@ impl Family {
     /// The app gets its signals by relay: the last call is not for it.
     pub fn was_told(&mut self, pid: i32) {
         self.told.extend(process::read(pid).map(|process| process.name()));
+    }
+
+    /// Everybody was told at `at`, or all of our own process group: not those who were born later.
+    pub fn all_told(&mut self, at: Instant, group: bool) {
+        let at = clock::boot_time(at);
+        let own = process::own_group();
+        let there = self.living().unwrap_or_default().into_iter();
+        let told = there.filter(|process| process.born() <= at && (!group || Some(process.group) == own));
+        self.told.extend(told.map(|process| process.name()));
+    }
+
+    /// Sends a signal to the app's descendants, or to the rest of its process group: not to the app itself, nor to us.
+    /// `is_stop`: they are told then. Returns how many got it.
+    pub fn relay(&mut self, signal: Signal, app: i32, group: bool, is_stop: bool) -> usize {
+        let app_group = process::read(app).map(|process| process.group);
+        let mut living = self.living().unwrap_or_default();
+        living.retain(|process| process.pid != app && (!group || Some(process.group) == app_group));
+        let mut count = 0;
+        for process in living {
+            count += usize::from(send(process, signal));
+            if is_stop {
+                self.told.insert(process.name());
+            }
+        }
+        count
+    }
+
+    /// When a process was born, since the boot; now, if it cannot be asked.
+    pub fn born(pid: i32) -> Duration {
+        process::read(pid).map_or_else(clock::since_boot, |process| process.born())
     }
 
     /// Whether the app catches a signal; an app that cannot be asked is taken for one that does.

@@ -2,11 +2,13 @@
 //!
 //! One thread owns all of this. Nothing else in the program may wait for children.
 
+mod canary;
 mod leftovers;
 mod process;
 mod reap;
 mod spawn;
 
+pub use canary::Canary;
 pub use leftovers::{Family, Told};
 pub use reap::{Reaped, Reaper};
 pub use spawn::{App, Pipes, SpawnError, shares_terminal, spawn};

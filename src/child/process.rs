@@ -4,6 +4,7 @@ use std::{
     collections::{HashMap, HashSet},
     fs,
     path::PathBuf,
+    time::Duration,
 };
 
 /// A process as /proc/PID/stat shows it.
@@ -11,6 +12,8 @@ use std::{
 pub(super) struct Process {
     pub(super) pid: i32,
     pub(super) parent: i32,
+    /// Process group.
+    pub(super) group: i32,
     /// R, S, D, T, Z…
     pub(super) state: u8,
     /// In clock ticks since the boot: with the number, a name for ever.
@@ -18,6 +21,12 @@ pub(super) struct Process {
 }
 
 impl Process {
+    /// When it began, since the boot, to 10 ms.
+    pub(super) const fn born(&self) -> Duration {
+        // USER_HZ is 100 wherever Rust runs.
+        Duration::from_millis(self.started.saturating_mul(10))
+    }
+
     /// What tells it from a later process of the same number.
     pub(super) const fn name(&self) -> (i32, u64) {
         (self.pid, self.started)
@@ -40,6 +49,11 @@ pub(super) fn own_pid() -> i32 {
     nix::unistd::getpid().as_raw()
 }
 
+/// Our own process group, as /proc shows it.
+pub(super) fn own_group() -> Option<i32> {
+    read(own_pid()).map(|process| process.group)
+}
+
 /// Every process that we can see, or None without /proc.
 pub(super) fn all() -> Option<Vec<Process>> {
     let names = fs::read_dir("/proc").ok()?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
@@ -58,9 +72,10 @@ fn parse(pid: i32, stat: &str) -> Option<Process> {
     let mut fields = stat.get(stat.rfind(')')? + 1..)?.split_ascii_whitespace();
     let state = *fields.next()?.as_bytes().first()?;
     let parent = fields.next()?.parse().ok()?;
-    // `starttime` is field 22 of proc_pid_stat(5); field 4 was the last one read.
-    let started = fields.nth(17)?.parse().ok()?;
-    Some(Process { pid, parent, state, started })
+    let group = fields.next()?.parse().ok()?;
+    // `starttime` is field 22 of proc_pid_stat(5); field 5 was the last one read.
+    let started = fields.nth(16)?.parse().ok()?;
+    Some(Process { pid, parent, group, state, started })
 }
 
 /// Those who descend from `root`, zombies included, without `except` and what descends from them alone.
@@ -102,6 +117,12 @@ pub(super) fn reaction(pid: i32, signal: i32) -> Option<Reaction> {
     })
 }
 
+/// Whether a signal waits for a process.
+pub(super) fn waits_for(pid: i32, signal: i32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    ["SigPnd:", "ShdPnd:"].iter().filter_map(|name| mask(&status, name)).any(|set| set >> (signal - 1) & 1 == 1)
+}
+
 fn mask(status: &str, name: &str) -> Option<u64> {
     let hex = status.lines().find_map(|line| line.strip_prefix(name))?;
     u64::from_str_radix(hex.trim(), 16).ok()
@@ -119,13 +140,13 @@ mod tests {
     use super::*;
 
     fn process(pid: i32, parent: i32) -> Process {
-        Process { pid, parent, state: b'S', started: 0 }
+        Process { pid, parent, group: 0, state: b'S', started: 0 }
     }
 
     #[test]
     fn names_with_blanks_and_parentheses_are_read_past() {
         let stat = "7 (a) b (c) R 3 7 7 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 1 0 98765 10 11";
-        assert_eq!(parse(7, stat), Some(Process { pid: 7, parent: 3, state: b'R', started: 98_765 }));
+        assert_eq!(parse(7, stat), Some(Process { pid: 7, parent: 3, group: 7, state: b'R', started: 98_765 }));
         assert_eq!(parse(7, "7 (cut"), None);
     }
 

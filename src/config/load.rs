@@ -6,7 +6,7 @@ use super::{
     memory,
     platform::{self, Platform},
     problem::{Exit, Problem, nearest},
-    process, stop_signals, units,
+    process, relaying, stop_signals, units,
 };
 use crate::{
     cli::{self, Options, Subcommands, Typed},
@@ -110,20 +110,20 @@ fn quoted(word: &str) -> String {
 }
 
 /// The value of a setting and where it was found.
-struct Setting {
+pub(super) struct Setting {
     /// The flag or the variable.
     name: String,
     text: String,
 }
 
 impl Setting {
-    fn read<T>(self, parse: impl FnOnce(&str) -> Result<T, Problem>) -> Result<T, Exit> {
+    pub(super) fn read<T>(self, parse: impl FnOnce(&str) -> Result<T, Problem>) -> Result<T, Exit> {
         parse(self.text.trim()).map_err(|problem| problem.of(&self.name))
     }
 }
 
 /// What was typed, else the variable.
-fn setting(
+pub(super) fn setting(
     flag: &str,
     variable: &str,
     typed: Option<&String>,
@@ -162,6 +162,7 @@ fn config(options: &Options, command: Vec<OsString>, role: Role, environment: &E
         config.budget = Budget::Stated(found.read(stop_timeout)?);
     }
     config.stop_signals = stop_signals(options, environment)?;
+    relaying::read(&mut config, options, environment)?;
     if let Some(found) = find("--passthrough", &options.passthrough)? {
         config.passthrough = found.read(units::switch)?;
     }

@@ -12,6 +12,7 @@
 //! | `units`, `stop_signals`, `memory` | durations and sizes, signal names, `--memory auto` |
 //! | `process` | what becomes of the app: its exit code, restarts, lines about its life |
 //! | `platform` | `--stop-timeout auto`, and the names that a platform gives |
+//! | `relaying` | who is signalled with what |
 //! | `problem` | what is wrong with a setting, in one line |
 
 #[cfg(test)]
@@ -28,6 +29,7 @@ mod memory;
 mod platform;
 mod problem;
 mod process;
+mod relaying;
 mod schemes;
 mod stop_signals;
 mod targets;
@@ -90,6 +92,16 @@ pub struct Config {
     pub budget_why: String,
     /// `--stop-signal`: signals beside TERM and INT that count as a stop.
     pub stop_signals: Vec<i32>,
+    /// `--relay`: who gets our signals.
+    pub relay: RelayTo,
+    /// `--signal`: what becomes of some signals on their way; None is nothing.
+    pub rewrites: Vec<(i32, Option<i32>)>,
+    /// `--broadcast-guard`: tell a stop to everybody from a stop to us.
+    pub broadcast_guard: bool,
+    /// `--linger`: quiet time of leftovers, if stated.
+    pub linger: Option<Duration>,
+    /// `--leftovers`.
+    pub leftovers: Leftovers,
     /// `--flush-timeout`: how long to flush after an app that ended by itself.
     pub flush_timeout: Duration,
     /// `--max-line`, in bytes.
@@ -132,6 +144,11 @@ impl Config {
             budget: Budget::Assumed(Duration::from_secs(10)),
             budget_why: "assumed: the environment names no platform".into(),
             stop_signals: Vec::new(),
+            relay: RelayTo::App,
+            rewrites: Vec::new(),
+            broadcast_guard: true,
+            linger: None,
+            leftovers: Leftovers::Term,
             flush_timeout: Duration::from_secs(60),
             max_line: 64 << 10,
             memory: 32 << 20,
@@ -178,6 +195,32 @@ pub enum LifecycleLines {
     Off,
     /// On our own stderr.
     Stderr,
+}
+
+/// `--relay`: who gets the signals that we get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RelayTo {
+    /// The app alone.
+    App,
+    /// The app's process group.
+    Group,
+    /// The app and all its descendants.
+    Tree,
+    /// Nobody: the platform signals them itself.
+    None,
+}
+
+/// `--leftovers`: what becomes of descendants that outlive the app.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Leftovers {
+    /// A quiet linger, TERM, and KILL in the end.
+    Term,
+    /// A quiet linger, and KILL.
+    Kill,
+    /// They are waited for as the app is.
+    Wait,
+    /// They are neither waited for nor signalled.
+    Leave,
 }
 
 /// `--when-full`.

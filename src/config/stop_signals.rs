@@ -36,7 +36,8 @@ fn one(name: &str) -> Result<i32, Problem> {
     }
 }
 
-fn number(name: &str) -> Option<i32> {
+/// `TERM`, `sigterm`, `15`, `RTMIN+3`, `RTMAX-1`.
+pub(super) fn number(name: &str) -> Option<i32> {
     if let Ok(number) = name.parse::<i32>() {
         return (1..=libc::SIGRTMAX()).contains(&number).then_some(number);
     }

@@ -15,6 +15,7 @@ pub use table::markdown;
 pub use words::{Action, Cause, Event, Left, Stage, State, Timer};
 
 use crate::{
+    config::Leftovers,
     exit::{Ending, Status},
     signals::Signal,
 };
@@ -25,6 +26,8 @@ pub struct Machine {
     state: State,
     /// The budget is stated, not assumed: the app may be killed on it.
     stated: bool,
+    /// What is done about those whom the app leaves behind.
+    leftovers: Leftovers,
     /// The terminal's user pressed Ctrl-C before.
     interrupted: bool,
 }
@@ -32,7 +35,12 @@ pub struct Machine {
 impl Machine {
     /// At the start. `stated`: the user named the budget.
     pub const fn new(stated: bool) -> Self {
-        Self { state: State::Starting, stated, interrupted: false }
+        Self { state: State::Starting, stated, leftovers: Leftovers::Term, interrupted: false }
+    }
+
+    /// With another policy for leftovers than the usual one.
+    pub const fn with_leftovers(self, leftovers: Leftovers) -> Self {
+        Self { leftovers, ..self }
     }
 
     /// Where the run stands.
@@ -61,7 +69,7 @@ impl Machine {
     fn starting(&self, event: Event) -> Step {
         match event {
             Event::Begin => (State::Spawning, vec![Action::Spawn]),
-            Event::Stop(signal) => stop_before_spawn(signal),
+            Event::Stop(signal) | Event::Broadcast(signal) => stop_before_spawn(signal),
             Event::Interrupt => stop_before_spawn(Signal::INT),
             Event::SoftStop(_) | Event::Other(_) => (self.state, vec![Action::Remember]),
             Event::Spawned
@@ -77,8 +85,9 @@ impl Machine {
 
     fn running(&self, soft: bool, event: Event) -> Step {
         match event {
-            Event::Stop(signal) => {
-                let mut actions = vec![Action::StartBudget, Action::Disarm(Timer::Soft), Action::Relay(signal)];
+            Event::Stop(signal) | Event::Broadcast(signal) => {
+                let tell = if event == Event::Stop(signal) { Action::Relay(signal) } else { Action::AllTold(signal) };
+                let mut actions = vec![Action::StartBudget, Action::Disarm(Timer::Soft), tell];
                 actions.extend([Action::Hurry, Action::Arm(Timer::Kill)]);
                 if self.stated {
                     actions.push(Action::Arm(Timer::LastCall));
@@ -92,13 +101,13 @@ impl Machine {
             Event::Other(signal) => (self.state, vec![Action::Relay(signal)]),
             Event::Fired(Timer::Soft) => (State::Running { soft: false }, vec![]),
             Event::AppExited { ending, left } if soft => {
-                let (next, rest) = app_exited(ending, Cause::Stop, left, false);
+                let (next, rest) = self.app_exited(ending, Cause::Stop, left, false);
                 let mut actions = vec![Action::Disarm(Timer::Soft), Action::Release];
                 actions.extend([Action::BudgetFromSoftStop, Action::Hurry]);
                 actions.extend(rest);
                 (next, actions)
             }
-            Event::AppExited { ending, left } => released(app_exited(ending, Cause::Itself, left, false)),
+            Event::AppExited { ending, left } => released(self.app_exited(ending, Cause::Itself, left, false)),
             Event::Gone => released(close(Ending::Own, Cause::Itself)),
             Event::Begin
             | Event::Spawned
@@ -116,12 +125,13 @@ impl Machine {
             Event::Stop(signal) | Event::SoftStop(signal) | Event::Other(signal) => {
                 (self.state, vec![Action::Relay(signal)])
             }
+            Event::Broadcast(signal) => (self.state, vec![Action::AllTold(signal)]),
             Event::Fired(Timer::LastCall) if self.stated && !called => {
                 (State::Stopping { called: true }, vec![Action::LastCall])
             }
             Event::Fired(Timer::Kill) if self.stated => kill(None, Cause::Stop),
             Event::Fired(Timer::Kill) => (self.state, vec![Action::Interim]),
-            Event::AppExited { ending, left } => released(app_exited(ending, Cause::Stop, left, called)),
+            Event::AppExited { ending, left } => released(self.app_exited(ending, Cause::Stop, left, called)),
             Event::Gone => released(close(Ending::Own, Cause::Stop)),
             Event::Begin
             | Event::Spawned
@@ -137,29 +147,27 @@ impl Machine {
     fn draining(&self, ending: Ending, cause: Cause, stage: Stage, event: Event) -> Step {
         let called = stage == Stage::Called;
         match event {
-            Event::Stop(signal) if cause == Cause::Itself => {
-                let (stage, mut actions) = match stage {
-                    Stage::Called => (stage, vec![Action::StartBudget, Action::Hurry]),
-                    Stage::Passed | Stage::Lingering => {
-                        (Stage::Passed, vec![Action::StartBudget, Action::Hurry, Action::Disarm(Timer::Linger)])
-                    }
-                };
-                if !called {
-                    actions.push(Action::PassOn(signal));
-                }
-                (State::Draining(ending, Cause::Stop, stage), actions)
+            Event::Stop(_) | Event::Broadcast(_) | Event::SoftStop(_) if cause == Cause::Itself => {
+                self.stop_while_draining(ending, stage, event)
             }
-            Event::SoftStop(_) if cause == Cause::Itself => {
-                (State::Draining(ending, Cause::Stop, stage), vec![Action::StartBudget, Action::Hurry])
-            }
+            Event::Broadcast(signal) => (self.state, vec![Action::AllTold(signal)]),
             Event::Remaining { only_filters: true } if stage == Stage::Passed => {
                 (State::Draining(ending, cause, Stage::Lingering), vec![Action::Arm(Timer::Linger)])
             }
+            Event::Fired(Timer::Linger) if stage == Stage::Lingering && self.leftovers == Leftovers::Kill => {
+                kill(Some(ending), cause)
+            }
             Event::Fired(Timer::Linger) if stage == Stage::Lingering => last_call(ending, cause),
             Event::Fired(Timer::LastCall) if !called => last_call(ending, cause),
+            // They are the app now, and no app is killed on a guess.
+            Event::Fired(Timer::Kill) if self.leftovers == Leftovers::Wait && !self.stated => {
+                (self.state, vec![Action::Interim])
+            }
             Event::Fired(Timer::Kill) => kill(Some(ending), cause),
             // A second Ctrl-C: the user wants out. One more after the last call does not wait either.
-            Event::Interrupt if self.interrupted && called => kill(Some(ending), cause),
+            Event::Interrupt if self.interrupted && (called || self.leftovers == Leftovers::Kill) => {
+                kill(Some(ending), cause)
+            }
             Event::Interrupt if self.interrupted => last_call(ending, cause),
             Event::Gone => close(ending, cause),
             Event::Stop(_)
@@ -177,6 +185,63 @@ impl Machine {
         }
     }
 
+    /// A first stop when the app is gone and others are not.
+    fn stop_while_draining(&self, ending: Ending, stage: Stage, event: Event) -> Step {
+        let mut actions = vec![Action::StartBudget, Action::Hurry];
+        let (Event::Stop(signal) | Event::Broadcast(signal) | Event::SoftStop(signal)) = event else {
+            return self.ignore();
+        };
+        let stage = match (event, stage) {
+            (Event::SoftStop(_), Stage::Waiting) => return (self.state, vec![Action::PassOn(signal)]),
+            (_, Stage::Waiting) => {
+                actions.push(Action::Arm(Timer::Kill));
+                if self.stated {
+                    actions.push(Action::Arm(Timer::LastCall));
+                }
+                Stage::Waiting
+            }
+            (Event::Stop(_), Stage::Lingering) if self.leftovers != Leftovers::Kill => {
+                actions.push(Action::Disarm(Timer::Linger));
+                Stage::Passed
+            }
+            _ => stage,
+        };
+        match event {
+            Event::Broadcast(_) => actions.push(Action::AllTold(signal)),
+            Event::Stop(_) if matches!(stage, Stage::Passed | Stage::Waiting) => actions.push(Action::PassOn(signal)),
+            _ => {}
+        }
+        (State::Draining(ending, Cause::Stop, stage), actions)
+    }
+
+    /// From the app's reaping on. `called`: its descendants had their last call while it lived.
+    fn app_exited(&self, ending: Ending, cause: Cause, left: Left, called: bool) -> Step {
+        let draining = |stage, actions| (State::Draining(ending, cause, stage), actions);
+        let pass_on = match left {
+            Left::Nobody => return close(ending, cause),
+            Left::Unaware(signal) => vec![Action::PassOn(signal)],
+            Left::Others => vec![],
+        };
+        let arm = |timers: &[Timer]| timers.iter().copied().map(Action::Arm).collect::<Vec<_>>();
+        match self.leftovers {
+            Leftovers::Leave => {
+                let (next, rest) = close(ending, cause);
+                (next, [vec![Action::Leave], rest].concat())
+            }
+            _ if called => draining(Stage::Called, arm(&[Timer::Kill])),
+            Leftovers::Wait if cause == Cause::Itself => draining(Stage::Waiting, vec![]),
+            Leftovers::Wait if self.stated => {
+                draining(Stage::Waiting, [pass_on, arm(&[Timer::Kill, Timer::LastCall])].concat())
+            }
+            Leftovers::Wait => draining(Stage::Waiting, [pass_on, arm(&[Timer::Kill])].concat()),
+            Leftovers::Kill => draining(Stage::Lingering, arm(&[Timer::Linger, Timer::Kill])),
+            Leftovers::Term if pass_on.is_empty() => {
+                draining(Stage::Lingering, arm(&[Timer::Linger, Timer::Kill, Timer::LastCall]))
+            }
+            Leftovers::Term => draining(Stage::Passed, [pass_on, arm(&[Timer::Kill, Timer::LastCall])].concat()),
+        }
+    }
+
     fn closing(&self, ending: Ending, cause: Cause, event: Event) -> Step {
         match event {
             Event::IntakeDone => {
@@ -186,7 +251,7 @@ impl Machine {
                 }
                 (State::Flushing(ending, cause), actions)
             }
-            Event::Stop(_) | Event::SoftStop(_) if cause == Cause::Itself => {
+            Event::Stop(_) | Event::Broadcast(_) | Event::SoftStop(_) if cause == Cause::Itself => {
                 let actions = vec![Action::StartBudget, Action::Hurry, Action::Arm(Timer::End)];
                 (State::Closing(ending, Cause::Stop), actions)
             }
@@ -196,6 +261,7 @@ impl Machine {
             // It was given up after a KILL, and ended after all.
             Event::AppExited { ending, .. } => (State::Closing(ending, cause), vec![]),
             Event::Stop(_)
+            | Event::Broadcast(_)
             | Event::SoftStop(_)
             | Event::Other(_)
             | Event::Begin
@@ -212,7 +278,7 @@ impl Machine {
     fn flushing(&self, ending: Ending, cause: Cause, event: Event) -> Step {
         match event {
             Event::FlushDone => exit(ending),
-            Event::Stop(_) | Event::SoftStop(_) if cause == Cause::Itself => {
+            Event::Stop(_) | Event::Broadcast(_) | Event::SoftStop(_) if cause == Cause::Itself => {
                 let mut actions = vec![Action::StartBudget, Action::Hurry];
                 actions.extend([Action::Disarm(Timer::Stall), Action::Arm(Timer::End)]);
                 (State::Flushing(ending, Cause::Stop), actions)
@@ -224,6 +290,7 @@ impl Machine {
             // It was given up after a KILL, and ended after all.
             Event::AppExited { ending, .. } => (State::Flushing(ending, cause), vec![]),
             Event::Stop(_)
+            | Event::Broadcast(_)
             | Event::SoftStop(_)
             | Event::Other(_)
             | Event::Begin
@@ -258,7 +325,9 @@ fn spawning(event: Event) -> Step {
             actions.push(Action::Replay);
             (next, actions)
         }
-        Event::Stop(_) | Event::SoftStop(_) | Event::Other(_) => (State::Spawning, vec![Action::Remember]),
+        Event::Stop(_) | Event::Broadcast(_) | Event::SoftStop(_) | Event::Other(_) => {
+            (State::Spawning, vec![Action::Remember])
+        }
         Event::Begin
         | Event::Interrupt
         | Event::AppExited { .. }
@@ -285,10 +354,11 @@ fn killing(ending: Option<Ending>, cause: Cause, event: Event) -> Step {
             actions.extend(rest);
             (next, actions)
         }
-        Event::Stop(_) | Event::SoftStop(_) if cause == Cause::Itself => {
+        Event::Stop(_) | Event::Broadcast(_) | Event::SoftStop(_) if cause == Cause::Itself => {
             (State::Killing(ending, Cause::Stop), vec![Action::StartBudget, Action::Hurry])
         }
         Event::Stop(_)
+        | Event::Broadcast(_)
         | Event::SoftStop(_)
         | Event::Other(_)
         | Event::Begin
@@ -306,27 +376,6 @@ fn stop_before_spawn(signal: Signal) -> Step {
     let mut actions = vec![Action::StartBudget, Action::Hurry];
     actions.extend(rest);
     (next, actions)
-}
-
-/// From the app's reaping on. `called`: its descendants had their last call while it lived.
-fn app_exited(ending: Ending, cause: Cause, left: Left, called: bool) -> Step {
-    let timers = [Action::Arm(Timer::Kill), Action::Arm(Timer::LastCall)];
-    match left {
-        Left::Nobody => close(ending, cause),
-        Left::Others | Left::Unaware(_) if called => {
-            (State::Draining(ending, cause, Stage::Called), vec![Action::Arm(Timer::Kill)])
-        }
-        Left::Others => {
-            let mut actions = vec![Action::Arm(Timer::Linger)];
-            actions.extend(timers);
-            (State::Draining(ending, cause, Stage::Lingering), actions)
-        }
-        Left::Unaware(signal) => {
-            let mut actions = vec![Action::PassOn(signal)];
-            actions.extend(timers);
-            (State::Draining(ending, cause, Stage::Passed), actions)
-        }
-    }
 }
 
 fn released((next, rest): Step) -> Step {

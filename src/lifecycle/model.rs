@@ -8,7 +8,7 @@
 mod bugs;
 mod search;
 
-use super::{Action, Cause, Ending, Event, Left, Machine, Signal, State, Status, Timer};
+use super::{Action, Cause, Ending, Event, Left, Leftovers, Machine, Signal, State, Status, Timer};
 use bugs::Bug;
 
 /// A process of the world.
@@ -59,6 +59,7 @@ struct Scenario {
     catches: bool,
     worker: Option<Manners>,
     filter: bool,
+    leftovers: Leftovers,
     readers_hang: bool,
     drains_hang: bool,
 }
@@ -92,6 +93,8 @@ struct World {
     stopped: bool,
     stopped_in_time: Option<Signal>,
     pass_on_due: bool,
+    /// The app was told by relay.
+    relayed: bool,
     filter_may_be_told: bool,
     called: bool,
     gave_up: bool,
@@ -107,7 +110,7 @@ const KILLED: Ending = Ending::App(Status::Signaled(Signal::KILL));
 impl World {
     fn new(scenario: Scenario) -> Self {
         Self {
-            machine: Machine::new(scenario.stated),
+            machine: Machine::new(scenario.stated).with_leftovers(scenario.leftovers),
             scenario,
             begun: false,
             spawn: Spawn::NotYet,
@@ -120,11 +123,15 @@ impl World {
             drains: Work::Open,
             timers: 0,
             remembered: Vec::new(),
-            // Where readers or drains hang, less happens after it.
-            signals_left: if scenario.readers_hang || scenario.drains_hang { 2 } else { 3 },
+            // Where readers or drains hang, less happens after it; what is special about a policy shows early.
+            signals_left: match scenario {
+                Scenario { leftovers: Leftovers::Term, readers_hang: false, drains_hang: false, .. } => 3,
+                _ => 2,
+            },
             stopped: false,
             stopped_in_time: None,
             pass_on_due: false,
+            relayed: false,
             filter_may_be_told: false,
             called: false,
             gave_up: false,
@@ -154,8 +161,14 @@ impl World {
             if due && !actions.iter().any(answers) && !matches!(self.machine.state(), State::Killing(..)) {
                 return Err(format!("{event:?} never reaches the app"));
             }
+        } else if matches!(event, Event::Broadcast(_)) && self.spawn == Spawn::UnderWay {
+            if !actions.iter().any(answers) {
+                return Err("a broadcast that may have missed the app is forgotten".into());
+            }
         } else if actions.iter().any(|action| matches!(action, Action::Relay(_))) {
             return Err(format!("{event:?} is relayed"));
+        } else if matches!(event, Event::Broadcast(_)) && actions.iter().any(|it| matches!(it, Action::PassOn(_))) {
+            return Err("leftovers are told twice of a broadcast".into());
         }
         for action in actions {
             self.act(action, event, bug)?;
@@ -179,6 +192,17 @@ impl World {
                 }
                 self.pass_on_due |= !self.app.is_there();
             }
+            Event::Broadcast(signal) => {
+                self.stopped |= self.spawn != Spawn::UnderWay;
+                if self.spawn == Spawn::NotYet {
+                    self.stopped_in_time.get_or_insert(signal);
+                }
+                tell(&mut self.app);
+                tell(&mut self.worker);
+                tell(&mut self.filter);
+            }
+            // Leftovers that are waited for are what the app was.
+            Event::SoftStop(_) => self.pass_on_due |= self.scenario.leftovers == Leftovers::Wait,
             Event::Interrupt => {
                 if self.spawn == Spawn::NotYet {
                     self.stopped_in_time.get_or_insert(Signal::INT);
@@ -199,7 +223,7 @@ impl World {
                 }
                 self.spawn = Spawn::UnderWay;
             }
-            Action::Remember => self.remembered.push(event),
+            Action::Remember => self.remembered.push(event.kept()),
             Action::Replay => {
                 for event in std::mem::take(&mut self.remembered) {
                     self.feed(event, bug)?;
@@ -211,6 +235,9 @@ impl World {
             Action::Disarm(timer) => self.timers &= !(1 << timer as u8),
             Action::Release => self.released = true,
             Action::PassOn(_) => {
+                if self.scenario.leftovers == Leftovers::Kill || self.scenario.leftovers == Leftovers::Leave {
+                    return Err("a stop was passed on against the policy".into());
+                }
                 if !self.pass_on_due || self.app.is_there() {
                     return Err("a stop was passed on that the app had caught".into());
                 }
@@ -229,7 +256,10 @@ impl World {
             Action::CloseIntake => self.close_intake()?,
             Action::Flush => self.flush()?,
             Action::Exit(ending) => self.exit(ending)?,
-            Action::Hurry | Action::Interim => {}
+            Action::Leave if self.scenario.leftovers != Leftovers::Leave => {
+                return Err("left against the policy".into());
+            }
+            Action::Hurry | Action::Interim | Action::AllTold(_) | Action::Leave => {}
         }
         Ok(())
     }
@@ -241,6 +271,7 @@ impl World {
         let is_stop = matches!(event, Event::Stop(_) | Event::SoftStop(_));
         if let (Life::Alive { told, .. }, true) = (&mut self.app, is_stop) {
             *told = true;
+            self.relayed = true;
         }
         Ok(())
     }
@@ -249,8 +280,13 @@ impl World {
         if matches!(self.app, Life::Alive { .. }) && !(self.scenario.stated && self.stopped) {
             return Err("the app was killed on a guess".into());
         }
+        let waited_for = self.scenario.leftovers == Leftovers::Wait && !self.called;
+        if waited_for && !(self.scenario.stated && self.stopped) {
+            return Err("leftovers that are waited for were killed on a guess".into());
+        }
         let others = [self.worker, self.filter];
-        if !self.called && others.iter().any(|life| matches!(life, Life::Alive { killed: false, .. })) {
+        let as_asked = self.scenario.leftovers == Leftovers::Kill && !matches!(self.app, Life::Alive { .. });
+        if !self.called && !as_asked && others.iter().any(|life| matches!(life, Life::Alive { killed: false, .. })) {
             return Err("killed without a last call".into());
         }
         for life in [&mut self.app, &mut self.worker, &mut self.filter] {
@@ -265,7 +301,8 @@ impl World {
         if self.readers != Work::Open {
             return Err("the intake was closed twice".into());
         }
-        if self.someone_is_there() && !self.gave_up {
+        let left_alone = self.scenario.leftovers == Leftovers::Leave && !self.app.is_there();
+        if self.someone_is_there() && !self.gave_up && !left_alone {
             return Err("the intake was closed while someone could write".into());
         }
         if self.spawn == Spawn::Over && self.app != Life::Absent && !self.released {
@@ -297,7 +334,7 @@ impl World {
         if self.readers == Work::Open {
             return Err("exit with an open intake".into());
         }
-        let unread = self.unread > 0 && !self.gave_up;
+        let unread = self.unread > 0 && !self.gave_up && self.scenario.leftovers != Leftovers::Leave;
         if (self.drains != Work::Done || unread) && !self.excused {
             return Err("exit with lines on the way and time to send them".into());
         }

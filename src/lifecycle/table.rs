@@ -1,6 +1,6 @@
 //! The machine's table as Markdown, made by asking the machine itself. A test compares it with docs/ARCHITECTURE.md.
 
-use super::{Action, Cause, Ending, Event, Left, Machine, Signal, Stage, State, Status, Timer};
+use super::{Action, Cause, Ending, Event, Left, Leftovers, Machine, Signal, Stage, State, Status, Timer};
 use std::fmt::Write;
 
 /// The table: one row for each state and event that does something; events without a row are ignored there.
@@ -32,7 +32,7 @@ const APP: Ending = Ending::App(Status::Exited(0));
 type Row = (&'static str, Vec<(&'static str, Machine)>);
 
 fn rows() -> Vec<Row> {
-    let of = |state, stated, interrupted| Machine { state, stated, interrupted };
+    let of = |state, stated, interrupted| Machine { state, stated, leftovers: Leftovers::Term, interrupted };
     let plain = |state| vec![("", of(state, true, false))];
     let budget = |state| vec![("stated budget", of(state, true, false)), ("assumed budget", of(state, false, false))];
     let ending = |state: fn(Cause) -> State| {
@@ -65,6 +65,7 @@ fn events() -> Vec<Event> {
         Event::Spawned,
         Event::SpawnFailed(Ending::NotFound),
         Event::Stop(Signal::TERM),
+        Event::Broadcast(Signal::TERM),
         Event::SoftStop(Signal::TERM),
         Event::Other(Signal::TERM),
         Event::Interrupt,
@@ -91,6 +92,7 @@ fn event_name(event: Event) -> String {
     match event {
         Event::SpawnFailed(_) => "spawn failed".into(),
         Event::Stop(_) => "stop".into(),
+        Event::Broadcast(_) => "stop to everybody".into(),
         Event::SoftStop(_) => "soft stop".into(),
         Event::Other(_) => "other signal".into(),
         Event::Interrupt => "Ctrl-C".into(),
@@ -114,6 +116,7 @@ fn action_name(action: &Action) -> Option<String> {
         Action::Disarm(_) => None,
         Action::Relay(_) => Some("Relay".into()),
         Action::PassOn(_) => Some("PassOn".into()),
+        Action::AllTold(_) => Some("AllTold".into()),
         Action::Arm(timer) => Some(format!("arm {timer:?}")),
         Action::Exit(_) => Some("Exit".into()),
         other => Some(format!("{other:?}")),

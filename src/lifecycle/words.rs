@@ -13,6 +13,8 @@ pub enum Event {
     SpawnFailed(Ending),
     /// A process asked us to stop (TERM, INT, `--stop-signal`).
     Stop(Signal),
+    /// A stop that went to every process: the app has it already.
+    Broadcast(Signal),
     /// A signal that stops some apps and means other things to others (QUIT, WINCH, RTMIN+3).
     SoftStop(Signal),
     /// Any other signal for the app.
@@ -41,6 +43,16 @@ pub enum Event {
     Fired(Timer),
 }
 
+impl Event {
+    /// The event as it is kept over the spawn: a broadcast may have come before the app was there.
+    pub const fn kept(self) -> Self {
+        match self {
+            Self::Broadcast(signal) => Self::Stop(signal),
+            other => other,
+        }
+    }
+}
+
 /// Whom the app left behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Left {
@@ -63,6 +75,8 @@ pub enum Action {
     Replay,
     /// Send a signal to the app alone.
     Relay(Signal),
+    /// Everybody had the stop: who lives now is not told again.
+    AllTold(Signal),
     /// The budget runs from now.
     StartBudget,
     /// The budget runs from the soft stop.
@@ -83,6 +97,8 @@ pub enum Action {
     LastCall,
     /// KILL to the app and every descendant.
     KillAll,
+    /// Say that the leftovers are left to themselves.
+    Leave,
     /// Say that some survived the KILL.
     GiveUp,
     /// Read what is in the pipes now, and no more.
@@ -163,6 +179,8 @@ pub enum Stage {
     Passed,
     /// Quiet: helpers end by themselves.
     Lingering,
+    /// They are what the app is now (`--leftovers wait`).
+    Waiting,
     /// All were told.
     Called,
 }

@@ -4,6 +4,7 @@ use super::{FlushEnd, Notice, Outcome, Plant, Supervisor};
 use crate::{
     child::{Family, Pipes, SpawnError, spawn},
     clock,
+    config::RelayTo,
     exit::Ending,
     lifecycle::{Action, Event, Timer},
     line::Stream,
@@ -17,10 +18,14 @@ impl<P: Plant> Supervisor<'_, P> {
         let now = clock::now();
         match action {
             Action::Spawn => self.spawn(),
-            Action::Remember => self.remembered.push((event, self.received)),
+            Action::Remember => self.remembered.push((event.kept(), self.received)),
             Action::Replay => self.replay(),
             Action::Relay(signal) => self.relay(signal, event),
-            Action::StartBudget => self.plan.stop(now),
+            Action::AllTold(signal) => {
+                self.family.all_told(self.received_at.unwrap_or(now), self.shared);
+                self.plant.notify(&Notice::Broadcast(signal));
+            }
+            Action::StartBudget => self.plan.stop(self.received_at.unwrap_or(now)),
             Action::BudgetFromSoftStop => self.plan.stop_at_soft(now),
             Action::Hurry => self.plant.hurry(self.plan.stop_ends(now)),
             Action::Arm(timer) => self.arm(timer),
@@ -39,6 +44,10 @@ impl<P: Plant> Supervisor<'_, P> {
                 self.plant.notify(&Notice::LastCall(told));
             }
             Action::KillAll => self.kill_all(),
+            Action::Leave => {
+                let left = self.family.survey(None).map(|(count, _)| count);
+                self.plant.notify(&Notice::Left(left));
+            }
             Action::GiveUp => {
                 self.gave_up = true;
                 let left = self.family.survey(None).map(|(count, _)| count);
@@ -74,6 +83,7 @@ impl<P: Plant> Supervisor<'_, P> {
         match app {
             Ok(app) => {
                 self.reaper.watch(app.pid());
+                self.guard.app_born(Family::born(app.pid()));
                 self.plant.started(app.pid());
                 self.started = Some(clock::now());
                 let why = self.setup.budget_why.clone();
@@ -100,10 +110,18 @@ impl<P: Plant> Supervisor<'_, P> {
         let Some(app) = &self.app else { return };
         let pid = app.pid();
         let is_stop = matches!(event, Event::Stop(_) | Event::SoftStop(_));
+        let rewrite = self.setup.rewrites.iter().rev().find(|(from, _)| *from == signal.0);
+        let sent = rewrite.map_or(Some(signal), |(_, to)| to.map(Signal));
+        let Some(sent) = sent.filter(|_| self.setup.relay != RelayTo::None) else {
+            if is_stop {
+                self.family.all_told(clock::now(), false);
+            }
+            return self.plant.notify(&Notice::NotRelayed(signal));
+        };
         if is_stop {
             self.family.was_told(pid);
-            if !Family::catches(pid, signal) {
-                self.uncaught = Some(signal);
+            if !Family::catches(pid, sent) {
+                self.uncaught = Some(sent);
             }
         }
         // The group was continued with us, and the app with the group.
@@ -111,14 +129,19 @@ impl<P: Plant> Supervisor<'_, P> {
             return;
         }
         let stopped = is_stop && Family::is_stopped(pid);
-        let result = app.signal(signal.0);
+        let result = app.signal(sent.0);
         if stopped {
             // A stop that waits behind a SIGSTOP is no stop.
             let _ = app.signal(libc::SIGCONT);
         }
+        let others = match self.setup.relay {
+            RelayTo::Group => self.family.relay(sent, pid, true, is_stop),
+            RelayTo::Tree => self.family.relay(sent, pid, false, is_stop),
+            RelayTo::App | RelayTo::None => 0,
+        };
         match result {
             // It died; the news is under way.
-            Ok(()) | Err(Errno::ESRCH) => self.plant.notify(&Notice::Relayed(signal)),
+            Ok(()) | Err(Errno::ESRCH) => self.plant.notify(&Notice::Relayed { signal, sent, others }),
             Err(errno) => self.plant.notify(&Notice::RelayFailed(signal, errno.desc().to_owned())),
         }
     }

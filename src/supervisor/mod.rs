@@ -4,6 +4,7 @@
 //! nothing: [`crate::lifecycle`] says what to do and [`crate::budget`] says when. The readers and drains are behind
 //! [`Plant`], whose calls all return at once.
 
+mod guard;
 mod hands;
 mod notice;
 mod plant;
@@ -13,7 +14,7 @@ pub use plant::{Outcome, Plant, Setup};
 
 use crate::{
     budget::Plan,
-    child::{App, Family, Reaper, shares_terminal},
+    child::{App, Canary, Family, Reaper},
     clock,
     event::Event as Rung,
     exit::{Ending, Status},
@@ -21,6 +22,7 @@ use crate::{
     line::Stream,
     signals::{Meaning, Received, Sender, Signal, Signals},
 };
+use guard::{Guard, Verdict};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::{
     collections::HashSet,
@@ -36,13 +38,13 @@ const LOOK: Duration = Duration::from_millis(500);
 ///
 /// # Errors
 /// If the kernel has no descriptor for the signals; nothing was started then.
-pub fn supervise<P: Plant>(setup: Setup, plant: &mut P) -> io::Result<Outcome> {
+pub fn supervise<P: Plant>(setup: Setup, canary: Option<Canary>, plant: &mut P) -> io::Result<Outcome> {
     let signals = Signals::open()?;
     // PID 1 gets orphans anyway; without /proc or on an old kernel, direct children alone are waited for.
     if nix::unistd::getpid().as_raw() != 1 {
         let _ = nix::sys::prctl::set_child_subreaper(true);
     }
-    let mut supervisor = Supervisor::new(setup, plant);
+    let mut supervisor = Supervisor::new(setup, canary, plant);
     // A stop before the spawn means no spawn; `tee` reads already.
     if !supervisor.is_tee() {
         supervisor.read_signals(&signals);
@@ -51,6 +53,7 @@ pub fn supervise<P: Plant>(setup: Setup, plant: &mut P) -> io::Result<Outcome> {
     loop {
         supervisor.read_signals(&signals);
         supervisor.read_bell();
+        supervisor.hear_canary();
         supervisor.fire();
         supervisor.progress();
         if let Some(outcome) = supervisor.outcome.take() {
@@ -70,6 +73,9 @@ struct Supervisor<'a, P> {
     remembered: Vec<(Event, Option<Received>)>,
     /// The signal behind the event that is being handled.
     received: Option<Received>,
+    /// When that signal came, if it was held.
+    received_at: Option<Instant>,
+    guard: Guard,
     app: Option<App>,
     /// When the app was started.
     started: Option<Instant>,
@@ -101,21 +107,23 @@ struct Supervisor<'a, P> {
 }
 
 impl<'a, P: Plant> Supervisor<'a, P> {
-    fn new(setup: Setup, plant: &'a mut P) -> Self {
-        let plan = Plan::new(setup.budget, setup.flush_timeout);
+    fn new(setup: Setup, canary: Option<Canary>, plant: &'a mut P) -> Self {
+        let plan = Plan::new(setup.budget, setup.flush_timeout).with_leftovers(setup.linger, setup.leftovers);
         let reaper = Reaper::new();
         let tee = setup.command.is_none();
         Self {
-            machine: Machine::new(plan.is_stated()),
+            machine: Machine::new(plan.is_stated()).with_leftovers(setup.leftovers),
             plan,
             timers: [None; Timer::ALL.len()],
             remembered: Vec::new(),
             received: None,
+            received_at: None,
             app: None,
             started: None,
-            family: Family::new(reaper.before().clone()),
+            family: Family::new(reaper.before().iter().copied().chain(canary.as_ref().map(Canary::pid)).collect()),
+            guard: Guard::new(canary),
             reaper,
-            shared: shares_terminal(),
+            shared: setup.shared,
             leader: nix::unistd::getsid(None) == Ok(nix::unistd::getpid()),
             suspended: false,
             uncaught: None,
@@ -154,11 +162,11 @@ impl<'a, P: Plant> Supervisor<'a, P> {
     }
 
     fn note(&mut self, event: Event) {
-        let (Event::Stop(signal) | Event::SoftStop(signal)) = event else { return };
+        let (Event::Stop(signal) | Event::Broadcast(signal) | Event::SoftStop(signal)) = event else { return };
         let sender = self.received.map_or(Sender::Kernel, |received| received.sender);
         let repeated = self.first_stop.is_some();
         let remembered = self.machine.state() == State::Spawning;
-        if matches!(event, Event::Stop(_)) && !remembered {
+        if !matches!(event, Event::SoftStop(_)) && !remembered {
             self.first_stop.get_or_insert(Received { signal, sender });
             self.plant.notify(&Notice::Stop { signal, sender, budget: self.setup.budget, repeated });
         }
@@ -168,12 +176,14 @@ impl<'a, P: Plant> Supervisor<'a, P> {
         let now = clock::now();
         let timer = self.timers.iter().flatten().min().map(|at| at.saturating_duration_since(now));
         let look = self.timers[Timer::Stall as usize].map(|_| LOOK);
-        let wait = timer.into_iter().chain(look).min();
+        let held = self.guard.due().map(|at| at.saturating_duration_since(now));
+        let wait = timer.into_iter().chain(look).chain(held).min();
         // Rounded up, or the last millisecond would be spent spinning.
         let wait = wait.map(|wait| u32::try_from(wait.as_micros().div_ceil(1_000)).unwrap_or(u32::MAX));
         let timeout = wait.map_or(PollTimeout::NONE, |wait| PollTimeout::try_from(wait).unwrap_or(PollTimeout::MAX));
         let bell = self.setup.bell.fd();
-        let mut fds = [PollFd::new(signals.fd(), PollFlags::POLLIN), PollFd::new(bell, PollFlags::POLLIN)];
+        let watched = [signals.fd(), bell].into_iter().chain(self.guard.fd());
+        let mut fds: Vec<_> = watched.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
         // An error here is EINTR or ENOMEM: both queues are looked at either way.
         let _ = poll(&mut fds, timeout);
     }
@@ -183,7 +193,7 @@ impl<'a, P: Plant> Supervisor<'a, P> {
         while let Some(received) = signals.next() {
             match received.meaning(&self.setup.stop_signals, self.shared, self.leader) {
                 Meaning::Child => children = true,
-                Meaning::Stop => self.signal(Event::Stop(received.signal), received),
+                Meaning::Stop => self.stop(received),
                 Meaning::SoftStop => self.signal(Event::SoftStop(received.signal), received),
                 Meaning::Other => self.signal(Event::Other(received.signal), received),
                 Meaning::Interrupt if self.is_tee() => self.interrupt_tee(received),
@@ -193,6 +203,34 @@ impl<'a, P: Plant> Supervisor<'a, P> {
         }
         if children {
             self.reap();
+        }
+    }
+
+    /// A stop that may have gone to everybody waits for the canary's word.
+    fn stop(&mut self, received: Received) {
+        let told = matches!(self.machine.state(), State::Running { .. } | State::Stopping { .. } | State::Draining(..));
+        if told && self.guard.is_on() {
+            self.guard.hold(received, clock::now());
+            self.hear_canary();
+        } else {
+            self.signal(Event::Stop(received.signal), received);
+        }
+    }
+
+    fn hear_canary(&mut self) {
+        if !self.guard.listen() {
+            self.plant.notify(&Notice::GuardOff);
+        }
+        let known = self.guard.known(clock::now(), false);
+        self.release(known);
+    }
+
+    fn release(&mut self, known: Vec<Verdict>) {
+        for Verdict { received, at, broadcast } in known {
+            let signal = received.signal;
+            self.received_at = Some(at);
+            self.signal(if broadcast { Event::Broadcast(signal) } else { Event::Stop(signal) }, received);
+            self.received_at = None;
         }
     }
 
@@ -220,6 +258,9 @@ impl<'a, P: Plant> Supervisor<'a, P> {
         }
         if let Some(status) = news.app {
             self.app = None;
+            // It may have died of the very stop that is being held. Who comes before the app had the stop before it.
+            let known = self.guard.known(clock::now(), true);
+            self.release(known);
             let left = self.left(status, news.gone);
             let count = if news.gone { Some(0) } else { self.family.survey(None).map(|(count, _)| count) };
             let after = self.started.map_or(Duration::ZERO, |at| clock::now().saturating_duration_since(at));

@@ -33,8 +33,21 @@ pub enum Notice {
         /// It is not the first.
         repeated: bool,
     },
-    /// A signal was passed to the app.
-    Relayed(Signal),
+    /// The stop went to everybody: the app has it already.
+    Broadcast(Signal),
+    /// The canary is gone: broadcasts are no longer told from direct signals.
+    GuardOff,
+    /// A signal was passed to the app, and perhaps to others.
+    Relayed {
+        /// Which signal came.
+        signal: Signal,
+        /// What it was passed on as.
+        sent: Signal,
+        /// Who got it, beside the app.
+        others: usize,
+    },
+    /// A signal was not passed on, as asked.
+    NotRelayed(Signal),
     /// The app could not be signalled.
     RelayFailed(Signal, String),
     /// The app ended.
@@ -70,6 +83,8 @@ pub enum Notice {
         /// The app was among them.
         app: bool,
     },
+    /// So many leftovers are left to themselves, as asked.
+    Left(Option<usize>),
     /// So many processes survived a KILL, or would not be waited for.
     GaveUp(Option<usize>),
     /// The assumed budget is nearly over and the app lives.
@@ -101,13 +116,17 @@ impl Notice {
         match self {
             Self::SpawnFailed(_)
             | Self::RelayFailed(..)
+            | Self::GuardOff
             | Self::Killed { .. }
             | Self::GaveUp(_)
             | Self::Interim(_)
             | Self::FlushCut(_) => true,
             Self::Started { .. }
             | Self::Stop { .. }
-            | Self::Relayed(_)
+            | Self::Broadcast(_)
+            | Self::Relayed { .. }
+            | Self::NotRelayed(_)
+            | Self::Left(_)
             | Self::AppExited { .. }
             | Self::PassedOn { .. }
             | Self::Lingering(_)
@@ -116,9 +135,7 @@ impl Notice {
             | Self::Progress(_) => false,
         }
     }
-}
 
-impl Notice {
     /// Whether this is a line about the app's life: one that stands in the drains.
     pub const fn is_lifecycle(&self) -> bool {
         match self {
@@ -127,13 +144,19 @@ impl Notice {
             | Self::AppExited { .. }
             | Self::Killed { .. }
             | Self::GaveUp(_)
+            | Self::GuardOff
             | Self::Interim(_)
+            | Self::Left(_)
             | Self::Flushing(_) => true,
             Self::Stop { repeated, .. } => !*repeated,
             Self::PassedOn { told, .. } | Self::LastCall(told) => *told > 0,
-            Self::Relayed(_) | Self::RelayFailed(..) | Self::Lingering(_) | Self::Progress(_) | Self::FlushCut(_) => {
-                false
-            }
+            Self::Broadcast(_)
+            | Self::Relayed { .. }
+            | Self::NotRelayed(_)
+            | Self::RelayFailed(..)
+            | Self::Lingering(_)
+            | Self::Progress(_)
+            | Self::FlushCut(_) => false,
         }
     }
 }
@@ -153,7 +176,21 @@ impl fmt::Display for Notice {
                 let kind = if matches!(budget, Budget::Stated(_)) { "stated" } else { "assumed" };
                 write!(f, "stop: {signal} from {sender}, budget {} ({kind})", Seconds(budget.duration()))
             }
-            Self::Relayed(signal) => write!(f, "relay: {signal} to the app"),
+            Self::Broadcast(signal) => write!(f, "relay: {signal} went to everybody, the app has it already"),
+            Self::GuardOff => f.write_str(
+                "the broadcast guard is off, for its canary was killed: \
+                 a stop that goes to every process will reach the app twice",
+            ),
+            Self::Relayed { signal, sent, others } => {
+                write!(f, "relay: {signal} to the app")?;
+                if *others > 0 {
+                    write!(f, " and {}", Count(*others, "other process"))?;
+                }
+                if sent == signal { Ok(()) } else { write!(f, " as {sent}") }
+            }
+            Self::NotRelayed(signal) => write!(f, "relay: {signal} is not passed on, as --signal or --relay says"),
+            Self::Left(Some(left)) => write!(f, "leftovers: {} left to themselves", Count(*left, "process")),
+            Self::Left(None) => f.write_str("leftovers: who still runs is left to itself"),
             Self::RelayFailed(signal, why) => write!(f, "relay: {signal} did not reach the app: {why}"),
             Self::AppExited { ending, core, after, usage, left } => {
                 let core = if *core { ", core dumped" } else { "" };

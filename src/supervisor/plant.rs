@@ -2,7 +2,7 @@
 
 use super::{FlushEnd, Notice};
 use crate::{
-    config::Budget,
+    config::{Budget, Leftovers, RelayTo},
     event::{Bell, Event},
     exit::Ending,
     signals::{Inherited, Received},
@@ -66,6 +66,16 @@ pub struct Setup {
     pub flush_timeout: Duration,
     /// Signals that count as a stop beside TERM and INT.
     pub stop_signals: Vec<i32>,
+    /// Who gets our signals.
+    pub relay: RelayTo,
+    /// What becomes of some of them on the way.
+    pub rewrites: Vec<(i32, Option<i32>)>,
+    /// Quiet time of leftovers, if stated.
+    pub linger: Option<Duration>,
+    /// What becomes of leftovers.
+    pub leftovers: Leftovers,
+    /// The app is in our process group, for it shares a terminal with us.
+    pub shared: bool,
     /// Bytes of the app's pipes.
     pub pipe_size: usize,
     /// What [`crate::signals::block_all`] returned.

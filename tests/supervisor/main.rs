@@ -3,6 +3,7 @@
 
 #![expect(clippy::panic, reason = "a test's helpers fail as tests do")]
 
+mod broadcast;
 mod leftovers;
 mod run;
 mod signals;

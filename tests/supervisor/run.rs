@@ -57,6 +57,18 @@ pub(crate) fn wrapped(place: Place, options: &[&str], command: &[&str]) -> Comma
     outer
 }
 
+/// The same in a pid namespace anyway: as its PID 1, or as the child of a shell that is.
+pub(crate) fn inside(place: Place, options: &[&str], command: &[&str]) -> Command {
+    let plain = wrapped(Place::Elsewhere, options, command);
+    let mut outer = Command::new("unshare");
+    outer.args(["--pid", "--fork", "--mount-proc", "--kill-child"]);
+    if place == Place::Elsewhere {
+        outer.args(["sh", "-c", "\"$@\"; exit $?", "sh"]);
+    }
+    outer.arg(plain.get_program()).args(plain.get_args());
+    outer
+}
+
 /// On a platform whose budget of three seconds is assumed: Railway.
 pub(crate) fn on_railway(mut outer: Command) -> Command {
     outer.env("RAILWAY_ENVIRONMENT", "production").env("RAILWAY_PROJECT_ID", "test");
@@ -148,6 +160,15 @@ impl Run {
                 }
                 Err(error) => panic!("no {text:?} ({error}); seen: {:#?}", self.seen),
             }
+        }
+    }
+
+    /// Waits for new lines that contain these texts, in any order.
+    pub(crate) fn wait_for_all(&mut self, texts: &[&str]) {
+        let mut missing = texts.to_vec();
+        while !missing.is_empty() {
+            let line = self.wait_for_next("");
+            missing.retain(|text| !line.contains(text));
         }
     }
 

@@ -1,6 +1,6 @@
 //! Planted bugs: machines that are wrong in one place. The search must find each.
 
-use super::{Action, Cause, Ending, Event, Left, Machine, State, Timer};
+use super::{Action, Cause, Ending, Event, Left, Leftovers, Machine, State, Timer};
 use crate::{lifecycle::Stage, signals::Signal};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,10 +28,15 @@ pub(super) enum Bug {
     PassThroughWaitedFor,
     SecondTermEndsTheFlush,
     AppSpared,
+    BroadcastRelayed,
+    BroadcastPassedOn,
+    EarlyBroadcastForgotten,
+    LeaversWaitedFor,
+    AwaitedKilled,
 }
 
 impl Bug {
-    pub(super) const ALL: [Self; 23] = [
+    pub(super) const ALL: [Self; 28] = [
         Self::ExitAtTheAppsDeath,
         Self::StopDuringSpawnLost,
         Self::SpawnAfterStop,
@@ -55,6 +60,11 @@ impl Bug {
         Self::PassThroughWaitedFor,
         Self::SecondTermEndsTheFlush,
         Self::AppSpared,
+        Self::BroadcastRelayed,
+        Self::BroadcastPassedOn,
+        Self::EarlyBroadcastForgotten,
+        Self::LeaversWaitedFor,
+        Self::AwaitedKilled,
     ];
 }
 
@@ -122,6 +132,19 @@ pub(super) fn on(bug: Option<Bug>, machine: &mut Machine, event: Event) -> Vec<A
             vec![Action::Exit(ending)]
         }
         (Bug::AppSpared, Event::Fired(Timer::Kill), State::Stopping { .. }) => vec![],
+        (Bug::BroadcastRelayed, Event::Broadcast(signal), State::Running { .. })
+        | (Bug::BroadcastPassedOn, Event::Broadcast(signal), State::Draining(..)) => machine.on(Event::Stop(signal)),
+        (Bug::EarlyBroadcastForgotten, Event::Broadcast(_), State::Spawning) => vec![],
+        (Bug::LeaversWaitedFor, Event::AppExited { ending, left: Left::Others }, _)
+            if machine.leftovers == Leftovers::Leave =>
+        {
+            machine.state = State::Draining(ending, Cause::Itself, Stage::Waiting);
+            vec![Action::Release]
+        }
+        (Bug::AwaitedKilled, _, _) if machine.leftovers == Leftovers::Wait => {
+            machine.leftovers = Leftovers::Term;
+            machine.on(event)
+        }
         _ => machine.on(event),
     }
 }

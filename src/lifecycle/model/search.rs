@@ -1,7 +1,8 @@
 //! The search: breadth first over all worlds, then backwards from the exits.
 
 use super::{
-    Bug, Cause, EXITED, Ending, Event, KILLED, Left, Life, Manners, Scenario, Spawn, State, Status, Timer, Work, World,
+    Bug, Cause, EXITED, Ending, Event, KILLED, Left, Leftovers, Life, Manners, Scenario, Spawn, State, Status, Timer,
+    Work, World,
 };
 use crate::{lifecycle::Stage, signals::Signal};
 use std::{
@@ -26,8 +27,13 @@ impl World {
             self.with(&mut moves, Event::Begin, bug, |next| next.begun = true);
         }
         if self.signals_left > 0 {
-            let signals =
-                [Event::Stop(Signal::TERM), Event::SoftStop(Signal::QUIT), Event::Other(Signal::HUP), Event::Interrupt];
+            let signals = [
+                Event::Stop(Signal::TERM),
+                Event::Broadcast(Signal::TERM),
+                Event::SoftStop(Signal::QUIT),
+                Event::Other(Signal::HUP),
+                Event::Interrupt,
+            ];
             for event in signals {
                 self.with(&mut moves, event, bug, |next| next.signals_left -= 1);
             }
@@ -92,7 +98,7 @@ impl World {
         let only_filters = !after.worker.is_there();
         let event = if app_died {
             let ending = self.ending.unwrap_or(KILLED);
-            let unaware = matches!(ending, Ending::App(Status::Signaled(signal)) if signal != Signal::KILL);
+            let unaware = self.relayed && matches!(ending, Ending::App(Status::Signaled(it)) if it != Signal::KILL);
             let left = match (gone, unaware) {
                 (true, _) => Left::Nobody,
                 (false, true) => Left::Unaware(Signal::TERM),
@@ -173,6 +179,7 @@ impl World {
             State::Starting | State::Spawning => false,
             State::Running { .. } => !app_lives,
             State::Stopping { .. } => !app_lives || self.scenario.stated,
+            State::Draining(..) if self.scenario.leftovers == Leftovers::Wait => self.scenario.stated && self.stopped,
             _ => true,
         }
     }
@@ -210,7 +217,14 @@ fn scenarios() -> Vec<Scenario> {
         let [stated, catches, filter, readers_hang, drains_hang] = [1, 2, 4, 8, 16].map(|bit| bits & bit != 0);
         for app in manners {
             for worker in [None, Some(Manners::Polite), Some(Manners::Deaf), Some(Manners::Stuck)] {
-                all.push(Scenario { stated, app, catches, worker, filter, readers_hang, drains_hang });
+                let leftovers = Leftovers::Term;
+                let usual = Scenario { stated, app, catches, worker, filter, leftovers, readers_hang, drains_hang };
+                all.push(usual);
+                // How an app takes its signals has nothing to do with what comes after it.
+                if worker.is_some() && app == Manners::Polite && !readers_hang && !drains_hang {
+                    let others = [Leftovers::Kill, Leftovers::Wait, Leftovers::Leave];
+                    all.extend(others.map(|leftovers| Scenario { leftovers, ..usual }));
+                }
             }
         }
     }
@@ -276,7 +290,11 @@ fn stranded(worlds: &[World], back: &[Vec<usize>]) -> Option<usize> {
             todo.extend(&back[at]);
         }
     }
-    let excused = |world: &World| matches!(world.app, Life::Alive { .. }) && world.scenario.app == Manners::Stuck;
+    let excused = |world: &World| {
+        let waits = world.scenario.leftovers == Leftovers::Wait && matches!(world.worker, Life::Alive { .. });
+        (matches!(world.app, Life::Alive { .. }) && world.scenario.app == Manners::Stuck)
+            || (waits && world.scenario.worker == Some(Manners::Stuck))
+    };
     (0..worlds.len()).find(|&at| !reaches[at] && !excused(&worlds[at]))
 }
 
@@ -298,7 +316,7 @@ fn every_reachable_state_keeps_the_promises_and_has_a_way_to_the_exit() {
     );
     assert!(worlds > 16_000, "the model shrank: {worlds}");
     for cause in [Cause::Itself, Cause::Stop] {
-        let stages = [Stage::Lingering, Stage::Called];
+        let stages = [Stage::Lingering, Stage::Waiting, Stage::Called];
         let mut shapes: Vec<State> = stages.map(|stage| State::Draining(EXITED, cause, stage)).to_vec();
         shapes.push(State::Draining(EXITED, Cause::Stop, Stage::Passed));
         shapes.extend([State::Killing(Some(EXITED), cause), State::Closing(EXITED, cause)]);
