@@ -126,6 +126,10 @@ pub struct Options {
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub report: Option<PathBuf>,
 
+    /// Answer /metrics (Prometheus), /status (JSON) and /healthz on ADDRESS: IP:PORT, a port of the loopback, or off
+    #[arg(long, value_name = "ADDRESS", help_heading = "Output")]
+    pub metrics: Option<String>,
+
     /// The app's name in the drains [default: the command's]
     #[arg(long, value_name = "NAME", help_heading = "Lines and memory")]
     pub name: Option<String>,

@@ -6,6 +6,7 @@ use crate::{
     drain::Drains,
     event::{Bell, Event},
     line::Stream,
+    metrics::Metrics,
     passthrough::Passthrough,
     reader::{Intake, Outlet, Publisher},
     report::{Report, Usage},
@@ -54,8 +55,15 @@ fn trace_if_asked() {
 fn start_and_supervise(config: &Config, source: Source, inherited: Inherited) -> io::Result<(Outcome, Plumbing<'_>)> {
     let begun = clock::now();
     let bell = Bell::new()?;
+    let metrics = config.metrics.map(Metrics::bind).transpose()?;
     // Drains come first: what an app says in its first microsecond has somewhere to go.
     let drains = Drains::start(&config.drains, config, &bell)?;
+    if let Some(metrics) = metrics {
+        if config.metrics.is_some_and(|address| address.port() == 0) {
+            say!("metrics on http://{}/metrics", metrics.address()?);
+        }
+        metrics.serve(drains.clone(), config.origin.run.clone())?;
+    }
     let mut plumbing = Plumbing { config, drains, passthroughs: Vec::new(), intake: None, bell, begun };
     plumbing.open_passthroughs(source)?;
     if source == Source::Stdin {

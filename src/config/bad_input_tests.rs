@@ -78,6 +78,11 @@ fn complaints_about_values_name_the_flag_or_the_variable() {
         ("pipe-size", "1KiB", "`1KiB` is too small; it goes from `4KiB` to `1GiB`"),
         ("when-full", "drop", "unknown policy `drop`; write `drop-oldest`, `drop-newest` or `block`"),
         ("passthrough", "maybe", "`maybe` is not a switch; write `on` or `off`"),
+        (
+            "metrics",
+            "localhost:9",
+            "`localhost:9` is not an address; write IP:PORT, as in `127.0.0.1:8080`, a port, or `off`",
+        ),
         ("quiet", "very", "`very` is not a switch; write `on` or `off`"),
         ("verbose", "2", "`2` is not a switch; write `on` or `off`"),
         ("name", "my app", "the name is empty or has white space in it; write one word, as in `web-1`"),

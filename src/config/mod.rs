@@ -100,6 +100,8 @@ pub struct Config {
     pub quiet: bool,
     /// `--report FILE`.
     pub report: Option<PathBuf>,
+    /// `--metrics`.
+    pub metrics: Option<std::net::SocketAddr>,
     /// `--verbose`: tell the phases of the stop.
     pub verbose: bool,
     /// Who the lines are from. The instance is not known when a command is to be run: it is the pid.
@@ -126,6 +128,7 @@ impl Config {
             pipe_size: 256 << 10,
             quiet: false,
             report: None,
+            metrics: None,
             verbose: false,
             origin,
             seed,

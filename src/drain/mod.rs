@@ -21,11 +21,14 @@ mod queue_model;
 mod sealed;
 #[cfg(test)]
 mod simulation;
+mod status;
 #[cfg(test)]
 mod tcp_tests;
 #[cfg(test)]
 mod testing;
 mod worker;
+
+pub use status::{Condition, DrainStatus};
 
 use self::{inbox::Inbox, pack::Limits, worker::Worker};
 use crate::{
@@ -156,6 +159,13 @@ impl Drains {
     /// Live accounts: (name, counts).
     pub fn counts(&self) -> Vec<(String, Counts)> {
         self.drains.iter().map(|drain| (drain.name.clone(), drain.inbox.counts())).collect()
+    }
+
+    /// How each drain is doing.
+    pub fn statuses(&self) -> Vec<DrainStatus> {
+        let now = clock::now();
+        let look = |drain: &Drain| status::of(&drain.name, &drain.url, &drain.inbox.lock(), now);
+        self.drains.iter().map(look).collect()
     }
 
     /// Freezes every account: what is pending becomes lost(deadline), later news is ignored. Asserts the identity.

@@ -111,6 +111,16 @@ impl Queue {
         self.state == State::Frozen
     }
 
+    /// Whether the drain's thread is gone.
+    pub(crate) fn is_dead(&self) -> bool {
+        self.state == State::Dead
+    }
+
+    /// Memory that is taken.
+    pub(crate) fn charged(&self) -> usize {
+        self.waiting_charge + self.window_charge
+    }
+
     /// Whether a publisher under `--when-full block` need not wait: room, nothing waiting at all, or nobody to wait for.
     pub(crate) fn has_room(&self, bytes: usize) -> bool {
         self.state != State::Open || self.waiting.is_empty() || self.fits(charge(bytes, 1))
@@ -281,10 +291,6 @@ impl Queue {
 }
 
 impl Queue {
-    fn charged(&self) -> usize {
-        self.waiting_charge + self.window_charge
-    }
-
     fn fits(&self, charge: usize) -> bool {
         self.charged() + charge <= self.memory
     }

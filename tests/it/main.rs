@@ -11,6 +11,7 @@
 mod container;
 mod drains;
 mod input;
+mod metrics;
 mod oracle;
 mod passthrough;
 mod process;
