@@ -97,6 +97,7 @@ fn every_flag_has_a_variable_and_the_flag_wins() {
         ("LASTWORD_QUIET", "1"),
         ("LASTWORD_VERBOSE", "on"),
         ("LASTWORD_REPORT", "r.json"),
+        ("LASTWORD_METRICS", "9464"),
         ("LASTWORD_NAME", "shop"),
         ("LASTWORD_HOST", "h1"),
         ("LASTWORD_MAX_LINE", "1KiB"),
@@ -115,6 +116,7 @@ fn every_flag_has_a_variable_and_the_flag_wins() {
     assert_eq!(config.stop_signals, [libc::SIGUSR1, libc::SIGUSR2]);
     assert!(!config.passthrough && config.quiet && config.verbose);
     assert_eq!(config.report, Some("r.json".into()));
+    assert_eq!(config.metrics, Some("127.0.0.1:9464".parse().unwrap()));
     assert_eq!((config.origin.app.as_str(), config.origin.host.as_str()), ("shop", "h1"));
     assert_eq!((config.max_line, config.memory, config.pipe_size), (1 << 10, 2 << 20, 64 << 10));
     assert!(config.warnings.is_empty(), "{:?}", config.warnings);

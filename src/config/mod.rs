@@ -181,6 +181,17 @@ pub struct DrainSpec {
     pub stream: Option<Stream>,
 }
 
+impl DrainSpec {
+    /// The longest message that the receiver takes whole, in bytes, as far as it is known.
+    pub fn max_message(&self) -> Option<usize> {
+        match &self.target {
+            Target::Relp(relp) => Some(relp.max_message),
+            Target::Tcp(tcp) => tcp.max_message,
+            _ => None,
+        }
+    }
+}
+
 /// Where a drain's bytes go. Closed: one variant a transport.
 #[derive(Clone, Debug)]
 pub enum Target {

@@ -248,7 +248,7 @@ impl DrainThread {
 
     fn drain<T: Transport>(&self, transport: impl FnOnce(&Encoder) -> T) -> io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let encoder = Encoder::new(self.spec.format, self.origin.clone());
+        let encoder = Encoder::new(self.spec.format, self.origin.clone()).limited(self.spec.max_message());
         let key = format!("{}-{}", self.origin.run, self.index);
         let speak = |line: &str| say(format_args!("drain {}: {line}", self.spec.name));
         let transport = transport(&encoder);

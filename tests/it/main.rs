@@ -18,4 +18,5 @@ mod process;
 mod real_servers;
 mod stop;
 mod support;
+mod syslog_peers;
 mod transports;
