@@ -118,7 +118,7 @@ input(type="imuxsock" Socket="{work}/socket" ruleset="unix" useSpecialParser="of
 }
 
 /// Messages of the local syslog (`<14>app[1]: text`), which have neither sequence nor time of ours.
-fn local(messages: &[Vec<u8>]) -> Seen {
+pub fn local(messages: &[Vec<u8>]) -> Seen {
     let mut seen = Seen::default();
     for message in messages {
         let text = message.windows(3).position(|three| three == b"]: ").map(|at| message[at + 3..].to_vec());

@@ -171,8 +171,10 @@ impl File {
         let old = self.target.rotate_age.is_some_and(|age| regular.size > 0 && now >= regular.opened + age);
         if (full || old) && now >= regular.retry {
             regular.retry = now + RETRY_EVERY;
+            // One that somebody moved is set aside already, and what has its name now is not ours to move.
+            let moved = regular.was_moved(&self.target.path);
             self.sync()?;
-            match self.shelf.set_aside() {
+            match if moved { Ok(()) } else { self.shelf.set_aside() } {
                 Ok(()) => {
                     self.file = None;
                     self.open_file()?;
@@ -426,12 +428,18 @@ mod tests {
         let path = dir.path().join("app.log");
         let mut file = File::new(rotating(&path));
         file.send(&payload(0, &["x\n"])).await.unwrap();
-        // Its name, though not its file, is gone; within the second this goes unnoticed.
-        fs::remove_file(&path).unwrap();
-        fs::create_dir(&path).unwrap();
-        fs::write(path.join("in the way"), "").unwrap();
+        // Root can rename anything; so the name is one that is not there.
+        file.shelf = Shelf::new(dir.path().join("gone").join("app.log"), 5, false, 0o600);
         let long = "x".repeat(90);
         file.send(&payload(2, &[&long, &long, &long])).await.unwrap();
         assert_eq!(file.progress(Instant::now()).unwrap().upto, 272);
+        assert_eq!(fs::metadata(&path).unwrap().len(), 272);
+        // It is tried again, but not with each line.
+        file.shelf = Shelf::new(path.clone(), 5, false, 0o600);
+        file.send(&payload(272, &[&long])).await.unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().len(), 362);
+        tokio::time::advance(RETRY_EVERY).await;
+        file.send(&payload(362, &[&long])).await.unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().len(), 90);
     }
 }

@@ -51,16 +51,19 @@ impl Wire {
     }
 }
 
+/// What a receiver got, and whether each session was closed in order.
+type Got = (Vec<String>, Vec<bool>);
+
 /// Serves `sessions` sessions in turn; returns the texts that were answered with 200 or by the script, and whether each
 /// session was closed in order.
-fn serve(opening: &'static str, sessions: usize, script: Script) -> (RelpTarget, JoinHandle<(Vec<String>, Vec<bool>)>) {
+fn serve(opening: &'static str, sessions: usize, script: Script) -> (RelpTarget, JoinHandle<Got>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let peer = HostPort { host: "127.0.0.1".into(), port: listener.local_addr().unwrap().port() };
     let thread = thread::spawn(move || {
         let (mut got, mut closed) = (Vec::new(), Vec::new());
         for _ in 0..sessions {
             let mut wire = Wire { stream: listener.accept().unwrap().0, rest: Vec::new() };
-            closed.push(false);
+            let mut in_order = false;
             while let Some((txnr, command, data)) = wire.frame() {
                 match command.as_str() {
                     "open" => {
@@ -70,7 +73,7 @@ fn serve(opening: &'static str, sessions: usize, script: Script) -> (RelpTarget,
                     "close" => {
                         wire.answer(txnr, "");
                         wire.stream.write_all(b"0 serverclose 0\n").unwrap();
-                        *closed.last_mut().unwrap() = true;
+                        in_order = true;
                         break;
                     }
                     _ => {
@@ -79,6 +82,7 @@ fn serve(opening: &'static str, sessions: usize, script: Script) -> (RelpTarget,
                     }
                 }
             }
+            closed.push(in_order);
         }
         (got, closed)
     });
