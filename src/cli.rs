@@ -156,6 +156,10 @@ pub struct Options {
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub report: Option<PathBuf>,
 
+    /// Answer /metrics (Prometheus), /status (JSON) and /healthz on ADDRESS: IP:PORT, a port of the loopback, or off
+    #[arg(long, value_name = "ADDRESS", help_heading = "Output")]
+    pub metrics: Option<String>,
+
     /// The app's name in the drains [default: the platform's name for it, or the command's]
     #[arg(long, value_name = "NAME", help_heading = "Lines and memory")]
     pub name: Option<String>,

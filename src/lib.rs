@@ -28,6 +28,7 @@ pub mod format;
 pub mod ledger;
 pub mod lifecycle;
 pub mod line;
+pub mod metrics;
 pub mod names;
 pub mod passthrough;
 pub mod reader;

@@ -9,6 +9,7 @@ use crate::{
     event::{Bell, Event},
     ledger::DrainReport,
     line::Stream,
+    metrics::Metrics,
     passthrough::Passthrough,
     reader::{Intake, Outlet, Publisher},
     report::{Report, Usage},
@@ -60,8 +61,15 @@ fn start_and_supervise(config: &Config, source: Source, inherited: Inherited) ->
     // Before any thread.
     let canary = (source == Source::App && config.broadcast_guard).then(|| start_canary(config, shared)).flatten();
     let bell = Bell::new()?;
+    let metrics = config.metrics.map(Metrics::bind).transpose()?;
     // Drains come first: what an app says in its first microsecond has somewhere to go.
     let drains = Drains::start(&config.drains, config, &bell)?;
+    if let Some(metrics) = metrics {
+        if config.metrics.is_some_and(|address| address.port() == 0) {
+            say!("metrics on http://{}/metrics", metrics.address()?);
+        }
+        metrics.serve(drains.clone(), config.origin.run.clone())?;
+    }
     let publisher = (!config.drains.is_empty()).then(|| Publisher::new(drains.clone()));
     let diary = Diary::new(config, publisher.as_ref());
     let mut plumbing =

@@ -78,6 +78,11 @@ fn complaints_about_values_name_the_flag_or_the_variable() {
         ("pipe-size", "1KiB", "`1KiB` is too small; it goes from `4KiB` to `1GiB`"),
         ("when-full", "drop", "unknown policy `drop`; write `drop-oldest`, `drop-newest` or `block`"),
         ("passthrough", "maybe", "`maybe` is not a switch; write `on` or `off`"),
+        (
+            "metrics",
+            "localhost:9",
+            "`localhost:9` is not an address; write IP:PORT, as in `127.0.0.1:8080`, a port, or `off`",
+        ),
         ("quiet", "very", "`very` is not a switch; write `on` or `off`"),
         ("exit-map", "143", "`143` is no pair of exit codes; write FROM=TO, both from 0 to 255, as in `143=0`"),
         ("exit-on-loss", "0", "`0` is no exit code of a failure; write a number from 1 to 255"),

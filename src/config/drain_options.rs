@@ -66,7 +66,12 @@ const RULES: &[Rule] = &[
     Rule { kind: Kind::Key, name: "key", fits: Scheme::is_tls, example: "key=/run/tls/client.key" },
     Rule { kind: Kind::Fingerprint, name: "fingerprint", fits: Scheme::is_tls, example: "fingerprint=sha256:4a…" },
     Rule { kind: Kind::Servername, name: "servername", fits: Scheme::is_tls, example: "servername=logs.example" },
-    Rule { kind: Kind::MaxMessage, name: "max-message", fits: Scheme::is_relp, example: "max-message=64KiB" },
+    Rule {
+        kind: Kind::MaxMessage,
+        name: "max-message",
+        fits: |s| s.is_relp() || s.encoding == Encoding::Syslog && matches!(s.way, Way::Tcp | Way::Tls),
+        example: "max-message=64KiB",
+    },
     Rule { kind: Kind::Window, name: "window", fits: Scheme::is_relp, example: "window=128" },
     Rule { kind: Kind::Bearer, name: "bearer", fits: Scheme::is_http, example: "bearer=${TOKEN}" },
     Rule { kind: Kind::Header, name: "header", fits: Scheme::is_http, example: "header=X-Api-Key:${KEY}" },

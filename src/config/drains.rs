@@ -83,10 +83,10 @@ fn format(scheme: &Scheme, framing: Option<Framing>) -> Format {
     match (scheme.encoding, scheme.way) {
         (Encoding::Ndjson, _) => Format::Ndjson,
         (Encoding::Raw, _) => Format::Raw,
-        (Encoding::Syslog, Way::Udp | Way::Relp | Way::RelpTls) => Format::Syslog(Framing::Datagram),
+        (Encoding::Syslog, Way::Udp) => Format::Syslog(Framing::Datagram),
         (Encoding::Syslog, Way::Unix) => Format::LocalSyslog,
         (Encoding::Syslog, Way::File) => Format::Syslog(Framing::Lf),
-        (Encoding::Syslog, Way::Tcp | Way::Tls | Way::Http | Way::Https) => {
+        (Encoding::Syslog, Way::Tcp | Way::Tls | Way::Relp | Way::RelpTls | Way::Http | Way::Https) => {
             Format::Syslog(framing.unwrap_or(Framing::Counted))
         }
     }
@@ -134,7 +134,7 @@ fn basic(user: Option<(String, String)>) -> Result<Option<(String, Secret)>, Pro
 fn apply(mut options: DrainOptions, scheme: &Scheme, target: &mut Target) -> Result<(), Problem> {
     match target {
         Target::Tcp(tcp) => {
-            tcp.replay = options.replay;
+            (tcp.replay, tcp.max_message) = (options.replay, options.max_message);
             tcp.tls = tls(&mut options, scheme)?;
         }
         Target::Relp(relp) => {

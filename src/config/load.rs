@@ -179,6 +179,9 @@ fn config(options: &Options, command: Vec<OsString>, role: Role, environment: &E
     if let Some(found) = find("--lifecycle-lines", &options.lifecycle_lines)? {
         config.lifecycle_lines = found.read(process::lifecycle_lines)?;
     }
+    if let Some(found) = find("--metrics", &options.metrics)? {
+        config.metrics = found.read(units::address)?;
+    }
     config.report = options.report.clone().or_else(|| environment.raw("LASTWORD_REPORT").map(Into::into));
     if let Some(found) = find("--pipe-size", &options.pipe_size)? {
         // F_SETPIPE_SZ takes an int; what the kernel does not grant is weather.

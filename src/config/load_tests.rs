@@ -134,6 +134,7 @@ fn every_flag_has_a_variable_and_the_flag_wins() {
         ("LASTWORD_EXIT_MAP", "143=0,3=4"),
         ("LASTWORD_EXIT_ON_LOSS", "75"),
         ("LASTWORD_REPORT", "r.json"),
+        ("LASTWORD_METRICS", "9464"),
         ("LASTWORD_NAME", "shop"),
         ("LASTWORD_HOST", "h1"),
         ("LASTWORD_MAX_LINE", "1KiB"),
@@ -154,6 +155,7 @@ fn every_flag_has_a_variable_and_the_flag_wins() {
     assert_eq!(config.report, Some("r.json".into()));
     assert_eq!(config.lifecycle_lines, LifecycleLines::Stderr);
     assert_eq!((config.exit_map, config.exit_on_loss), (vec![(143, 0), (3, 4)], Some(75)));
+    assert_eq!(config.metrics, Some("127.0.0.1:9464".parse().unwrap()));
     assert_eq!((config.origin.app.as_str(), config.origin.host.as_str()), ("shop", "h1"));
     assert_eq!((config.max_line, config.memory, config.pipe_size), (1 << 10, 2 << 20, 64 << 10));
     assert!(config.warnings.is_empty(), "{:?}", config.warnings);

@@ -118,6 +118,8 @@ pub struct Config {
     pub quiet: bool,
     /// `--report FILE`.
     pub report: Option<PathBuf>,
+    /// `--metrics`.
+    pub metrics: Option<std::net::SocketAddr>,
     /// `--verbose`: tell the phases of the stop.
     pub verbose: bool,
     /// `--exit-map`: exit codes that stand for others, (the app's, ours). The last one that fits counts.
@@ -157,6 +159,7 @@ impl Config {
             pipe_size: 256 << 10,
             quiet: false,
             report: None,
+            metrics: None,
             verbose: false,
             exit_map: Vec::new(),
             exit_on_loss: None,
@@ -247,6 +250,17 @@ pub struct DrainSpec {
     pub target: Target,
     /// `#stream=`: just this stream.
     pub stream: Option<Stream>,
+}
+
+impl DrainSpec {
+    /// The longest message that the receiver takes whole, in bytes, as far as it is known.
+    pub fn max_message(&self) -> Option<usize> {
+        match &self.target {
+            Target::Relp(relp) => Some(relp.max_message),
+            Target::Tcp(tcp) => tcp.max_message,
+            _ => None,
+        }
+    }
 }
 
 /// Where a drain's bytes go. Closed: one variant a transport.

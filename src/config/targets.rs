@@ -10,6 +10,8 @@ pub struct TcpTarget {
     pub peer: HostPort,
     /// `#replay=`: None is automatic; `Some(0)` replays the unacknowledged alone; else a fixed window in bytes.
     pub replay: Option<u64>,
+    /// `#max-message=`: longest syslog message in bytes; longer lines travel in pieces. None: no limit is known.
+    pub max_message: Option<usize>,
     /// TLS over it.
     pub tls: Option<TlsTarget>,
 }
@@ -17,7 +19,7 @@ pub struct TcpTarget {
 impl TcpTarget {
     /// Plain, with an automatic replay window.
     pub fn new(peer: HostPort) -> Self {
-        Self { peer, replay: None, tls: None }
+        Self { peer, replay: None, max_message: None, tls: None }
     }
 }
 
@@ -50,7 +52,8 @@ pub struct RelpTarget {
     pub peer: HostPort,
     /// TLS over it.
     pub tls: Option<TlsTarget>,
-    /// `#max-message=`: longest message in bytes. Receivers cut longer ones and confirm them all the same.
+    /// `#max-message=`: longest message in bytes. Receivers cut longer ones and confirm them all the same,
+    /// so longer lines travel in pieces.
     pub max_message: usize,
     /// `#window=`: messages without an answer at a time.
     pub window: usize,

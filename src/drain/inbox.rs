@@ -59,6 +59,11 @@ pub(crate) struct State {
     pub(crate) orders: Orders,
     /// What the drain last complained of, if it has not recovered.
     pub(crate) trouble: Option<String>,
+    /// Since when, and whether a person has to mend it.
+    pub(crate) trouble_since: Option<Instant>,
+    pub(crate) held: bool,
+    /// When anything was settled last, or the first line came after a time without any.
+    pub(crate) moved_at: Instant,
     /// When the drain was closed, and when it had nothing more to do.
     pub(crate) closed_at: Option<Instant>,
     pub(crate) done_at: Option<Instant>,
@@ -80,6 +85,9 @@ impl Inbox {
             queue: Queue::new(policy, memory),
             orders: Orders::default(),
             trouble: None,
+            trouble_since: None,
+            held: false,
+            moved_at: clock::now(),
             closed_at: None,
             done_at: None,
             wake_at: NEVER,
@@ -96,6 +104,9 @@ impl Inbox {
     /// A reader has a batch.
     pub(crate) fn push(&self, batch: &Arc<Batch>) {
         let mut state = self.lock();
+        if state.queue.is_empty() {
+            state.moved_at = clock::now();
+        }
         state.queue.push(batch);
         if state.queue.ready() >= state.wake_at {
             state.wake_at = NEVER;
@@ -134,6 +145,9 @@ impl Inbox {
     pub(crate) fn progress(&self, progress: Progress) -> u64 {
         let mut state = self.lock();
         let settled = state.queue.progress(progress);
+        if settled > 0 {
+            state.moved_at = clock::now();
+        }
         self.let_in(state);
         settled
     }

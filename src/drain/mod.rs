@@ -21,11 +21,14 @@ mod queue_model;
 mod sealed;
 #[cfg(test)]
 mod simulation;
+mod status;
 #[cfg(test)]
 mod tcp_tests;
 #[cfg(test)]
 mod testing;
 mod worker;
+
+pub use status::{Condition, DrainStatus};
 
 use self::{inbox::Inbox, pack::Limits, worker::Worker};
 use crate::{
@@ -158,6 +161,13 @@ impl Drains {
         self.drains.iter().map(|drain| (drain.name.clone(), drain.inbox.counts())).collect()
     }
 
+    /// How each drain is doing.
+    pub fn statuses(&self) -> Vec<DrainStatus> {
+        let now = clock::now();
+        let look = |drain: &Drain| status::of(&drain.name, &drain.url, &drain.inbox.lock(), now);
+        self.drains.iter().map(look).collect()
+    }
+
     /// Freezes every account: what is pending becomes lost(deadline), later news is ignored. Asserts the identity.
     /// Returns the report; waits for no thread.
     pub fn close_books(&self) -> Vec<DrainReport> {
@@ -238,7 +248,7 @@ impl DrainThread {
 
     fn drain<T: Transport>(&self, transport: impl FnOnce(&Encoder) -> T) -> io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let encoder = Encoder::new(self.spec.format, self.origin.clone());
+        let encoder = Encoder::new(self.spec.format, self.origin.clone()).limited(self.spec.max_message());
         let key = format!("{}-{}", self.origin.run, self.index);
         let speak = |line: &str| say(format_args!("drain {}: {line}", self.spec.name));
         let transport = transport(&encoder);

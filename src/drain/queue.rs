@@ -111,6 +111,16 @@ impl Queue {
         self.state == State::Frozen
     }
 
+    /// Whether the drain's thread is gone.
+    pub(crate) fn is_dead(&self) -> bool {
+        self.state == State::Dead
+    }
+
+    /// Memory that is taken.
+    pub(crate) fn charged(&self) -> usize {
+        self.waiting_charge + self.window_charge
+    }
+
     /// Whether a publisher need not wait: it never does but under `--when-full block`; nor if there is room, if nothing
     /// waits at all, or if nobody would make room.
     pub(crate) fn has_room(&self, bytes: usize) -> bool {
@@ -283,10 +293,6 @@ impl Queue {
 }
 
 impl Queue {
-    fn charged(&self) -> usize {
-        self.waiting_charge + self.window_charge
-    }
-
     pub(crate) fn fits(&self, charge: usize) -> bool {
         self.charged() + charge <= self.memory
     }

@@ -138,7 +138,8 @@ impl<'a, T: Transport> Worker<'a, T> {
         if let Some(line) = self.health.recovered(now) {
             (self.say)(&line);
         }
-        self.inbox.lock().trouble = None;
+        let mut state = self.inbox.lock();
+        (state.trouble, state.trouble_since, state.held) = (None, None, false);
     }
 
     fn next(&mut self) -> Step {
@@ -318,7 +319,11 @@ impl<'a, T: Transport> Worker<'a, T> {
         if let Some(line) = self.health.failed(reason, held, Instant::now()) {
             (self.say)(&line);
         }
-        self.inbox.lock().trouble = self.health.trouble().map(str::to_owned);
+        let mut state = self.inbox.lock();
+        state.trouble = self.health.trouble().map(str::to_owned);
+        state.trouble_since.get_or_insert_with(crate::clock::now);
+        state.held = held;
+        drop(state);
         self.mention_overflow();
     }
 

@@ -72,6 +72,7 @@ pub const OWN_STREAM: &str = crate::line::Stream::Own.name();
 pub struct Encoder {
     format: Format,
     origin: Origin,
+    limit: Option<usize>,
     /// Made for the first line: only then all of the origin is known.
     kind: Option<Kind>,
 }
@@ -87,14 +88,24 @@ enum Kind {
 impl Encoder {
     /// An encoder of `format`, speaking for `origin`.
     pub const fn new(format: Format, origin: Origin) -> Self {
-        Self { format, origin, kind: None }
+        Self { format, origin, limit: None, kind: None }
+    }
+
+    /// Sets the longest message in bytes, for formats of messages: longer units travel in pieces.
+    pub const fn limited(mut self, limit: Option<usize>) -> Self {
+        self.limit = limit;
+        self
     }
 
     fn kind(&mut self) -> &mut Kind {
         self.kind.get_or_insert_with(|| match self.format {
             Format::Ndjson => Kind::Ndjson(ndjson::Ndjson::new(&self.origin)),
             Format::Raw => Kind::Raw,
-            Format::Syslog(framing) => Kind::Syslog(syslog::Syslog::new(framing, &self.origin)),
+            Format::Syslog(framing) => {
+                let mut syslog = syslog::Syslog::new(framing, &self.origin);
+                self.limit.into_iter().for_each(|limit| syslog.set_limit(limit));
+                Kind::Syslog(syslog)
+            }
             Format::LocalSyslog => Kind::LocalSyslog(local_syslog::LocalSyslog::new(&self.origin)),
         })
     }

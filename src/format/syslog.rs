@@ -6,7 +6,8 @@
 //!
 //! Facility local0; stdout is info, stderr err (Docker's choice), lastword's own lines notice, a gap warning. The text goes out as it is, NUL, ESC
 //! and broken UTF-8 included (MSG-ANY of §6.4), and without a byte order mark, which rsyslog would keep in the text. A line feed cannot
-//! occur in it: units end there. Nothing is cut: over-long lines were split into parts before.
+//! occur in it: units end there. Nothing is cut: over-long lines were split into parts before, and where a receiver's limit is
+//! known (`#max-message=`), a unit over it travels as several messages of the same `seq`, with `piece` and `pieces`.
 
 use super::{Gap, OWN_STREAM, Origin, StampText};
 use crate::line::{Stamp, Stream, Unit};
@@ -35,6 +36,8 @@ const SEQUENCE_ID_MAX: u64 = i32::MAX as u64;
 #[derive(Clone, Debug)]
 pub struct Syslog {
     framing: Framing,
+    /// Longest message in bytes, framing not counted.
+    limit: usize,
     /// ` HOSTNAME APP-NAME PROCID `.
     origin: String,
     /// `[lastword@32473 run="…"`, the same in every message.
@@ -48,6 +51,7 @@ impl Syslog {
     pub(crate) fn new(framing: Framing, origin: &Origin) -> Self {
         Self {
             framing,
+            limit: usize::MAX,
             origin: format!(
                 " {} {} {} ",
                 header_field(&origin.host, 255),
@@ -58,6 +62,11 @@ impl Syslog {
             stamp: StampText::default(),
             prefixes: Default::default(),
         }
+    }
+
+    /// Sets the longest message. Fit for framings alone that tell messages apart within a unit: not for datagrams.
+    pub(crate) fn set_limit(&mut self, limit: usize) {
+        self.limit = limit;
     }
 
     pub(crate) fn encode(&mut self, unit: &Unit<'_>, out: &mut Vec<u8>) {
@@ -90,7 +99,17 @@ impl Syslog {
             b"] ",
             unit.text,
         ];
-        frame(self.framing, &pieces, out);
+        if unit.text.len() < self.limit && pieces.iter().map(|piece| piece.len()).sum::<usize>() <= self.limit {
+            return frame(self.framing, &pieces, out);
+        }
+        let [head @ .., end, text] = pieces;
+        let head = head.concat();
+        let room = self.limit.saturating_sub(head.len() + end.len() + PIECE_MAX).max(PIECE_MIN);
+        let texts = cut(text, room);
+        for (number, text) in (1..).zip(&texts) {
+            let params = format!(" piece=\"{number}\" pieces=\"{}\"", texts.len());
+            frame(self.framing, &[&head, params.as_bytes(), end, text], out);
+        }
     }
 
     pub(crate) fn encode_gap(&mut self, gap: &Gap, out: &mut Vec<u8>) {
@@ -104,6 +123,25 @@ impl Syslog {
         let pieces = [&head[..], self.run.as_bytes(), params.as_bytes(), b"] ", text.as_bytes()];
         frame(self.framing, &pieces, out);
     }
+}
+
+/// Longest ` piece="1234567" pieces="1234567"`.
+const PIECE_MAX: usize = 36;
+/// A piece is never shorter, whatever the limit: there is an end to them.
+const PIECE_MIN: usize = 64;
+
+/// Pieces of at most `room` bytes, no character cut in two if the text is UTF-8.
+fn cut(mut text: &[u8], room: usize) -> Vec<&[u8]> {
+    let mut pieces = Vec::new();
+    while text.len() > room {
+        let within = |at: &usize| text[*at] & 0xc0 == 0x80;
+        let at = (room - 3..=room).rev().find(|at| !within(at)).unwrap_or(room);
+        let (piece, rest) = text.split_at(at);
+        pieces.push(piece);
+        text = rest;
+    }
+    pieces.push(text);
+    pieces
 }
 
 /// HEADER of §6 with a space behind it.

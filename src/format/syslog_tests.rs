@@ -215,3 +215,29 @@ fn read_value(rest: &[u8]) -> Option<(String, &[u8])> {
         }
     }
 }
+
+#[test]
+fn a_unit_over_the_limit_travels_in_pieces_that_are_the_text_again() {
+    for text in ["x".repeat(5000), "aß€😀".repeat(700)] {
+        let mut syslog = Syslog::new(Framing::Counted, &origin());
+        syslog.set_limit(512);
+        let mut out = Vec::new();
+        syslog.encode(&unit(7, text.as_bytes()), &mut out);
+        let (mut rest, mut glued, mut number) = (&out[..], String::new(), 0);
+        while !rest.is_empty() {
+            let space = rest.iter().position(|&byte| byte == b' ').unwrap();
+            let length: usize = std::str::from_utf8(&rest[..space]).unwrap().parse().unwrap();
+            let message = std::str::from_utf8(&rest[space + 1..space + 1 + length]).unwrap();
+            assert!((400..=512).contains(&length) || space + 1 + length == rest.len(), "{length}");
+            number += 1;
+            assert!(message.contains(&format!(" seq=\"7\" piece=\"{number}\" pieces=")), "{message}");
+            glued += message.rsplit_once("] ").unwrap().1;
+            rest = &rest[space + 1 + length..];
+        }
+        assert_eq!(glued, text);
+        assert!(number > 10);
+        let mut short = Vec::new();
+        syslog.encode(&unit(8, b"short"), &mut short);
+        assert!(!String::from_utf8(short).unwrap().contains("piece"));
+    }
+}

@@ -7,10 +7,12 @@ use crate::support::{
     lines::{Shape, line},
     mortal::{Fate, Mortal, Speech},
     note, pause,
-    record::{Extent, Record},
+    record::{Extent, Record, identify},
     report::Books,
     seed, syslog, until,
+    wrapper::raw,
 };
+use flate2::read::GzDecoder;
 use lastword::{
     clock,
     config::{self, Invocation},
@@ -23,9 +25,12 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 use std::{
     collections::BTreeMap,
     ffi::OsString,
+    io::Read,
+    os::unix::net::UnixDatagram,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
     time::Duration,
@@ -187,4 +192,117 @@ fn a_hundred_seeded_runs_over_relp_with_tls_lose_nothing() {
     let met = hundred("relp+tls", |rng, context| one(rng, context, Speech { relp: true, tls: true }));
     all_met(&met, &ALWAYS);
     all_met(&met, &["answers lost", "serverclose", "wrong certificate"]);
+}
+
+/// A daemon on a Unix socket that comes and goes: in each life it reads so many messages, and is away for so many
+/// milliseconds. The last life is without an end.
+fn unix_daemon(path: &Path, lives: Vec<(usize, u64)>, stop: &AtomicBool) -> Vec<Vec<u8>> {
+    let mut got = Vec::new();
+    for (messages, away) in lives.into_iter().chain([(usize::MAX, 0)]) {
+        let _ = std::fs::remove_file(path);
+        let socket = UnixDatagram::bind(path).expect("a free name");
+        socket.set_read_timeout(Some(Duration::from_millis(5))).expect("a live socket");
+        let (mut buffer, mut taken) = (vec![0; 100_000], 0);
+        while taken < messages {
+            match socket.recv(&mut buffer) {
+                Ok(length) => {
+                    taken += 1;
+                    got.push(buffer[..length].to_vec());
+                }
+                Err(_) if stop.load(Ordering::SeqCst) => return got,
+                Err(_) => {}
+            }
+        }
+        drop(socket);
+        pause(Duration::from_millis(away));
+    }
+    got
+}
+
+#[test]
+fn a_hundred_seeded_runs_over_a_unix_socket_count_what_is_sent() {
+    let met = hundred("unix", |rng, context| {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("log");
+        let lives: Vec<_> =
+            (0..rng.random_range(0..4)).map(|_| (rng.random_range(1..60), rng.random_range(0..80))).collect();
+        let deaths = lives.len() as u32;
+        let stop = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let daemon = scope.spawn(|| unix_daemon(&path, lives, &stop));
+            let mut drain = Drain::start(&format!("syslog+unix:{}#name=unix", path.display()));
+            while drain.next <= LINES {
+                drain.write(rng.random_range(1..20), Shape::Unicode);
+                pause(Duration::from_micros(rng.random_range(0..4000)));
+            }
+            let (books, record, report) = drain.finish(30 * SECOND);
+            stop.store(true, Ordering::SeqCst);
+            let seen = crate::syslog_peers::local(&daemon.join().expect("no panic"));
+            let without_death = deaths == 0;
+            let terms = Terms { unsure: !without_death, ..Terms::default() };
+            let facts = judge(&record, Some(&books), &seen, terms)
+                .unwrap_or_else(|found| panic!("{context}: {found:?}\n{report:?}"));
+            // A daemon that dies takes a queue of at most a dozen messages along, or what the system allows.
+            let missing = u32::try_from(facts.missing).expect("few");
+            BTreeMap::from([("deaths", deaths), ("missing", missing), ("healthy", u32::from(without_death))])
+        })
+    });
+    all_met(&met, &["deaths", "missing", "healthy"]);
+}
+
+#[test]
+fn a_hundred_seeded_runs_into_rotated_files_keep_every_line() {
+    let met = hundred("file", |rng, context| {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("app.log");
+        let compress = if rng.random_bool(0.5) { "on" } else { "off" };
+        let url = format!("file:{}#name=file,rotate=64KiB,keep=1000,compress={compress}", path.display());
+        let (mut before, mut position) = (Drain::start(&url), 0);
+        let mut terms = Terms { confirmed: true, ..Terms::default() };
+        // Somebody else moves the file, too, as logrotate does: not in order with the names of ours.
+        let moved = rng.random_bool(0.3);
+        while before.next <= 2000 {
+            before.write(rng.random_range(1..200), Shape::Unicode);
+            position += 1;
+            if moved && position == 5 {
+                let _ = std::fs::rename(&path, dir.path().join("app.log.0000-moved"));
+            }
+            pause(Duration::from_micros(rng.random_range(0..2000)));
+        }
+        let (books, record, report) = before.finish(30 * SECOND);
+        let list = || -> Vec<PathBuf> {
+            let entries = std::fs::read_dir(dir.path()).expect("it is there");
+            entries.map(|entry| entry.expect("readable").path()).collect()
+        };
+        let is_gz = |name: &PathBuf| name.extension().is_some_and(|end| end == "gz");
+        // The thread that compresses outlives the drain in this process.
+        let is_waiting =
+            |name: &PathBuf| compress == "on" && !is_gz(name) && *name != path && !name.ends_with("app.log.0000-moved");
+        until("all to be compressed", 20 * SECOND, || !list().iter().any(is_waiting));
+        let mut names = list();
+        let compressed = names.iter().filter(|name| is_gz(name)).count();
+        names.sort_by_key(|name| (*name == path, name.clone()));
+        let mut all = Vec::new();
+        for name in &names {
+            let bytes = std::fs::read(name).expect("it is there");
+            match is_gz(name) {
+                true => drop(GzDecoder::new(&bytes[..]).read_to_end(&mut all).expect("a whole file")),
+                false => all.extend(bytes),
+            }
+        }
+        // Where the moved file belongs is nobody's to say, so order is not judged there.
+        if moved {
+            let mut lines: Vec<_> = all.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).collect();
+            lines.sort_by_key(|line| identify(line).map(|claim| claim.number));
+            all = lines.join(&b'\n');
+            all.push(b'\n');
+        }
+        terms.duplicates = 0;
+        if let Err(found) = judge(&record, Some(&books), &raw(&all, 'o'), terms) {
+            panic!("{context}: {found:?}\n{report:?}");
+        }
+        let rotated = names.len() as u32 - 1;
+        BTreeMap::from([("rotated", rotated), ("compressed", compressed as u32), ("moved", u32::from(moved))])
+    });
+    all_met(&met, &["rotated", "compressed", "moved"]);
 }

@@ -5,8 +5,8 @@
 //! again, in order and with new numbers; a duplicate is the price where just the answer was lost.
 //!
 //! Receivers cut messages beyond a limit of their own (rsyslog: `maxMessageSize`, 8 KiB) and confirm them all the same.
-//! So no message over `#max-message=` (8 KiB) is sent: the line is lost as oversize, counted and announced. Raise it
-//! together with the receiver's, or lower `--max-line` so that long lines travel in parts.
+//! So no message is longer than `#max-message=` (8 KiB): the format cuts longer lines into pieces, which are counted
+//! frames (RFC 6587) in a payload. Raise it together with the receiver's.
 //!
 //! `500` for a message refuses that message alone; to know which, the connection is made anew and messages go one at a
 //! time until the refused one is passed. Numbers must have no gap: a receiver ends the session otherwise.
@@ -17,11 +17,11 @@ mod session;
 mod tests;
 
 use self::session::{Session, Trouble};
-use super::{Failure, Payload, Progress, Transport, Verdict, tcp::dial::Connector};
-use crate::{
-    config::{HostPort, RelpTarget},
-    ledger::Grade,
+use super::{
+    Failure, Payload, Progress, Transport, Verdict,
+    tcp::dial::{Connector, Peer},
 };
+use crate::{config::RelpTarget, ledger::Grade};
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
@@ -54,10 +54,6 @@ impl Relp {
         Self { connector, max_message, window, session: None, epoch: 0, confirmed: 0, careful: 0 }
     }
 
-    fn peer(&self) -> &HostPort {
-        self.connector.peer()
-    }
-
     async fn connect(&mut self, base: u64) -> Result<(), Failure> {
         let pipe = self.connector.connect(base).await?;
         let refused_by_silence = pipe.may_be_refused();
@@ -79,7 +75,7 @@ impl Relp {
                 Err(failure)
             }
             Err(_) => {
-                let reason = format!("{} does not answer as a RELP receiver", super::tcp::dial::Peer(self.peer()));
+                let reason = format!("{} does not answer as a RELP receiver", Peer(self.connector.peer()));
                 Err(Failure { verdict: Verdict::Retry { resend_from: base, after: None }, reason })
             }
         }
@@ -87,8 +83,10 @@ impl Relp {
 
     /// What an ended session means; it is gone after that.
     fn failure(&mut self, trouble: Trouble, base: u64) -> Failure {
-        let peer = super::tcp::dial::Peer(self.peer()).to_string();
-        let owed = self.session.take().is_some_and(|session| session.unanswered() > 0);
+        let peer = Peer(self.connector.peer()).to_string();
+        let ended = self.session.take();
+        let last_sent = ended.as_ref().map_or(0, Session::last_sent);
+        let owed = ended.is_some_and(|session| session.unanswered() > 0);
         let resend_from = self.confirmed.max(base);
         match trouble {
             Trouble::Ended(ending) => self.connector.failure(&ending, resend_from),
@@ -109,8 +107,9 @@ impl Relp {
                 verdict: Verdict::Retry { resend_from, after: None },
                 reason: format!("{peer} owes a RELP answer for {} s", ANSWER_TIME.as_secs()),
             },
-            Trouble::Refused { end, text } => {
-                self.careful = self.careful.max(end);
+            Trouble::Refused { text } => {
+                // Which line it is shows when they go one at a time.
+                self.careful = self.careful.max(last_sent);
                 Failure {
                     verdict: Verdict::Retry { resend_from, after: Some(Duration::ZERO) },
                     reason: format!("{peer} refuses a message: {text}"),
@@ -126,45 +125,53 @@ impl Relp {
         }
     }
 
+    /// One message. It ends at position `upto`, or is followed by more of its line (0). A lone one is judged by itself.
+    async fn message(&mut self, message: &[u8], upto: u64, alone: bool) -> Result<(), Failure> {
+        let too_long = message.len() > self.max_message;
+        let room = if alone || too_long { 1 } else { self.window };
+        let Some(session) = &mut self.session else { return Ok(()) };
+        let waited = session.wait_until_unanswered(room - 1).await;
+        self.settle();
+        waited.map_err(|trouble| self.failure(trouble, 0))?;
+        let peer = Peer(self.connector.peer());
+        if too_long {
+            let reason =
+                format!("{peer}: a message of {} bytes is over its limit of {}", message.len(), self.max_message);
+            return Err(Failure { verdict: Verdict::Split, reason });
+        }
+        let Some(session) = &mut self.session else { return Ok(()) };
+        let sent = match session.send(message, upto).await {
+            Ok(()) if alone => session.wait_until_unanswered(0).await,
+            other => other,
+        };
+        self.settle();
+        match sent {
+            Ok(()) => Ok(()),
+            // It goes alone, so it is the refused one; the payload is cut down to it.
+            Err(Trouble::Refused { text }) if alone => {
+                self.session = None;
+                Err(Failure {
+                    verdict: Verdict::Reject,
+                    reason: format!("{} refuses a message: {text}", Peer(self.connector.peer())),
+                })
+            }
+            Err(trouble) => Err(self.failure(trouble, 0)),
+        }
+    }
+
     async fn deliver(&mut self, payload: &Payload) -> Result<(), Failure> {
         if self.session.is_none() {
             self.connect(payload.position).await?;
         }
         let mut start = 0;
         for &end in &*payload.ends {
-            let (message, upto) = (&payload.body[start..end as usize], payload.position + u64::from(end));
+            let mut item = &payload.body[start..end as usize];
             start = end as usize;
-            let careful = upto <= self.careful;
-            // A lone message is judged by itself.
-            let alone = careful || message.len() > self.max_message;
-            let room = if alone { 1 } else { self.window };
-            let result = match &mut self.session {
-                Some(session) => session.wait_until_unanswered(room - 1).await,
-                None => return Ok(()),
-            };
-            self.settle();
-            result.map_err(|trouble| self.failure(trouble, 0))?;
-            if message.len() > self.max_message {
-                let (peer, length) = (super::tcp::dial::Peer(self.peer()).to_string(), message.len());
-                let reason = format!("{peer}: a message of {length} bytes is over its limit of {}", self.max_message);
-                return Err(Failure { verdict: Verdict::Split, reason });
-            }
-            let Some(session) = &mut self.session else { return Ok(()) };
-            let result = session.send(message, upto).await;
-            let result = match result {
-                Ok(()) if careful => session.wait_until_unanswered(0).await,
-                other => other,
-            };
-            self.settle();
-            match result {
-                Ok(()) => {}
-                // It goes alone, so it is the refused one; the payload is cut down to it.
-                Err(Trouble::Refused { text, .. }) if careful => {
-                    self.session = None;
-                    let reason = format!("{} refuses a message: {text}", super::tcp::dial::Peer(self.peer()));
-                    return Err(Failure { verdict: Verdict::Reject, reason });
-                }
-                Err(trouble) => return Err(self.failure(trouble, 0)),
+            while let Some((message, rest)) = counted(item) {
+                // A line's last message is what settles it.
+                let upto = if rest.is_empty() { payload.position + u64::from(end) } else { 0 };
+                self.message(message, upto, payload.position + u64::from(end) <= self.careful).await?;
+                item = rest;
             }
         }
         let Some(session) = &mut self.session else { return Ok(()) };
@@ -172,6 +179,13 @@ impl Relp {
         self.settle();
         result.map_err(|trouble| self.failure(trouble, 0))
     }
+}
+
+/// The counted message at the start of `item` (`MSG-LEN SP SYSLOG-MSG`), and what follows.
+fn counted(item: &[u8]) -> Option<(&[u8], &[u8])> {
+    let space = item.iter().position(|&byte| byte == b' ')?;
+    let length: usize = std::str::from_utf8(&item[..space]).ok()?.parse().ok()?;
+    item.get(space + 1..)?.split_at_checked(length)
 }
 
 impl Transport for Relp {
@@ -206,8 +220,7 @@ impl Transport for Relp {
             }
             Err(_) => {
                 let owed = self.session.take().map_or(0, |session| session.unanswered());
-                let reason =
-                    format!("{} did not answer the last {owed} messages in time", super::tcp::dial::Peer(self.peer()));
+                let reason = format!("{} did not answer the last {owed} messages in time", Peer(self.connector.peer()));
                 return Err(Failure { verdict: Verdict::Retry { resend_from: self.confirmed, after: None }, reason });
             }
         }

@@ -25,9 +25,8 @@ pub(super) enum Trouble {
     NotRelp(NotRelp),
     /// The answer to `open` was no.
     OpenRefused(String),
-    /// A message was refused, or one before it: the one that ends at this position.
+    /// A message was refused.
     Refused {
-        end: u64,
         text: String,
     },
     /// The receiver owes an answer for too long.
@@ -91,6 +90,11 @@ impl Session {
         self.confirmed
     }
 
+    /// Position that the last whole line sent here ends at.
+    pub(super) fn last_sent(&self) -> u64 {
+        self.sent.iter().map(|sent| sent.end).max().unwrap_or(0)
+    }
+
     /// Offers, and waits for what the receiver makes of them.
     pub(super) async fn open(&mut self) -> Result<(), Trouble> {
         self.command("open", OFFERS.as_bytes());
@@ -104,7 +108,8 @@ impl Session {
         }
     }
 
-    /// Queues a message, and writes once enough is queued. `end` is the position that it ends at.
+    /// Queues a message, and writes once enough is queued. `end` is the position that it ends at, or 0 if its line goes
+    /// on.
     pub(super) async fn send(&mut self, message: &[u8], end: u64) -> Result<(), Trouble> {
         if self.unanswered == 0 {
             self.since = Instant::now();
@@ -246,14 +251,14 @@ impl Session {
             return;
         };
         if code != 200 {
-            let end = self.sent[at].end;
-            self.trouble.get_or_insert(Trouble::Refused { end, text: format!("{code} {text}") });
+            self.trouble.get_or_insert(Trouble::Refused { text: format!("{code} {text}") });
             return;
         }
         self.sent[at].answered = true;
         self.unanswered -= 1;
         while self.sent.front().is_some_and(|sent| sent.answered) {
-            self.confirmed = self.sent.pop_front().map_or(self.confirmed, |sent| sent.end);
+            let end = self.sent.pop_front().map_or(0, |sent| sent.end);
+            self.confirmed = self.confirmed.max(end);
         }
     }
 }

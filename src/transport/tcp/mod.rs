@@ -37,6 +37,8 @@
 pub(super) mod dial;
 mod link;
 pub(super) mod pipe;
+#[cfg(test)]
+mod tls_tests;
 mod window;
 
 use self::{

@@ -71,15 +71,41 @@ struct Tls {
     /// Ciphertext ever made, and plaintext ever taken.
     made: u64,
     taken: u64,
-    /// Ends of records that are not acknowledged, as (ciphertext, plaintext), and all plaintext that is.
-    marks: VecDeque<(u64, u64)>,
-    acked: u64,
+    marks: Marks,
     /// Ciphertext of our side of the handshake, when it was acknowledged, and whether the peer is known to have taken it.
     handshake: u64,
     delivered: Option<Instant>,
     proven: bool,
     /// The peer said goodbye.
     goodbye: bool,
+}
+
+/// Where records end that are not acknowledged. Pure.
+#[derive(Debug, Default)]
+struct Marks {
+    /// As (ciphertext, plaintext).
+    ends: VecDeque<(u64, u64)>,
+    /// All plaintext before this is acknowledged.
+    acked: u64,
+}
+
+impl Marks {
+    /// The ciphertext so far ends the plaintext so far.
+    fn push(&mut self, made: u64, taken: u64) {
+        let start = self.ends.len().checked_sub(2).and_then(|at| self.ends.get(at)).map(|end| end.0);
+        match self.ends.back_mut() {
+            Some(last) if start.is_some_and(|start| made < start + MARK_GRAIN) => *last = (made, taken),
+            _ => self.ends.push_back((made, taken)),
+        }
+    }
+
+    /// The plaintext of whole records before byte `wire` of the ciphertext.
+    fn acked(&mut self, wire: u64) -> u64 {
+        while self.ends.front().is_some_and(|end| end.0 <= wire) {
+            self.acked = self.ends.pop_front().map_or(self.acked, |end| end.1);
+        }
+        self.acked
+    }
 }
 
 /// The kernel's counters.
@@ -113,8 +139,7 @@ impl Pipe {
             out_at: 0,
             made: 0,
             taken: 0,
-            marks: VecDeque::new(),
-            acked: 0,
+            marks: Marks::default(),
             handshake: 0,
             delivered: None,
             proven: false,
@@ -174,7 +199,7 @@ impl Pipe {
         let length = tls.session.writer().write(&bytes[..bytes.len().min(RECORD)])?;
         tls.encrypt()?;
         tls.taken += length as u64;
-        tls.mark();
+        tls.marks.push(tls.made, tls.taken);
         // An error shows again at the next call, when what was taken is on the books.
         let _ = self.try_flush();
         Ok(length)
@@ -313,15 +338,6 @@ impl Tls {
         Ok(())
     }
 
-    /// The ciphertext so far ends the plaintext so far.
-    fn mark(&mut self) {
-        let start = self.marks.len().checked_sub(2).and_then(|at| self.marks.get(at)).map(|mark| mark.0);
-        match self.marks.back_mut() {
-            Some(last) if start.is_some_and(|start| self.made < start + MARK_GRAIN) => *last = (self.made, self.taken),
-            _ => self.marks.push_back((self.made, self.taken)),
-        }
-    }
-
     /// The plaintext of whole records before byte `wire` of the ciphertext.
     fn acked(&mut self, wire: u64) -> u64 {
         if wire >= self.handshake {
@@ -330,10 +346,7 @@ impl Tls {
         if !self.is_proven() {
             return 0;
         }
-        while self.marks.front().is_some_and(|mark| mark.0 <= wire) {
-            self.acked = self.marks.pop_front().map_or(self.acked, |mark| mark.1);
-        }
-        self.acked
+        self.marks.acked(wire)
     }
 
     fn feed(&mut self, mut bytes: &[u8], take: &mut impl FnMut(&[u8])) -> Result<(), Ending> {
@@ -356,5 +369,53 @@ impl Tls {
         }
         self.proven |= !shaking;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::{RngExt, SeedableRng, rngs::StdRng};
+
+    #[test]
+    fn an_acknowledged_byte_of_ciphertext_stands_for_whole_records_before_it() {
+        let seed = std::env::var("LASTWORD_SEED").map_or_else(|_| rand::random(), |seed| seed.parse().unwrap());
+        let mut rng = StdRng::seed_from_u64(seed);
+        let (mut exact, mut merged) = (0, 0);
+        for case in 0..200 {
+            let context = format!("LASTWORD_SEED={seed}, case {case}");
+            let (mut marks, mut records) = (Marks::default(), vec![(0, 0)]);
+            let (mut made, mut taken, mut wire) = (rng.random_range(0..500), 0, 0);
+            let largest = [100, 3000, RECORD as u64][rng.random_range(0..3)];
+            for _ in 0..300 {
+                if rng.random_bool(0.7) {
+                    let plain = rng.random_range(1..=largest);
+                    taken += plain;
+                    made += plain + 22;
+                    marks.push(made, taken);
+                    records.push((made, taken));
+                } else {
+                    wire = rng.random_range(wire..=made.max(wire));
+                    let acked = marks.acked(wire);
+                    let whole =
+                        |wire| records.iter().rev().find(|record| record.0 <= wire).map_or(0, |record| record.1);
+                    assert!(acked <= whole(wire), "{context}: {acked} acknowledged with {wire} on the wire");
+                    let least = wire.saturating_sub(2 * MARK_GRAIN + RECORD as u64);
+                    assert!(acked >= whole(least), "{context}: {acked} is too little with {wire} on the wire");
+                    exact += u32::from(acked == whole(wire));
+                    merged += u32::from(acked < whole(wire));
+                }
+            }
+            assert_eq!(marks.acked(made), taken, "{context}");
+            assert!(marks.ends.is_empty());
+        }
+        assert!(exact > 100 && merged > 100, "did not meet its subject: {exact} {merged}");
+    }
+
+    #[test]
+    fn short_lines_share_marks() {
+        let mut marks = Marks::default();
+        (1..=10_000).for_each(|line| marks.push(line * 222, line * 200));
+        assert!(marks.ends.len() < 1300, "{}", marks.ends.len());
     }
 }

@@ -128,6 +128,7 @@ fn quoted(bytes: &[u8]) -> Option<(String, &[u8])> {
 /// Messages as the judge sees them. Panics at the first that is no RFC 5424.
 pub fn seen(messages: &[Vec<u8>]) -> Seen {
     let mut seen = Seen::default();
+    let mut pieces = Vec::new();
     for bytes in messages {
         let message = Message::parse(bytes).unwrap_or_else(|error| panic!("{error}"));
         let own = |parameter: &str| message.get("lastword@32473", parameter);
@@ -139,6 +140,20 @@ pub fn seen(messages: &[Vec<u8>]) -> Seen {
         };
         let part = own("part").map(|number| (number.parse().expect("a part has a number"), own("last") == Some("1")));
         seen.runs.extend(own("run").map(str::to_owned));
+        let mut text = message.text.to_vec();
+        if let Some(piece) = own("piece") {
+            // What was sent again begins with the first piece, too.
+            if piece == "1" {
+                pieces.clear();
+            }
+            pieces.push((seq.to_owned(), piece.parse::<usize>().expect("a piece has a number"), text));
+            if own("pieces") != Some(piece) {
+                continue;
+            }
+            let whole = (1..).zip(&pieces).all(|(number, piece)| piece.0 == seq && piece.1 == number);
+            assert!(whole, "pieces are missing of {seq}");
+            text = pieces.drain(..).flat_map(|piece| piece.2).collect();
+        }
         let units = if message.id == "lastword" { &mut seen.own } else { &mut seen.units };
         units.push(Unit {
             seq: Some(seq.parse().expect("seq is a number")),
@@ -147,7 +162,7 @@ pub fn seen(messages: &[Vec<u8>]) -> Seen {
                 "stderr" => Some('e'),
                 _ => None,
             },
-            text: message.text.to_vec(),
+            text,
             part,
         });
     }
