@@ -100,7 +100,10 @@ impl Machine {
             }
             Event::Other(signal) => (self.state, vec![Action::Relay(signal)]),
             Event::Fired(Timer::Soft) => (State::Running { soft: false }, vec![]),
-            Event::AppExited { ending, left } if soft => {
+            // Leftovers that are waited for go on, and a soft stop arms no kill.
+            Event::AppExited { ending, left }
+                if soft && (self.leftovers != Leftovers::Wait || left == Left::Nobody) =>
+            {
                 let (next, rest) = self.app_exited(ending, Cause::Stop, left, false);
                 let mut actions = vec![Action::Disarm(Timer::Soft), Action::Release];
                 actions.extend([Action::BudgetFromSoftStop, Action::Hurry]);
@@ -229,7 +232,7 @@ impl Machine {
                 (next, [vec![Action::Leave], rest].concat())
             }
             _ if called => draining(Stage::Called, arm(&[Timer::Kill])),
-            Leftovers::Wait if cause == Cause::Itself => draining(Stage::Waiting, vec![]),
+            Leftovers::Wait if cause == Cause::Itself => draining(Stage::Waiting, pass_on),
             Leftovers::Wait if self.stated => {
                 draining(Stage::Waiting, [pass_on, arm(&[Timer::Kill, Timer::LastCall])].concat())
             }
