@@ -60,7 +60,7 @@ pub fn load(
             return config(&options, Vec::new(), Role::Tee, &environment).map(Invocation::Tee);
         }
         Subcommands::Check { options } => {
-            Command::Check(config(&options, command.unwrap_or_default(), Role::Check, &environment)?)
+            Command::Check(Box::new(config(&options, command.unwrap_or_default(), Role::Check, &environment)?))
         }
         Subcommands::Sink(options) => Command::Sink(sink(&options, &environment)?),
         Subcommands::Demo => Command::Demo,

@@ -60,7 +60,7 @@ pub enum Invocation {
 #[derive(Clone, Debug)]
 pub enum Command {
     /// `lastword check`.
-    Check(Config),
+    Check(Box<Config>),
     /// `lastword completions SHELL`.
     Completions(clap_complete::Shell),
     /// `lastword demo`.

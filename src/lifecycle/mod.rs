@@ -196,19 +196,22 @@ impl Machine {
         };
         let stage = match (event, stage) {
             (Event::SoftStop(_), Stage::Waiting) => return (self.state, vec![Action::PassOn(signal)]),
-            (_, Stage::Waiting) => {
-                actions.push(Action::Arm(Timer::Kill));
-                if self.stated {
-                    actions.push(Action::Arm(Timer::LastCall));
-                }
-                Stage::Waiting
-            }
             (Event::Stop(_), Stage::Lingering) if self.leftovers != Leftovers::Kill => {
                 actions.push(Action::Disarm(Timer::Linger));
                 Stage::Passed
             }
             _ => stage,
         };
+        // A linger that was asked for may have put these beyond the budget.
+        actions.push(Action::Arm(Timer::Kill));
+        let may_call = match self.leftovers {
+            Leftovers::Term => stage != Stage::Called,
+            Leftovers::Wait => stage != Stage::Called && self.stated,
+            Leftovers::Kill | Leftovers::Leave => false,
+        };
+        if may_call {
+            actions.push(Action::Arm(Timer::LastCall));
+        }
         match event {
             Event::Broadcast(_) => actions.push(Action::AllTold(signal)),
             Event::Stop(_) if matches!(stage, Stage::Passed | Stage::Waiting) => actions.push(Action::PassOn(signal)),
