@@ -152,7 +152,7 @@ fn a_pause_of_ours_loses_nothing_and_moves_no_deadline_by_itself_24() {
 #[test]
 fn a_stopped_and_continued_app_is_not_taken_for_an_ended_one_26() {
     let mut run = Run::start(Place::Elsewhere, &[], &["sh", "-c", "kill -STOP $$; echo went on; exit 5"]);
-    let app = run.wait_for("the app is pid").rsplit(' ').next().expect("a pid").parse().expect("a pid");
+    let app: i32 = run.wait_for("the app is pid").rsplit(' ').next().expect("a pid").parse().expect("a pid");
     run.wait_until("it is stopped", || {
         fs::read_to_string(format!("/proc/{app}/stat")).is_ok_and(|stat| stat.contains(") T "))
     });
@@ -176,25 +176,25 @@ fn many_children_that_end_at_once_are_all_reaped_26() {
 
 #[test]
 fn an_app_that_became_another_user_does_not_end_us_16() {
-    // We are nobody, and the app root: a set-user-id program. The kernel refuses our signals.
+    // We are nobody, and the app becomes root through a set-user-id program. The kernel refuses our signals.
     let dir = PathBuf::from("/usr/local/bin");
     let (ours, theirs) = (
         dir.join(format!("lastword-eperm-{}", std::process::id())),
-        dir.join(format!("sleep-eperm-{}", std::process::id())),
+        dir.join(format!("setpriv-eperm-{}", std::process::id())),
     );
     fs::copy(program(), &ours).expect("a copy");
-    fs::copy("/bin/dash", &theirs).expect("a copy");
+    fs::copy("/usr/bin/setpriv", &theirs).expect("a copy");
     let status = Command::new("chmod").arg("u+s").arg(&theirs).status();
     assert!(status.expect("chmod").success());
     let mut outer = Command::new("setpriv");
     outer.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&ours).args(["--verbose", "--"]).arg(&theirs);
-    outer.args(["-p", "-c", "echo ready; read -r word < /dev/zero; sleep 1; echo survived; exit 9"]);
+    outer.args(["--reuid=0", "sh", "-c", "echo ready; read -r word < /dev/zero; sleep 1; echo survived; exit 9"]);
     let mut run = Run::spawn(outer, Place::Elsewhere);
     run.wait_for("ready");
     run.signal(Signal::SIGTERM);
     let refused = run.wait_for("did not reach the app");
     assert!(refused.contains("not permitted"), "{refused}");
-    let app = run.wait_for("the app is pid").rsplit(' ').next().expect("a pid").parse().expect("a pid");
+    let app: i32 = run.wait_for("the app is pid").rsplit(' ').next().expect("a pid").parse().expect("a pid");
     kill(Pid::from_raw(app), Signal::SIGKILL).expect("we may");
     let (code, _) = run.end();
     let _ = (fs::remove_file(&ours), fs::remove_file(&theirs));

@@ -217,3 +217,12 @@ fn no_process_to_be_had_is_125_and_said_49() {
     assert_eq!(code, 125, "{lines:#?}");
     assert!(has(&lines, "temporarily unavailable") || has(&lines, "could not"), "{lines:#?}");
 }
+
+#[test]
+fn pipes_have_the_size_that_was_asked_for_30() {
+    let app = "import fcntl; print('sizes', fcntl.fcntl(1, 1032), fcntl.fcntl(2, 1032))";
+    for (options, sizes) in [(&[][..], "sizes 262144 262144"), (&["--pipe-size", "64KiB"], "sizes 65536 65536")] {
+        let (_, lines) = Run::start(Place::Elsewhere, options, &["python3", "-c", app]).end();
+        assert!(has(&lines, sizes), "{options:?}: {lines:#?}");
+    }
+}

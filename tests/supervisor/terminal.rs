@@ -130,8 +130,8 @@ print \"ready\\n\"; sleep 60 while 1";
 
 #[test]
 fn an_interactive_bash_behaves_as_without_us_21() {
-    let steps = "see('$'); key(b'echo one; sleep 60\\n'); see('one\\r\\n'); key(b'\\x03'); see('$')
-key(b'sleep 60\\n'); time.sleep(0.3); key(b'\\x1a'); see('Stopped'); key(b'fg\\n'); see('sleep 60'); time.sleep(0.2); key(b'\\x03'); see('$')
+    let steps = "see('# '); key(b'echo one; sleep 60\\n'); see('one\\r\\n'); key(b'\\x03'); see('# ')
+key(b'sleep 60\\n'); time.sleep(0.3); key(b'\\x1a'); see('Stopped'); key(b'fg\\n'); see('sleep 60'); time.sleep(0.2); key(b'\\x03'); see('# ')
 key(b'exit 7\\n'); finish()";
     let lines = drive(steps, &[program(), "--", "bash", "--norc", "--noprofile", "-i"]);
     assert!(has(&lines, "code 7"), "{lines:#?}");
