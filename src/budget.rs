@@ -298,4 +298,31 @@ mod tests {
         let late = t0 + Duration::from_secs(9);
         assert!((seconds(late, plan.at(Timer::End, late)) - 2.0).abs() < 1e-6, "never less than the reserve");
     }
+
+    #[test]
+    fn a_stated_linger_is_given_in_full_where_nobody_stops_and_leaves_time_for_the_last_call_where_somebody_does() {
+        let asked = Some(Duration::from_secs(20));
+        let (plan, t0) = plan(stated(10));
+        let mut plan = plan.with_leftovers(asked, Leftovers::Term);
+        plan.app_exited(t0);
+        assert!((seconds(t0, plan.at(Timer::Linger, t0)) - 20.0).abs() < 1e-6);
+        assert!((seconds(t0, plan.at(Timer::Kill, t0)) - 21.875).abs() < 1e-6);
+        let stop = t0 + Duration::from_secs(15);
+        plan.stop(stop);
+        assert!((seconds(stop, plan.at(Timer::Kill, stop)) - 1.875).abs() < 1e-6, "a last call's time from the stop");
+        let mut plan = Plan::new(stated(10), Duration::from_secs(60)).with_leftovers(asked, Leftovers::Term);
+        plan.stop(t0);
+        plan.app_exited(t0);
+        assert!((seconds(t0, plan.at(Timer::Linger, t0)) - 5.625).abs() < 1e-6);
+    }
+
+    #[test]
+    fn leftovers_that_are_waited_for_have_the_apps_time_from_the_stop() {
+        let (plan, t0) = plan(stated(10));
+        let mut plan = plan.with_leftovers(None, Leftovers::Wait);
+        plan.app_exited(t0);
+        let stop = t0 + Duration::from_secs(100);
+        plan.stop(stop);
+        assert!((seconds(stop, plan.at(Timer::Kill, stop)) - 7.5).abs() < 1e-6);
+    }
 }

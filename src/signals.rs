@@ -12,8 +12,12 @@ use nix::{
     },
 };
 use std::{
+    ffi::OsStr,
     fmt,
-    os::fd::{AsFd, BorrowedFd},
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::ffi::OsStrExt,
+    },
 };
 
 /// A signal by number: `nix::Signal` lacks the real-time ones.
@@ -153,6 +157,7 @@ impl Received {
 pub struct Inherited {
     mask: SigSet,
     ignored: Vec<i32>,
+    descriptors: Vec<i32>,
 }
 
 impl Inherited {
@@ -163,6 +168,19 @@ impl Inherited {
 
     pub(crate) const fn mask(&self) -> SigSet {
         self.mask
+    }
+
+    /// Closes our copies of the descriptors that were meant for the app, which has its own by now: whoever waits for
+    /// their end waits for the app alone. Not where a setting names one (`--report /dev/fd/3`).
+    pub(crate) fn close_descriptors(&mut self) {
+        let names_one = |text: &OsStr| text.as_bytes().windows(4).any(|part| part == b"/fd/");
+        let of_ours = |name: &OsStr| name.as_bytes().starts_with(b"LASTWORD_");
+        let by_variable = std::env::vars_os().any(|(name, value)| of_ours(&name) && names_one(&value));
+        if !by_variable && !std::env::args_os().any(|word| names_one(&word)) {
+            for fd in self.descriptors.drain(..) {
+                let _ = nix::unistd::close(fd);
+            }
+        }
     }
 
     pub(crate) fn ignored(&self) -> &[i32] {
@@ -179,7 +197,14 @@ pub fn block_all() -> Inherited {
     let ignored = |signal| if signal == libc::SIGPIPE { sys::pipe_was_ignored() } else { sys::is_ignored(signal) };
     let ignored = (1..=64).filter(|&signal| ignored(signal)).collect();
     sys::set_ignored(libc::SIGCHLD, false);
-    Inherited { mask, ignored }
+    Inherited { mask, ignored, descriptors: handed_descriptors() }
+}
+
+/// Descriptors from 3 on that a program which we execute would get: nothing of ours is open yet.
+fn handed_descriptors() -> Vec<i32> {
+    let names = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
+    let open = names.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok()).filter(|&fd| fd > 2);
+    open.filter(|&fd| sys::is_handed_on(fd)).collect()
 }
 
 /// The queue of signals that came.

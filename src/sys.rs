@@ -11,11 +11,12 @@ use nix::{
     sys::signal::{SigSet, SigmaskHow},
 };
 use std::{
+    ffi::OsString,
     io,
     mem::MaybeUninit,
     os::{
         fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
-        unix::process::CommandExt,
+        unix::{ffi::OsStringExt, process::CommandExt},
     },
     process::Command,
     ptr,
@@ -203,6 +204,13 @@ pub(crate) fn reap_unseen(pid: i32) {
     unsafe { libc::waitpid(pid, ptr::null_mut(), libc::WNOHANG | libc::__WALL) };
 }
 
+/// Whether a descriptor is open and stays so over an exec.
+pub(crate) fn is_handed_on(fd: i32) -> bool {
+    // SAFETY: plain values in and out; a number that is no descriptor is an error.
+    let flags = unsafe { libc::fcntl(fd, libc::F_GETFD) };
+    flags >= 0 && flags & libc::FD_CLOEXEC == 0
+}
+
 /// Closes every descriptor of this process but `kept`, also those that Rust values own: for a child that has its own
 /// copy of the table and uses none of these values again.
 pub(crate) fn close_all_but(kept: BorrowedFd<'_>) {
@@ -303,6 +311,58 @@ pub(crate) fn restore_signals(command: &mut Command, mask: SigSet, ignored: Vec<
     // SAFETY: between fork and exec only async-signal-safe calls are allowed; sigaction and sigprocmask are, and
     // nothing is allocated or locked. `Command` resets SIGPIPE and empties the mask before this, so it has the last word.
     unsafe { command.pre_exec(restore) };
+}
+
+unsafe extern "C" {
+    /// environ(7): where `execvp` takes the new program's variables and the search path from.
+    static mut environ: *const *mut libc::c_char;
+}
+
+/// Gives the child these variables and no others. One without a value gets the child's own number for it.
+///
+/// `Command` has its own way for this, but fixes the values before there is a child; it must not be used beside this.
+pub(crate) fn set_environment(command: &mut Command, variables: Vec<(OsString, Option<OsString>)>) {
+    let mut own_number = Vec::new();
+    let mut entries: Vec<Vec<u8>> = Vec::new();
+    for (name, value) in variables {
+        let mut entry = name.into_vec();
+        entry.push(b'=');
+        match value {
+            Some(value) => entry.extend(value.into_vec()),
+            None => {
+                own_number.push((entries.len(), entry.len()));
+                entry.extend([0; 10]);
+            }
+        }
+        entry.push(0);
+        entries.push(entry);
+    }
+    // Room for the list, and the zero at its end.
+    let mut list = vec![0_usize; entries.len() + 1];
+    let set = move || {
+        let digits = digits_of(std::process::id());
+        for &(entry, at) in &own_number {
+            let digits = digits.iter().skip_while(|&&digit| digit == b'0');
+            entries[entry][at..].iter_mut().zip(digits).for_each(|(place, &digit)| *place = digit);
+        }
+        list.iter_mut().zip(&mut entries).for_each(|(place, entry)| *place = entry.as_mut_ptr().expose_provenance());
+        // SAFETY: between fork and exec the child has this thread alone. The list ends in a null pointer and each entry
+        // in a zero; all live as long as the closure, which is until the exec or the end of the child.
+        unsafe { environ = list.as_ptr().cast() };
+        Ok(())
+    };
+    // SAFETY: nothing in there allocates or locks: all room was made before the fork. `Command` looks for the program
+    // after this, in the new PATH.
+    unsafe { command.pre_exec(set) };
+}
+
+fn digits_of(mut number: u32) -> [u8; 10] {
+    let mut digits = [b'0'; 10];
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + u8::try_from(number % 10).unwrap_or(0);
+        number /= 10;
+    }
+    digits
 }
 
 mod ioctl {

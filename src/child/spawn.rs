@@ -140,11 +140,7 @@ pub fn spawn(command: &[OsString], pipes: Pipes, inherited: &Inherited, shared: 
 
 fn start(mut command: Command, out: OwnedFd, err: OwnedFd, inherited: &Inherited, shared: bool) -> io::Result<App> {
     command.stdout(Stdio::from(out)).stderr(Stdio::from(err));
-    for (name, _) in std::env::vars_os() {
-        if name.as_bytes().starts_with(b"LASTWORD_") {
-            command.env_remove(name);
-        }
-    }
+    sys::set_environment(&mut command, environment());
     if !shared {
         command.process_group(0);
     }
@@ -153,6 +149,15 @@ fn start(mut command: Command, out: OwnedFd, err: OwnedFd, inherited: &Inherited
     let child = command.spawn()?;
     let pid = i32::try_from(child.id()).map_err(|_| Errno::ESRCH)?;
     Ok(App { pid, pidfd: sys::pidfd_open(pid).ok() })
+}
+
+/// What the app sees: everything but our own variables. The number of the process that sockets were handed to
+/// (sd_listen_fds(3)) becomes the app's, if it is ours: None is where that goes.
+fn environment() -> Vec<(OsString, Option<OsString>)> {
+    let own = std::process::id().to_string();
+    let ours = std::env::vars_os().filter(|(name, _)| !name.as_bytes().starts_with(b"LASTWORD_"));
+    ours.map(|(name, value)| if name == "LISTEN_PID" && value == *own { (name, None) } else { (name, Some(value)) })
+        .collect()
 }
 
 fn explain(program: &OsStr, error: io::Error) -> SpawnError {

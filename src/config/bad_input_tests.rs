@@ -68,6 +68,13 @@ fn complaints_about_values_name_the_flag_or_the_variable() {
         ("flush-timeout", "1.5s", "`1.5s` is not a duration; write it as in `30s`, `1m30s`, `500ms` or `30` (seconds)"),
         ("stop-signal", "KILL", "`KILL` can't be caught by any process; TERM and INT always count as a stop"),
         ("stop-signal", "FOO", "`FOO` is not a signal; write a name, as in `USR1`, `SIGHUP` or `RTMIN+3`"),
+        ("relay", "child", "`child` is nobody; write `app`, `group`, `tree` or `none`"),
+        ("signal", "HUP", "`HUP` has no `=`; write it as in `TERM=QUIT` or `HUP=ignore`"),
+        ("signal", "HUP=FOO", "`FOO` is not a signal; write it as in `TERM=QUIT` or `HUP=ignore`"),
+        ("signal", "KILL=TERM", "`KILL` is never passed on; write it as in `TERM=QUIT` or `HUP=ignore`"),
+        ("broadcast-guard", "maybe", "`maybe` is not a switch; write `on` or `off`"),
+        ("linger", "long", "`long` is not a duration; write it as in `30s`, `1m30s`, `500ms` or `30` (seconds)"),
+        ("leftovers", "eat", "unknown treatment `eat`; write `term`, `kill`, `wait` or `leave`"),
         ("max-line", "big", "`big` is not a size; write it as in `65536` (bytes), `64KiB` or `32MiB`"),
         ("max-line", "1GiB", "`1GiB` is too large; it goes from `64` to `64MiB`"),
         (

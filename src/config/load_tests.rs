@@ -127,6 +127,11 @@ fn every_flag_has_a_variable_and_the_flag_wins() {
         ("LASTWORD_FLUSH_TIMEOUT", "7s"),
         ("LASTWORD_STOP_TIMEOUT", "30"),
         ("LASTWORD_STOP_SIGNAL", "USR1,USR2"),
+        ("LASTWORD_RELAY", "tree"),
+        ("LASTWORD_SIGNAL", "HUP=ignore,TERM=QUIT"),
+        ("LASTWORD_BROADCAST_GUARD", "off"),
+        ("LASTWORD_LINGER", "5s"),
+        ("LASTWORD_LEFTOVERS", "wait"),
         ("LASTWORD_PASSTHROUGH", "off"),
         ("LASTWORD_QUIET", "1"),
         ("LASTWORD_VERBOSE", "on"),
@@ -151,6 +156,10 @@ fn every_flag_has_a_variable_and_the_flag_wins() {
     assert_eq!(config.flush_timeout, Duration::from_secs(7));
     assert_eq!(config.budget, Budget::Stated(Duration::from_secs(30)));
     assert_eq!(config.stop_signals, [libc::SIGUSR1, libc::SIGUSR2]);
+    assert_eq!(config.relay, RelayTo::Tree);
+    assert_eq!(config.rewrites, [(libc::SIGHUP, None), (libc::SIGTERM, Some(libc::SIGQUIT))]);
+    assert_eq!((config.linger, config.leftovers), (Some(Duration::from_secs(5)), Leftovers::Wait));
+    assert!(!config.broadcast_guard);
     assert!(!config.passthrough && config.quiet && config.verbose);
     assert_eq!(config.report, Some("r.json".into()));
     assert_eq!(config.lifecycle_lines, LifecycleLines::Stderr);
@@ -180,6 +189,15 @@ fn every_flag_has_a_variable_and_the_flag_wins() {
     assert_eq!(flagged.stop_signals, [libc::SIGHUP]);
     assert_eq!(flagged.report, Some("other".into()));
     assert_eq!(flagged.drains.len(), 2, "drains add up");
+}
+
+#[test]
+fn the_broadcast_guard_is_on_unless_nobody_is_told() {
+    assert!(run_in(&[], &["--", "app"]).broadcast_guard);
+    assert!(!run_in(&[], &["--relay", "none", "--", "app"]).broadcast_guard);
+    assert!(!run_in(&[], &["--relay", "none", "--broadcast-guard", "on", "--", "app"]).broadcast_guard);
+    let config = run_in(&[], &["--signal", "HUP=ignore", "--signal", "usr1=USR2", "--", "app"]);
+    assert_eq!(config.rewrites, [(libc::SIGHUP, None), (libc::SIGUSR1, Some(libc::SIGUSR2))]);
 }
 
 #[test]

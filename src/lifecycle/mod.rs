@@ -100,7 +100,10 @@ impl Machine {
             }
             Event::Other(signal) => (self.state, vec![Action::Relay(signal)]),
             Event::Fired(Timer::Soft) => (State::Running { soft: false }, vec![]),
-            Event::AppExited { ending, left } if soft => {
+            // Leftovers that are waited for go on, and a soft stop arms no kill.
+            Event::AppExited { ending, left }
+                if soft && (self.leftovers != Leftovers::Wait || left == Left::Nobody) =>
+            {
                 let (next, rest) = self.app_exited(ending, Cause::Stop, left, false);
                 let mut actions = vec![Action::Disarm(Timer::Soft), Action::Release];
                 actions.extend([Action::BudgetFromSoftStop, Action::Hurry]);
@@ -193,19 +196,22 @@ impl Machine {
         };
         let stage = match (event, stage) {
             (Event::SoftStop(_), Stage::Waiting) => return (self.state, vec![Action::PassOn(signal)]),
-            (_, Stage::Waiting) => {
-                actions.push(Action::Arm(Timer::Kill));
-                if self.stated {
-                    actions.push(Action::Arm(Timer::LastCall));
-                }
-                Stage::Waiting
-            }
             (Event::Stop(_), Stage::Lingering) if self.leftovers != Leftovers::Kill => {
                 actions.push(Action::Disarm(Timer::Linger));
                 Stage::Passed
             }
             _ => stage,
         };
+        // A linger that was asked for may have put these beyond the budget.
+        actions.push(Action::Arm(Timer::Kill));
+        let may_call = match self.leftovers {
+            Leftovers::Term => stage != Stage::Called,
+            Leftovers::Wait => stage != Stage::Called && self.stated,
+            Leftovers::Kill | Leftovers::Leave => false,
+        };
+        if may_call {
+            actions.push(Action::Arm(Timer::LastCall));
+        }
         match event {
             Event::Broadcast(_) => actions.push(Action::AllTold(signal)),
             Event::Stop(_) if matches!(stage, Stage::Passed | Stage::Waiting) => actions.push(Action::PassOn(signal)),
@@ -229,7 +235,7 @@ impl Machine {
                 (next, [vec![Action::Leave], rest].concat())
             }
             _ if called => draining(Stage::Called, arm(&[Timer::Kill])),
-            Leftovers::Wait if cause == Cause::Itself => draining(Stage::Waiting, vec![]),
+            Leftovers::Wait if cause == Cause::Itself => draining(Stage::Waiting, pass_on),
             Leftovers::Wait if self.stated => {
                 draining(Stage::Waiting, [pass_on, arm(&[Timer::Kill, Timer::LastCall])].concat())
             }

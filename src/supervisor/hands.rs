@@ -82,6 +82,7 @@ impl<P: Plant> Supervisor<'_, P> {
         });
         match app {
             Ok(app) => {
+                self.setup.inherited.close_descriptors();
                 self.reaper.watch(app.pid());
                 self.guard.app_born(Family::born(app.pid()));
                 self.plant.started(app.pid());

@@ -29,7 +29,7 @@ fn start(place: Place, options: &[&str], command: &[&str]) -> Run {
 }
 
 /// Everybody in the namespace of a run, by their numbers outside.
-fn everybody(run: &Run) -> Vec<Pid> {
+pub(crate) fn everybody(run: &Run) -> Vec<Pid> {
     let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
     let ours = namespace(&run.pid.to_string()).expect("it lives");
     let names =

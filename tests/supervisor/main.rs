@@ -5,6 +5,8 @@
 
 mod broadcast;
 mod leftovers;
+mod races;
+mod relay;
 mod run;
 mod signals;
 mod start;

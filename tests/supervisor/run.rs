@@ -118,12 +118,18 @@ impl Run {
         run
     }
 
+    /// The first child that runs another program than its parent: not a canary.
     pub(crate) fn child_of(&self, parent: Pid) -> Pid {
-        let path = format!("/proc/{parent}/task/{parent}/children");
-        let children = || std::fs::read_to_string(&path).unwrap_or_default();
-        self.wait_until("it has a child", || !children().trim().is_empty());
-        let first = children().split_whitespace().next().and_then(|pid| pid.parse().ok());
-        Pid::from_raw(first.expect("a pid"))
+        let program = |pid: &str| std::fs::read_link(format!("/proc/{pid}/exe")).ok();
+        let own = program(&parent.to_string());
+        let find = || {
+            let children =
+                std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap_or_default();
+            let mut children = children.split_whitespace();
+            children.find(|pid| program(pid).is_some_and(|other| Some(&other) != own.as_ref())).map(str::to_owned)
+        };
+        self.wait_until("it has a child", || find().is_some());
+        Pid::from_raw(find().and_then(|pid| pid.parse().ok()).expect("a pid"))
     }
 
     /// Polls a condition that nothing announces.

@@ -93,3 +93,136 @@ fn our_own_variables_are_not_the_apps() {
     assert!(has(&lines, "OTHER=kept"), "{lines:#?}");
     assert!(!has(&lines, "LASTWORD_"), "{lines:#?}");
 }
+
+#[test]
+fn handed_sockets_are_the_apps_with_their_number_and_ours_no_more_9() {
+    // As systemd does it: descriptor 3, and the number of the process that it is for. Its reader sees the end of the
+    // pipe when the app has closed it, though we live on.
+    let outer_script = "import os, sys
+reader, writer = os.pipe()
+pid = os.fork()
+if pid == 0:
+    os.dup2(writer, 3); os.set_inheritable(3, True)
+    os.environ['LISTEN_PID'] = str(os.getpid()); os.environ['LISTEN_FDS'] = '1'
+    os.execv(sys.argv[1], sys.argv[1:])
+os.close(writer)
+print('read', os.read(reader, 100).decode(), flush=True)
+print('end', len(os.read(reader, 100)), flush=True)
+print('code', os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)";
+    let app = "[ \"$LISTEN_PID\" = $$ ] && [ \"$LISTEN_FDS\" = 1 ] && echo mine >&3; exec 3>&-; \
+               sleep 0.3; echo later; exit 7";
+    let mut outer = Command::new("python3");
+    outer.args(["-c", outer_script, program(), "--", "sh", "-c", app]);
+    let (code, lines) = Run::spawn(outer, Place::Elsewhere).end();
+    assert_eq!(code, 0, "{lines:#?}");
+    assert!(has(&lines, "read mine") && has(&lines, "code 7"), "{lines:#?}");
+    let at = |text: &str| lines.iter().position(|line| line == text).expect(text);
+    assert!(at("end 0") < at("later"), "we held it open: {lines:#?}");
+}
+
+#[test]
+fn a_listen_pid_of_somebody_else_stays_8() {
+    let mut outer = Command::new(program());
+    outer.env("LISTEN_PID", "1").args(["--", "sh", "-c", "echo \"pid $LISTEN_PID\""]);
+    let (_, lines) = Run::spawn(outer, Place::Elsewhere).end();
+    assert!(has(&lines, "pid 1"), "{lines:#?}");
+}
+
+#[test]
+fn limits_umask_niceness_and_directory_are_as_given_7_8() {
+    let look = "ulimit -n; ulimit -c; umask; nice; pwd; cat /proc/self/oom_score_adj";
+    let run = |through: &str| {
+        let mut outer = Command::new("bash");
+        let setup = "ulimit -n 777; ulimit -c 0; umask 027; cd /usr/lib; exec nice -n 3 ";
+        outer.args(["-c", &format!("{setup}{through} bash -c '{look}'")]);
+        let (code, lines) = Run::spawn(outer, Place::Elsewhere).end();
+        assert_eq!(code, 0, "{lines:#?}");
+        lines
+    };
+    let bare = run("");
+    assert!(has(&bare, "777") && has(&bare, "0027") && has(&bare, "/usr/lib"), "{bare:#?}");
+    assert_eq!(run(&format!("{} --", program())), bare);
+}
+
+#[test]
+fn descriptors_that_are_closed_at_the_start_harm_nothing_11() {
+    for closed in ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"] {
+        let text = format!("\"$0\" -- sh -c 'read -r word; echo out; echo err >&2; exit 6' {closed}; echo \"code $?\"");
+        let mut outer = Command::new("sh");
+        outer.args(["-c", &text]).arg(program());
+        let (_, lines) = Run::spawn(outer, Place::Elsewhere).end();
+        assert!(has(&lines, "code 6"), "{closed}: {lines:#?}");
+        assert_eq!(has(&lines, "out"), !closed.contains(" >") && !closed.starts_with('>'), "{closed}: {lines:#?}");
+    }
+}
+
+#[test]
+fn arguments_and_the_environment_are_byte_exact_7() {
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
+    let odd = OsStr::from_bytes(b"\xff\xfe a=b\n--");
+    let mut outer = Command::new(program());
+    outer.env("ODD", odd).args([
+        "--",
+        "python3",
+        "-c",
+        "import os, sys
+print(os.fsencode(sys.argv[1]), os.fsencode(sys.argv[2]), os.environb[b'ODD'])",
+    ]);
+    outer.arg(odd).arg("");
+    let (_, lines) = Run::spawn(outer, Place::Elsewhere).end();
+    let shown = r"b'\xff\xfe a=b\n--'";
+    assert!(has(&lines, &format!("{shown} b'' {shown}")), "{lines:#?}");
+}
+
+#[test]
+fn it_works_under_tini_under_itself_and_as_another_user_without_a_writable_place_12_13() {
+    let worker = format!("sh -c '{}' & wait", crate::run::WORKER.replace('\'', "'\\''"));
+    for outer in [&["tini", "-s", "--"][..], &["tini", "-g", "--"], &[program(), "--verbose", "--"]] {
+        let mut command = Command::new(outer[0]);
+        command.args(&outer[1..]).args([program(), "--verbose", "--", "sh", "-c", &worker]);
+        let mut run = Run::spawn(command, Place::Elsewhere);
+        run.wait_for("ready");
+        run.signal(nix::sys::signal::Signal::SIGTERM);
+        let (code, lines) = run.end();
+        assert_eq!(code, 143, "{outer:?}: {lines:#?}");
+        let goodbyes = lines.iter().filter(|line| *line == "goodbye").count();
+        assert_eq!(goodbyes, 1, "{outer:?}: {lines:#?}");
+    }
+    let mut command = Command::new("unshare");
+    let text = "mount -t tmpfs -o ro none /tmp; cd /; exec setpriv --reuid=65534 --regid=65534 --clear-groups --no-new-privs \
+                --bounding-set=-all \"$0\" -- sh -c 'id -u; exit 5'";
+    let dir = tempfile::tempdir().expect("a directory");
+    // Where another user can reach it.
+    let copy = std::path::Path::new("/usr/local/bin").join(format!("lastword-test-{}", std::process::id()));
+    std::fs::copy(program(), &copy).expect("a copy");
+    command.args(["--pid", "--fork", "--mount-proc", "sh", "-c", text]).arg(&copy).current_dir(dir.path());
+    let (code, lines) = Run::spawn(command, Place::Elsewhere).end();
+    std::fs::remove_file(&copy).expect("our own file");
+    assert_eq!(code, 5, "{lines:#?}");
+    assert!(has(&lines, "65534"), "{lines:#?}");
+}
+
+#[test]
+fn no_process_to_be_had_is_125_and_said_49() {
+    let mut outer = Command::new("setpriv");
+    let dir = std::path::Path::new("/usr/local/bin").join(format!("lastword-limit-{}", std::process::id()));
+    std::fs::copy(program(), &dir).expect("a copy");
+    // Another user with no process to spare: our threads count too, so the pass-through fails or the spawn does.
+    outer
+        .args(["--reuid=61234", "--regid=61234", "--clear-groups", "prlimit", "--nproc=1"])
+        .arg(&dir)
+        .args(["--", "true"]);
+    let (code, lines) = Run::spawn(outer, Place::Elsewhere).end();
+    std::fs::remove_file(&dir).expect("our own file");
+    assert_eq!(code, 125, "{lines:#?}");
+    assert!(has(&lines, "temporarily unavailable") || has(&lines, "could not"), "{lines:#?}");
+}
+
+#[test]
+fn pipes_have_the_size_that_was_asked_for_30() {
+    let app = "import fcntl; print('sizes', fcntl.fcntl(1, 1032), fcntl.fcntl(2, 1032))";
+    for (options, sizes) in [(&[][..], "sizes 262144 262144"), (&["--pipe-size", "64KiB"], "sizes 65536 65536")] {
+        let (_, lines) = Run::start(Place::Elsewhere, options, &["python3", "-c", app]).end();
+        assert!(has(&lines, sizes), "{options:?}: {lines:#?}");
+    }
+}

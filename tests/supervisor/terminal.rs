@@ -114,3 +114,26 @@ key(b'\\x03'); see('the app exited'); key(b'exit\\n'); finish()"
     let lines = drive(&steps, &["bash", "--norc", "--noprofile", "-i"]);
     assert!(has(&lines, "code 130"), "{lines:#?}");
 }
+
+#[test]
+fn a_signal_at_the_group_that_the_app_shares_with_us_reaches_it_once_19() {
+    // As `timeout` and shells send it. With a terminal the app is in our group, and so is the canary.
+    let steps = "see('ready'); time.sleep(0.1); os.kill(-pid, signal.SIGUSR1); time.sleep(0.1)
+os.killpg(os.getpgid(pid), signal.SIGTERM); see('stop 1'); time.sleep(0.3)
+os.kill(pid, signal.SIGUSR2); finish()";
+    let app =
+        "$| = 1; $SIG{TERM} = sub { $n++; print \"stop $n\\n\" }; $SIG{USR1} = 'IGNORE'; $SIG{USR2} = sub { exit $n };
+print \"ready\\n\"; sleep 60 while 1";
+    let lines = drive(steps, &[program(), "--verbose", "--", "perl", "-e", app]);
+    assert!(has(&lines, "code 1"), "{lines:#?}");
+}
+
+#[test]
+fn an_interactive_bash_behaves_as_without_us_21() {
+    let steps = "see('# '); key(b'echo one; sleep 60\\n'); see('one\\r\\n'); key(b'\\x03'); see('# ')
+key(b'sleep 60\\n'); time.sleep(0.3); key(b'\\x1a'); see('Stopped'); key(b'fg\\n'); see('sleep 60'); time.sleep(0.2); key(b'\\x03'); see('# ')
+key(b'exit 7\\n'); finish()";
+    let lines = drive(steps, &[program(), "--", "bash", "--norc", "--noprofile", "-i"]);
+    assert!(has(&lines, "code 7"), "{lines:#?}");
+    assert!(!has(&lines, "no job control") && !has(&lines, "cannot set terminal"), "{lines:#?}");
+}

@@ -333,10 +333,13 @@ impl Drop for Running {
     }
 }
 
-/// Direct children of a process.
+/// Direct children of a process, lastword's canary aside.
 pub fn children(pid: Pid) -> Vec<Pid> {
     let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    text.split_whitespace().filter_map(|word| word.parse().ok()).map(Pid::from_raw).collect()
+    let is_canary =
+        |pid: &&str| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "lw-canary\n");
+    let children = text.split_whitespace().filter(|pid| !is_canary(pid));
+    children.filter_map(|word| word.parse().ok()).map(Pid::from_raw).collect()
 }
 
 fn process_tree(pid: Pid) -> String {
