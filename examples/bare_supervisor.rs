@@ -130,6 +130,8 @@ fn main() -> ExitCode {
         command,
         budget,
         budget_why: "stated by the test".into(),
+        restart: lastword::restart::Policy::default(),
+        seed: 1,
         flush_timeout: Duration::from_secs(60),
         stop_signals: vec![],
         pipe_size: 256 * 1024,

@@ -50,6 +50,7 @@ pub struct Plan {
     stop: Option<Stop>,
     app_exited: Option<Instant>,
     end: Option<Instant>,
+    restart_delay: Duration,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -62,7 +63,14 @@ impl Plan {
     /// Nothing has happened yet.
     pub fn new(budget: Budget, flush_timeout: Duration) -> Self {
         let shares = Shares::of(budget.duration());
-        Self { budget, shares, flush_timeout, soft: None, stop: None, app_exited: None, end: None }
+        let restart_delay = Duration::ZERO;
+        Self { budget, shares, flush_timeout, soft: None, stop: None, app_exited: None, end: None, restart_delay }
+    }
+
+    /// The app will be run again so much later: what its last run left here no longer counts.
+    pub fn run_again(&mut self, delay: Duration) {
+        self.restart_delay = delay;
+        (self.soft, self.app_exited, self.end) = (None, None, None);
     }
 
     /// Whether the app may be killed on this budget.
@@ -106,6 +114,7 @@ impl Plan {
             Timer::GiveUp => now + GIVE_UP,
             Timer::End => self.end_at(now),
             Timer::Stall => now + STALL,
+            Timer::Restart => now + self.restart_delay,
         }
     }
 
@@ -256,6 +265,19 @@ mod tests {
         let stop = t0 + Duration::from_secs(55);
         plan.stop(stop);
         assert_eq!(plan.at(Timer::End, stop), end);
+    }
+
+    #[test]
+    fn the_next_run_has_all_of_its_time() {
+        let (mut plan, t0) = plan(stated(10));
+        plan.app_exited(t0);
+        let end = plan.at(Timer::End, t0);
+        plan.run_again(Duration::from_secs(3));
+        assert!((seconds(t0, plan.at(Timer::Restart, t0)) - 3.0).abs() < 1e-6);
+        let later = t0 + Duration::from_secs(3_600);
+        plan.stop(later);
+        assert!((seconds(later, plan.at(Timer::Kill, later)) - 7.5).abs() < 1e-6);
+        assert!(plan.at(Timer::End, later) > end);
     }
 
     #[test]

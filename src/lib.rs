@@ -32,6 +32,7 @@ pub mod names;
 pub mod passthrough;
 pub mod reader;
 pub mod report;
+pub mod restart;
 pub mod run;
 pub mod say;
 pub mod signals;

@@ -5,7 +5,7 @@ use crate::{
     child::{Family, Pipes, SpawnError, spawn},
     clock,
     exit::Ending,
-    lifecycle::{Action, Event, Timer},
+    lifecycle::{Action, Event, State, Timer},
     line::Stream,
     signals::Signal,
 };
@@ -64,6 +64,7 @@ impl<P: Plant> Supervisor<'_, P> {
 
     fn spawn(&mut self) {
         let Some(command) = self.setup.command.clone() else { return self.feed(Event::Spawned) };
+        (self.uncaught, self.passed, self.suspended) = (None, None, false);
         let failed = |error| SpawnError::Failed(command.first().cloned().unwrap_or_default(), error);
         let pipes = Pipes::new(self.setup.pipe_size).map_err(|errno| failed(errno.into()));
         let app = pipes.and_then(|(pipes, readers)| {
@@ -138,6 +139,12 @@ impl<P: Plant> Supervisor<'_, P> {
         self.timers[timer as usize] = Some(at);
         match timer {
             Timer::Linger => self.plant.notify(&Notice::Lingering(at.saturating_duration_since(now))),
+            Timer::Restart => {
+                if let State::BackOff(Ending::App(ending)) = self.machine.state() {
+                    let delay = at.saturating_duration_since(now);
+                    self.plant.notify(&Notice::Restarting { ending, delay });
+                }
+            }
             Timer::End if self.flushing => self.plant.set_end(at),
             _ => {}
         }

@@ -17,8 +17,9 @@ use crate::{
     clock,
     event::Event as Rung,
     exit::{Ending, Status},
-    lifecycle::{Action, Event, Left, Machine, Stage, State, Timer},
+    lifecycle::{Action, Cause, Event, Left, Machine, Stage, State, Timer},
     line::Stream,
+    restart::{Next, Restarts},
     signals::{Meaning, Received, Sender, Signal, Signals},
 };
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -73,6 +74,9 @@ struct Supervisor<'a, P> {
     app: Option<App>,
     /// When the app was started.
     started: Option<Instant>,
+    /// How long its last run took.
+    lasted: Duration,
+    restarts: Restarts,
     reaper: Reaper,
     family: Family,
     /// The app is in our process group.
@@ -113,6 +117,8 @@ impl<'a, P: Plant> Supervisor<'a, P> {
             received: None,
             app: None,
             started: None,
+            lasted: Duration::ZERO,
+            restarts: Restarts::new(setup.restart, setup.seed),
             family: Family::new(reaper.before().clone()),
             reaper,
             shared: shares_terminal(),
@@ -223,6 +229,7 @@ impl<'a, P: Plant> Supervisor<'a, P> {
             let left = self.left(status, news.gone);
             let count = if news.gone { Some(0) } else { self.family.survey(None).map(|(count, _)| count) };
             let after = self.started.map_or(Duration::ZERO, |at| clock::now().saturating_duration_since(at));
+            self.lasted = after;
             let (core, usage) = (news.core, news.usage);
             self.plant.notify(&Notice::AppExited { ending: status, core, after, usage, left: count });
             self.feed(Event::AppExited { ending: Ending::App(status), left });
@@ -271,7 +278,10 @@ impl<'a, P: Plant> Supervisor<'a, P> {
     fn progress(&mut self) {
         if self.streams.is_empty() {
             match self.machine.state() {
-                State::Closing(..) => self.feed(Event::IntakeDone),
+                State::Closing(..) => {
+                    let again = self.is_run_again();
+                    self.feed(Event::IntakeDone { again });
+                }
                 // The end of `tee`'s input is the end of its app.
                 State::Running { .. } | State::Stopping { .. } if self.is_tee() => self.end_of_input(),
                 _ => {}
@@ -279,6 +289,22 @@ impl<'a, P: Plant> Supervisor<'a, P> {
         }
         if self.flushing && self.awaited.is_subset(&self.rung) {
             self.feed(Event::FlushDone);
+        }
+    }
+
+    /// Asked once after each run.
+    fn is_run_again(&mut self) -> bool {
+        let State::Closing(ending, Cause::Itself) = self.machine.state() else { return false };
+        match self.restarts.next(ending, self.lasted) {
+            Next::After(delay) => {
+                self.plan.run_again(delay);
+                true
+            }
+            Next::Enough(restarts) => {
+                self.plant.notify(&Notice::EnoughRestarts(restarts));
+                false
+            }
+            Next::Nothing => false,
         }
     }
 

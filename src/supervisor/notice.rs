@@ -50,6 +50,15 @@ pub enum Notice {
         /// Descendants that live on; None if they cannot be counted (no /proc).
         left: Option<usize>,
     },
+    /// The app is run again after this.
+    Restarting {
+        /// How its last run ended.
+        ending: Status,
+        /// How long it waits.
+        delay: Duration,
+    },
+    /// The app is not run again: so many restarts in a row were enough.
+    EnoughRestarts(u32),
     /// The stop was passed on to leftovers that it had not reached.
     PassedOn {
         /// Which signal.
@@ -104,11 +113,13 @@ impl Notice {
             | Self::Killed { .. }
             | Self::GaveUp(_)
             | Self::Interim(_)
+            | Self::EnoughRestarts(_)
             | Self::FlushCut(_) => true,
             Self::Started { .. }
             | Self::Stop { .. }
             | Self::Relayed(_)
             | Self::AppExited { .. }
+            | Self::Restarting { .. }
             | Self::PassedOn { .. }
             | Self::Lingering(_)
             | Self::LastCall(_)
@@ -125,6 +136,8 @@ impl Notice {
             Self::Started { .. }
             | Self::SpawnFailed(_)
             | Self::AppExited { .. }
+            | Self::Restarting { .. }
+            | Self::EnoughRestarts(_)
             | Self::Killed { .. }
             | Self::GaveUp(_)
             | Self::Interim(_)
@@ -165,6 +178,13 @@ impl fmt::Display for Notice {
                     Some(left) => write!(f, "; left {} behind", Count(*left, "process")),
                     None => f.write_str("; others may still run"),
                 }
+            }
+            Self::Restarting { ending, delay } => {
+                write!(f, "restart: the app {}, restarting in {}", Exited(*ending, ""), Seconds(*delay))
+            }
+            Self::EnoughRestarts(0) => f.write_str("restart: --max-restarts 0 allows none"),
+            Self::EnoughRestarts(count) => {
+                write!(f, "restart: no more, after {} in a row (--max-restarts)", Count(*count as usize, "restart"))
             }
             Self::PassedOn { signal, told, filters } => {
                 write!(f, "leftovers: {signal} passed on to {}", Count(*told, "process"))?;
@@ -271,6 +291,12 @@ mod tests {
         assert_eq!(
             exit(Status::Exited(3), false, Some(0)),
             "exit: the app exited 3 after 12.35 s, CPU 1.23 s, memory at most 45 MiB"
+        );
+        let again = Notice::Restarting { ending: Status::Signaled(Signal(11)), delay: Duration::from_secs(2) };
+        assert_eq!(again.to_string(), "restart: the app exited 139 (SIGSEGV), restarting in 2 s");
+        assert_eq!(
+            Notice::EnoughRestarts(3).to_string(),
+            "restart: no more, after 3 restarts in a row (--max-restarts)"
         );
         assert!(Notice::Interim(Duration::from_millis(7_500)).to_string().contains("7.5 s after the stop"));
     }

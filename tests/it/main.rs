@@ -17,5 +17,6 @@ mod oracle;
 mod passthrough;
 mod process;
 mod real_servers;
+mod restart;
 mod stop;
 mod support;

@@ -28,10 +28,18 @@ pub(super) enum Bug {
     PassThroughWaitedFor,
     SecondTermEndsTheFlush,
     AppSpared,
+    RestartAfterAStop,
+    RestartAfterCtrlC,
+    RestartDuringAStop,
+    RestartBesideLeftovers,
+    RestartBesideTheUnkillable,
+    RestartBeforeThePipesAreRead,
+    EndLeftArmed,
+    RestartForgotten,
 }
 
 impl Bug {
-    pub(super) const ALL: [Self; 23] = [
+    pub(super) const ALL: [Self; 31] = [
         Self::ExitAtTheAppsDeath,
         Self::StopDuringSpawnLost,
         Self::SpawnAfterStop,
@@ -55,7 +63,22 @@ impl Bug {
         Self::PassThroughWaitedFor,
         Self::SecondTermEndsTheFlush,
         Self::AppSpared,
+        Self::RestartAfterAStop,
+        Self::RestartAfterCtrlC,
+        Self::RestartDuringAStop,
+        Self::RestartBesideLeftovers,
+        Self::RestartBesideTheUnkillable,
+        Self::RestartBeforeThePipesAreRead,
+        Self::EndLeftArmed,
+        Self::RestartForgotten,
     ];
+}
+
+impl Bug {
+    /// Shows where the app is run again, and nowhere else.
+    pub(super) fn is_of_restarts(self) -> bool {
+        self as usize >= Self::RestartAfterAStop as usize
+    }
 }
 
 /// The machine's answer, or a wrong one.
@@ -122,6 +145,29 @@ pub(super) fn on(bug: Option<Bug>, machine: &mut Machine, event: Event) -> Vec<A
             vec![Action::Exit(ending)]
         }
         (Bug::AppSpared, Event::Fired(Timer::Kill), State::Stopping { .. }) => vec![],
+        (Bug::RestartAfterAStop, Event::IntakeDone { again: true }, State::Closing(ending, Cause::Stop)) => {
+            machine.state = State::Closing(ending, Cause::Itself);
+            machine.on(event)
+        }
+        (Bug::RestartAfterCtrlC, Event::IntakeDone { .. }, _) => {
+            machine.interrupted = false;
+            machine.on(event)
+        }
+        (Bug::RestartDuringAStop, Event::Stop(_), State::BackOff(_)) => vec![],
+        (Bug::RestartBesideLeftovers, Event::AppExited { ending, left: Left::Others }, State::Running { .. }) => {
+            machine.state = State::BackOff(ending);
+            vec![Action::Release, Action::Arm(Timer::Restart)]
+        }
+        (Bug::RestartBesideTheUnkillable, Event::IntakeDone { .. }, _) => {
+            machine.gave_up = false;
+            machine.on(event)
+        }
+        (Bug::RestartBeforeThePipesAreRead, Event::Gone, State::Draining(ending, Cause::Itself, _)) => {
+            machine.state = State::BackOff(ending);
+            vec![Action::Disarm(Timer::LastCall), Action::Disarm(Timer::Kill), Action::Arm(Timer::Restart)]
+        }
+        (Bug::EndLeftArmed, Event::IntakeDone { again: true }, _) => without(machine, Action::Disarm(Timer::End)),
+        (Bug::RestartForgotten, _, _) => without(machine, Action::Arm(Timer::Restart)),
         _ => machine.on(event),
     }
 }
