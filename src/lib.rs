@@ -15,6 +15,7 @@
 //! | [`ledger`] | what became of every line |
 
 pub mod budget;
+pub mod cgroup;
 pub mod child;
 pub mod cli;
 pub mod clock;

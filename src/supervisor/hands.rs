@@ -64,6 +64,8 @@ impl<P: Plant> Supervisor<'_, P> {
 
     fn spawn(&mut self) {
         let Some(command) = self.setup.command.clone() else { return self.feed(Event::Spawned) };
+        // What was killed between two runs was not of this one.
+        self.memory.new_kills(false);
         (self.uncaught, self.passed, self.suspended) = (None, None, false);
         let failed = |error| SpawnError::Failed(command.first().cloned().unwrap_or_default(), error);
         let pipes = Pipes::new(self.setup.pipe_size).map_err(|errno| failed(errno.into()));
@@ -78,7 +80,12 @@ impl<P: Plant> Supervisor<'_, P> {
                 self.plant.started(app.pid());
                 self.started = Some(clock::now());
                 let why = self.setup.budget_why.clone();
-                self.plant.notify(&Notice::Started { pid: app.pid(), budget: self.setup.budget, why });
+                self.plant.notify(&Notice::Started {
+                    pid: app.pid(),
+                    budget: self.setup.budget,
+                    why,
+                    memory_kills_all: self.memory.kills_all(),
+                });
                 self.app = Some(app);
                 self.feed(Event::Spawned);
             }

@@ -13,6 +13,7 @@ pub use plant::{Outcome, Plant, Setup};
 
 use crate::{
     budget::Plan,
+    cgroup::MemoryLimit,
     child::{App, Family, Reaper, shares_terminal},
     clock,
     event::Event as Rung,
@@ -26,6 +27,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::{
     collections::HashSet,
     io::{self, IsTerminal},
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -77,6 +79,7 @@ struct Supervisor<'a, P> {
     /// How long its last run took.
     lasted: Duration,
     restarts: Restarts,
+    memory: MemoryLimit,
     reaper: Reaper,
     family: Family,
     /// The app is in our process group.
@@ -119,6 +122,7 @@ impl<'a, P: Plant> Supervisor<'a, P> {
             started: None,
             lasted: Duration::ZERO,
             restarts: Restarts::new(setup.restart, setup.seed),
+            memory: MemoryLimit::find(Path::new("/")),
             family: Family::new(reaper.before().clone()),
             reaper,
             shared: shares_terminal(),
@@ -230,8 +234,16 @@ impl<'a, P: Plant> Supervisor<'a, P> {
             let count = if news.gone { Some(0) } else { self.family.survey(None).map(|(count, _)| count) };
             let after = self.started.map_or(Duration::ZERO, |at| clock::now().saturating_duration_since(at));
             self.lasted = after;
+            let sigkill = status == Status::Signaled(Signal::KILL) && self.killed == 0;
             let (core, usage) = (news.core, news.usage);
-            self.plant.notify(&Notice::AppExited { ending: status, core, after, usage, left: count });
+            self.plant.notify(&Notice::AppExited {
+                ending: status,
+                core,
+                after,
+                usage,
+                memory_kills: self.memory.new_kills(sigkill),
+                left: count,
+            });
             self.feed(Event::AppExited { ending: Ending::App(status), left });
         } else if news.gone && !self.is_tee() {
             self.feed(Event::Gone);

@@ -13,6 +13,7 @@ mod drains;
 mod exit_code;
 mod input;
 mod lifecycle_lines;
+mod memory_limit;
 mod oracle;
 mod passthrough;
 mod process;
