@@ -57,6 +57,7 @@ pub struct Plan {
     stop: Option<Stop>,
     app_exited: Option<Instant>,
     end: Option<Instant>,
+    restart_delay: Duration,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -69,13 +70,20 @@ impl Plan {
     /// Nothing has happened yet.
     pub fn new(budget: Budget, flush_timeout: Duration) -> Self {
         let shares = Shares::of(budget.duration());
-        let (linger, waits) = (None, false);
-        Self { budget, shares, flush_timeout, linger, waits, soft: None, stop: None, app_exited: None, end: None }
+        let (linger, waits, restart_delay) = (None, false, Duration::ZERO);
+        let (soft, stop, app_exited, end) = (None, None, None, None);
+        Self { budget, shares, flush_timeout, linger, waits, soft, stop, app_exited, end, restart_delay }
     }
 
     /// With another linger than the usual one (None), and what leftovers are to us.
     pub const fn with_leftovers(self, linger: Option<Duration>, leftovers: Leftovers) -> Self {
         Self { linger, waits: matches!(leftovers, Leftovers::Wait), ..self }
+    }
+
+    /// The app will be run again so much later: what its last run left here no longer counts.
+    pub fn run_again(&mut self, delay: Duration) {
+        self.restart_delay = delay;
+        (self.soft, self.app_exited, self.end) = (None, None, None);
     }
 
     /// Whether the app may be killed on this budget.
@@ -126,6 +134,7 @@ impl Plan {
             Timer::GiveUp => now + GIVE_UP,
             Timer::End => self.end_at(now),
             Timer::Stall => now + STALL,
+            Timer::Restart => now + self.restart_delay,
         }
     }
 
@@ -285,6 +294,19 @@ mod tests {
         let stop = t0 + Duration::from_secs(55);
         plan.stop(stop);
         assert_eq!(plan.at(Timer::End, stop), end);
+    }
+
+    #[test]
+    fn the_next_run_has_all_of_its_time() {
+        let (mut plan, t0) = plan(stated(10));
+        plan.app_exited(t0);
+        let end = plan.at(Timer::End, t0);
+        plan.run_again(Duration::from_secs(3));
+        assert!((seconds(t0, plan.at(Timer::Restart, t0)) - 3.0).abs() < 1e-6);
+        let later = t0 + Duration::from_secs(3_600);
+        plan.stop(later);
+        assert!((seconds(later, plan.at(Timer::Kill, later)) - 7.5).abs() < 1e-6);
+        assert!(plan.at(Timer::End, later) > end);
     }
 
     #[test]

@@ -112,6 +112,23 @@ pub struct Options {
     #[arg(long, value_name = "NAME", help_heading = "Stopping")]
     pub stop_signal: Vec<String>,
 
+    /// Run the app again when it has ended: never, on-failure (an exit code but 0, or a signal) or always; never after a
+    /// stop [default: never, for that is the platform's job]
+    #[arg(long, value_name = "WHEN", help_heading = "Running again")]
+    pub restart: Option<String>,
+    /// End with the app's exit code after so many restarts in a row [default: no limit]
+    #[arg(long, value_name = "COUNT", help_heading = "Running again")]
+    pub max_restarts: Option<String>,
+    /// Wait so long before the first restart, and twice as long before each that follows it [default: 1s]
+    #[arg(long, value_name = "TIME", help_heading = "Running again")]
+    pub restart_delay: Option<String>,
+    /// The longest wait before a restart [default: 60s]
+    #[arg(long, value_name = "TIME", help_heading = "Running again")]
+    pub restart_delay_max: Option<String>,
+    /// A run of this length was a good one: waits and the count of restarts begin anew [default: 60s]
+    #[arg(long, value_name = "TIME", help_heading = "Running again")]
+    pub healthy_after: Option<String>,
+
     /// Exit with TO where the app exits with FROM; repeat for more
     #[arg(long, value_name = "FROM=TO", help_heading = "Exit code")]
     pub exit_map: Vec<String>,

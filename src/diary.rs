@@ -42,7 +42,7 @@ impl Diary {
                 self.kept = Some(text);
                 return;
             }
-            Notice::Flushing(_) => {
+            Notice::Flushing(_) | Notice::Restarting { .. } | Notice::EnoughRestarts(_) => {
                 if let Some(kept) = self.kept.take() {
                     publisher.say(&kept);
                 }

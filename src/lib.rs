@@ -15,6 +15,7 @@
 //! | [`ledger`] | what became of every line |
 
 pub mod budget;
+pub mod cgroup;
 pub mod child;
 pub mod cli;
 pub mod clock;
@@ -33,6 +34,7 @@ pub mod names;
 pub mod passthrough;
 pub mod reader;
 pub mod report;
+pub mod restart;
 pub mod run;
 pub mod say;
 pub mod signals;

@@ -126,6 +126,11 @@ impl Passthrough {
         self.shared.lock().impatient = true;
     }
 
+    /// An app runs (again): its output is waited for as long as it takes.
+    pub fn app_runs(&self) {
+        self.shared.lock().impatient = false;
+    }
+
     /// Bytes written so far: grows while stdout takes them.
     pub fn written(&self) -> u64 {
         self.shared.lock().written

@@ -203,11 +203,9 @@ impl Reader {
                 }
             }
         }
+        // The pass-through is not ended: another run of the app may follow.
         let rest = self.framer.finish();
         self.publish(rest);
-        if let Some(passthrough) = &self.outlet.passthrough {
-            passthrough.end();
-        }
     }
 
     fn wait(&self) -> Wake {
@@ -287,8 +285,17 @@ mod tests {
         let ((from_app, app), (out, to_out)) = (pipe().unwrap(), pipe().unwrap());
         let bell = Bell::new().unwrap();
         let passthrough = Passthrough::start(Stream::Stdout, to_out, bell.clone()).unwrap();
-        let outlet = Outlet { publisher: None, passthrough: Some(passthrough), max_line: 64 };
-        let intake = Intake::start(vec![(Stream::Stdout, from_app, outlet)], &bell).unwrap();
+        let outlet = Outlet { publisher: None, passthrough: Some(passthrough.clone()), max_line: 64 };
+        // As the supervisor has it: readers first, then the pass-through.
+        let reader_bell = Bell::new().unwrap();
+        let intake = Intake::start(vec![(Stream::Stdout, from_app, outlet)], &reader_bell).unwrap();
+        let supervisor = bell.clone();
+        thread::spawn(move || {
+            let mut ready = [PollFd::new(reader_bell.fd(), PollFlags::POLLIN)];
+            assert!(poll(&mut ready, PollTimeout::from(20_000_u16)).unwrap() > 0, "the reader is not done");
+            reader_bell.take().into_iter().for_each(|event| supervisor.ring(event));
+            passthrough.end();
+        });
         Rig { intake, app, out, bell }
     }
 

@@ -83,6 +83,8 @@ fn start_and_supervise(config: &Config, source: Source, inherited: Inherited) ->
         command: (source == Source::App).then(|| config.command.clone()),
         budget: config.budget,
         budget_why: config.budget_why.clone(),
+        restart: config.restart,
+        seed: config.seed,
         flush_timeout: config.flush_timeout,
         stop_signals: config.stop_signals.clone(),
         relay: config.relay,
@@ -199,6 +201,8 @@ impl Plumbing<'_> {
 impl Plant for Plumbing<'_> {
     fn attach(&mut self, [stdout, stderr]: [OwnedFd; 2]) -> io::Result<()> {
         self.diary.begin();
+        self.drains.block_again();
+        self.passthroughs.iter().for_each(|(_, passthrough)| passthrough.app_runs());
         self.read(vec![(Stream::Stdout, stdout), (Stream::Stderr, stderr)])
     }
 
@@ -233,6 +237,7 @@ impl Plant for Plumbing<'_> {
 
     fn flush(&mut self, end_at: Instant) {
         self.diary.close();
+        self.passthroughs.iter().for_each(|(_, passthrough)| passthrough.end());
         // No app, no pid; lines of our own may wait for a name all the same.
         self.config.origin.instance.tell(std::process::id().to_string());
         self.drains.close(end_at);
@@ -245,8 +250,6 @@ impl Plant for Plumbing<'_> {
     fn outlets(&self) -> Vec<Event> {
         let drains = (0..self.config.drains.len()).map(Event::DrainDone);
         let passthroughs = self.passthroughs.iter().map(|&(stream, _)| Event::PassthroughDone(stream));
-        // Without an intake nobody ends the pass-through.
-        let passthroughs = passthroughs.filter(|_| self.intake.is_some());
         drains.chain(passthroughs).collect()
     }
 

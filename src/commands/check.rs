@@ -4,6 +4,7 @@
 //! transport, acknowledgement), so that what it meets is what lines will meet.
 
 use crate::{
+    cgroup::MemoryLimit,
     clock,
     config::{Budget, Config, DrainSpec, WhenFull, human_size},
     drain::Drains,
@@ -15,6 +16,7 @@ use bytes::Bytes;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::{
     io::{self, Write},
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -26,7 +28,7 @@ const TEST_LINE: &[u8] = b"lastword check: test line\n";
 
 /// Sends the line, prints what became of it on stdout, and returns the exit code: 0 if every drain took it, else 1.
 pub fn run(mut config: Config) -> u8 {
-    print(&summary(&config));
+    print(&summary(&config, MemoryLimit::find(Path::new("/")).kills_all()));
     if config.drains.is_empty() {
         print("no drain is configured: lines go to stdout and stderr alone\n");
         return 0;
@@ -87,7 +89,7 @@ fn is_delivered(report: &DrainReport) -> bool {
 }
 
 /// What the settings came to, one a line.
-fn summary(config: &Config) -> String {
+fn summary(config: &Config, memory_kills_all: bool) -> String {
     let budget = match config.budget {
         Budget::Stated(time) => {
             format!("{time:?} from the stop signal to the platform's kill, {}", config.budget_why)
@@ -104,9 +106,14 @@ fn summary(config: &Config) -> String {
     let pid = std::process::id().to_string();
     let instance = Some(origin.instance.wait()).filter(|name| *name != pid).map(|name| format!(", instance {name}"));
     let instance = instance.unwrap_or_default();
+    let limit = if memory_kills_all {
+        "  memory limit kills the whole container at once (memory.oom.group): only lines in a spool survive that\n"
+    } else {
+        ""
+    };
     let warnings: String = config.warnings.iter().map(|warning| format!("warning: {warning}\n")).collect();
     format!(
-        "{warnings}settings are valid\n  lines from   {} on {}{instance}\n  stop budget  {budget}\n  memory       {}; when full, {when_full}\n",
+        "{warnings}settings are valid\n  lines from   {} on {}{instance}\n  stop budget  {budget}\n  memory       {}; when full, {when_full}\n{limit}",
         origin.app,
         origin.host,
         human_size(config.memory as u64),
@@ -175,7 +182,7 @@ mod tests {
     #[test]
     fn the_summary_says_what_the_settings_came_to() {
         assert_eq!(
-            summary(&checked(&["--stop-timeout", "30"])),
+            summary(&checked(&["--stop-timeout", "30"]), false),
             "warning: LASTWORD_PORT is not a setting of lastword and ignored\n\
              settings are valid\n\
              \x20 lines from   shop on h1\n\
@@ -193,11 +200,12 @@ mod tests {
             panic!("no check")
         };
         assert_eq!(
-            summary(&config),
+            summary(&config, true),
             "settings are valid\n\
              \x20 lines from   shop on h1, instance web.1\n\
              \x20 stop budget  30s from the stop signal to the platform's kill, stated: Heroku always gives that, and DYNO is set\n\
-             \x20 memory       1MiB; when full, drop the oldest lines\n"
+             \x20 memory       1MiB; when full, drop the oldest lines\n\
+             \x20 memory limit kills the whole container at once (memory.oom.group): only lines in a spool survive that\n"
         );
     }
 

@@ -91,6 +91,8 @@ fn complaints_about_values_name_the_flag_or_the_variable() {
             "`localhost:9` is not an address; write IP:PORT, as in `127.0.0.1:8080`, a port, or `off`",
         ),
         ("quiet", "very", "`very` is not a switch; write `on` or `off`"),
+        ("restart", "sometimes", "unknown policy `sometimes`; write `never`, `on-failure` or `always`"),
+        ("max-restarts", "-1", "`-1` is no count; write a whole number, as in `5`"),
         ("exit-map", "143", "`143` is no pair of exit codes; write FROM=TO, both from 0 to 255, as in `143=0`"),
         ("exit-on-loss", "0", "`0` is no exit code of a failure; write a number from 1 to 255"),
         ("lifecycle-lines", "2", "`2` is no place for lines; write `on`, `off` or `stderr`"),

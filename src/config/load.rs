@@ -172,6 +172,21 @@ fn config(options: &Options, command: Vec<OsString>, role: Role, environment: &E
     if let Some(found) = find("--verbose", &options.verbose)? {
         config.verbose = found.read(units::switch)?;
     }
+    if let Some(found) = find("--restart", &options.restart)? {
+        config.restart.when = found.read(process::restart)?;
+    }
+    if let Some(found) = find("--max-restarts", &options.max_restarts)? {
+        config.restart.max = Some(found.read(process::count)?);
+    }
+    for (flag, typed, time) in [
+        ("--restart-delay", &options.restart_delay, &mut config.restart.delay),
+        ("--restart-delay-max", &options.restart_delay_max, &mut config.restart.cap),
+        ("--healthy-after", &options.healthy_after, &mut config.restart.healthy),
+    ] {
+        if let Some(found) = find(flag, typed)? {
+            *time = found.read(units::duration)?;
+        }
+    }
     config.exit_map = listed("--exit-map", &options.exit_map, environment, process::exit_map)?;
     if let Some(found) = find("--exit-on-loss", &options.exit_on_loss)? {
         config.exit_on_loss = Some(found.read(process::exit_on_loss)?);

@@ -1,7 +1,11 @@
 //! Whole command lines in whole environments, and what they come to.
 
 use super::*;
-use crate::{cli, format::Instance};
+use crate::{
+    cli,
+    format::Instance,
+    restart::{Policy, When},
+};
 use nix::libc;
 use std::net::SocketAddr;
 
@@ -29,6 +33,7 @@ fn everything_has_a_default() {
     assert!((2 << 20..=32 << 20).contains(&config.memory));
     assert_eq!(config.when_full, WhenFull::DropOldest);
     assert!(config.passthrough && !config.quiet && !config.verbose);
+    assert_eq!((config.restart, config.restart.when), (Policy::default(), When::Never));
     assert!(config.exit_map.is_empty() && config.exit_on_loss.is_none());
     assert_eq!((config.report, config.lifecycle_lines), (None, LifecycleLines::On));
     assert_eq!((config.origin.app.as_str(), config.origin.host.as_str()), ("python3", "web-1"));
@@ -89,6 +94,9 @@ fn every_flag_can_be_given() {
             "1MiB",
             "--quiet",
             "--verbose",
+            "--restart",
+            "on-failure",
+            "--max-restarts=0",
             "--exit-map",
             "143=0",
             "--exit-map=1=2,2=3",
@@ -116,6 +124,7 @@ fn every_flag_can_be_given() {
     assert_eq!(config.report, Some("/tmp/r.json".into()));
     assert_eq!(config.lifecycle_lines, LifecycleLines::Off);
     assert_eq!((config.exit_map, config.exit_on_loss), (vec![(143, 0), (1, 2), (2, 3)], Some(9)));
+    assert_eq!((config.restart.when, config.restart.max), (When::OnFailure, Some(0)));
     assert_eq!((config.origin.app.as_str(), config.origin.host.as_str()), ("shop", "h1"));
 }
 
@@ -136,6 +145,11 @@ fn every_flag_has_a_variable_and_the_flag_wins() {
         ("LASTWORD_QUIET", "1"),
         ("LASTWORD_VERBOSE", "on"),
         ("LASTWORD_LIFECYCLE_LINES", "stderr"),
+        ("LASTWORD_RESTART", "always"),
+        ("LASTWORD_MAX_RESTARTS", "3"),
+        ("LASTWORD_RESTART_DELAY", "2s"),
+        ("LASTWORD_RESTART_DELAY_MAX", "5s"),
+        ("LASTWORD_HEALTHY_AFTER", "7s"),
         ("LASTWORD_EXIT_MAP", "143=0,3=4"),
         ("LASTWORD_EXIT_ON_LOSS", "75"),
         ("LASTWORD_REPORT", "r.json"),
@@ -165,6 +179,8 @@ fn every_flag_has_a_variable_and_the_flag_wins() {
     assert_eq!(config.lifecycle_lines, LifecycleLines::Stderr);
     assert_eq!((config.exit_map, config.exit_on_loss), (vec![(143, 0), (3, 4)], Some(75)));
     assert_eq!(config.metrics, Some("127.0.0.1:9464".parse().unwrap()));
+    let [delay, cap, healthy] = [2, 5, 7].map(Duration::from_secs);
+    assert_eq!(config.restart, Policy { when: When::Always, max: Some(3), delay, cap, healthy });
     assert_eq!((config.origin.app.as_str(), config.origin.host.as_str()), ("shop", "h1"));
     assert_eq!((config.max_line, config.memory, config.pipe_size), (1 << 10, 2 << 20, 64 << 10));
     assert!(config.warnings.is_empty(), "{:?}", config.warnings);

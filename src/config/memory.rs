@@ -1,5 +1,6 @@
 //! `--memory auto`: a share of what the container may use.
 
+use crate::cgroup::{Group, memory_groups};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -21,45 +22,19 @@ pub(crate) fn automatic(root: &Path) -> u64 {
 
 /// The tightest memory limit of this process' cgroup and its ancestors, as far as they can be seen, in bytes.
 fn cgroup_limit(root: &Path) -> Option<u64> {
-    let membership = fs::read_to_string(root.join("proc/self/cgroup")).ok()?;
-    membership.lines().filter_map(|line| limit_of(root, line)).min()
+    memory_groups(root).iter().filter_map(limit_of).min()
 }
 
-/// One line of /proc/self/cgroup (cgroups(7)): `ID:CONTROLLERS:PATH`; ID 0 without controllers is the v2 hierarchy.
-fn limit_of(root: &Path, line: &str) -> Option<u64> {
-    let mut fields = line.splitn(3, ':');
-    let (id, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);
-    let (mount, file) = if id == "0" && controllers.is_empty() {
-        ("sys/fs/cgroup", "memory.max")
-    } else if controllers.split(',').any(|controller| controller == "memory") {
-        ("sys/fs/cgroup/memory", "memory.limit_in_bytes")
-    } else {
-        return None;
-    };
-    // Without a cgroup namespace the path is the host's and not visible here; the container's own limit is then at the
-    // mount point, which is the last ancestor.
-    let mount = root.join(mount);
-    let own: PathBuf = mount.join(path.trim_start_matches('/'));
-    own.ancestors()
-        .take_while(|directory| directory.starts_with(&mount))
-        .filter_map(|directory| fs::read_to_string(directory.join(file)).ok()?.trim().parse().ok())
-        .filter(|&limit| limit < NO_LIMIT)
-        .min()
+fn limit_of(group: &Group) -> Option<u64> {
+    let file = if group.version == 2 { "memory.max" } else { "memory.limit_in_bytes" };
+    let limit = |directory: &PathBuf| fs::read_to_string(directory.join(file)).ok()?.trim().parse().ok();
+    group.directories.iter().filter_map(limit).filter(|&limit| limit < NO_LIMIT).min()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn machine(files: &[(&str, &str)]) -> tempfile::TempDir {
-        let root = tempfile::tempdir().unwrap();
-        for (path, text) in files {
-            let path = root.path().join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-        }
-        root
-    }
+    use crate::cgroup::testing::machine;
 
     #[test]
     fn version_2_takes_the_tightest_ancestor() {

@@ -48,6 +48,7 @@ use crate::{
     commands::{demo::plain_init::PlainInitOptions, sink::SinkOptions},
     format::{Format, Origin},
     line::Stream,
+    restart,
 };
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
@@ -122,6 +123,8 @@ pub struct Config {
     pub metrics: Option<std::net::SocketAddr>,
     /// `--verbose`: tell the phases of the stop.
     pub verbose: bool,
+    /// `--restart` and what belongs to it.
+    pub restart: restart::Policy,
     /// `--exit-map`: exit codes that stand for others, (the app's, ours). The last one that fits counts.
     pub exit_map: Vec<(u8, u8)>,
     /// `--exit-on-loss`: our exit code if a line was lost.
@@ -161,6 +164,7 @@ impl Config {
             report: None,
             metrics: None,
             verbose: false,
+            restart: restart::Policy::default(),
             exit_map: Vec::new(),
             exit_on_loss: None,
             lifecycle_lines: LifecycleLines::On,

@@ -1,6 +1,7 @@
 //! What the settings say of the app's life and end: `--lifecycle-lines`, `--exit-map`, `--exit-on-loss`, `--restart`.
 
 use super::{LifecycleLines, problem::Problem};
+use crate::restart::When;
 
 pub(crate) fn lifecycle_lines(text: &str) -> Result<LifecycleLines, Problem> {
     match text.to_ascii_lowercase().as_str() {
@@ -9,6 +10,19 @@ pub(crate) fn lifecycle_lines(text: &str) -> Result<LifecycleLines, Problem> {
         "stderr" => Ok(LifecycleLines::Stderr),
         _ => Err(Problem::new(format!("`{text}` is no place for lines"), "write `on`, `off` or `stderr`")),
     }
+}
+
+pub(crate) fn restart(text: &str) -> Result<When, Problem> {
+    match text {
+        "never" => Ok(When::Never),
+        "on-failure" => Ok(When::OnFailure),
+        "always" => Ok(When::Always),
+        _ => Err(Problem::new(format!("unknown policy `{text}`"), "write `never`, `on-failure` or `always`")),
+    }
+}
+
+pub(crate) fn count(text: &str) -> Result<u32, Problem> {
+    text.parse().map_err(|_| Problem::new(format!("`{text}` is no count"), "write a whole number, as in `5`"))
 }
 
 /// `143=0,3=1`: what the app's exit codes become.

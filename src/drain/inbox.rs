@@ -28,6 +28,8 @@ pub(crate) struct Orders {
     pub(crate) closed: bool,
     /// Publishers wait no longer, whatever `--when-full` says.
     pub(crate) unblocked: bool,
+    /// The queue was given room for what is in the pipes at an app's end.
+    pub(crate) roomy: bool,
     /// When the last byte must be out.
     pub(crate) end_at: Option<Instant>,
     /// Grows with each order, so that a wait can tell that there is a new one.

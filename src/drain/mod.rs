@@ -114,10 +114,18 @@ impl Drains {
     pub fn unblock(&self) {
         for drain in self.drains.iter() {
             drain.inbox.order(|state| {
-                if !std::mem::replace(&mut state.orders.unblocked, true) {
+                state.orders.unblocked = true;
+                if !std::mem::replace(&mut state.orders.roomy, true) {
                     state.queue.add_memory(RESIDUE);
                 }
             });
+        }
+    }
+
+    /// The app runs again: publishers wait as `--when-full` says.
+    pub fn block_again(&self) {
+        for drain in self.drains.iter() {
+            drain.inbox.order(|state| state.orders.unblocked = false);
         }
     }
 

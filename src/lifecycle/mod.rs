@@ -4,7 +4,8 @@
 //! Invariants, proved over every reachable state of machine and environment: the app is never relayed to after its
 //! reaping; the intake closes only when every descendant is gone or was given up after a KILL; a living app is killed on
 //! a stated budget alone, and nobody is killed without a last call before; what is in the pipes when all are gone is
-//! read; the exit code is the app's; from every state there is a way to the exit, which comes once.
+//! read; the app is run again only when all of its last run are gone and read, and never after a stop; the exit code is
+//! that of the last run; from every state there is a way to the exit, which comes once.
 
 #[cfg(test)]
 mod model;
@@ -30,12 +31,14 @@ pub struct Machine {
     leftovers: Leftovers,
     /// The terminal's user pressed Ctrl-C before.
     interrupted: bool,
+    /// Somebody outlived a KILL: the app is not run again beside them.
+    gave_up: bool,
 }
 
 impl Machine {
     /// At the start. `stated`: the user named the budget.
     pub const fn new(stated: bool) -> Self {
-        Self { state: State::Starting, stated, leftovers: Leftovers::Term, interrupted: false }
+        Self { state: State::Starting, stated, leftovers: Leftovers::Term, interrupted: false, gave_up: false }
     }
 
     /// With another policy for leftovers than the usual one.
@@ -58,11 +61,13 @@ impl Machine {
             State::Draining(ending, cause, stage) => self.draining(ending, cause, stage, event),
             State::Killing(ending, cause) => killing(ending, cause, event),
             State::Closing(ending, cause) => self.closing(ending, cause, event),
+            State::BackOff(ending) => back_off(ending, event),
             State::Flushing(ending, cause) => self.flushing(ending, cause, event),
             State::Exit(_) => (self.state, vec![]),
         };
         self.state = next;
         self.interrupted |= event == Event::Interrupt;
+        self.gave_up |= actions.contains(&Action::GiveUp);
         actions
     }
 
@@ -77,7 +82,7 @@ impl Machine {
             | Event::AppExited { .. }
             | Event::Remaining { .. }
             | Event::Gone
-            | Event::IntakeDone
+            | Event::IntakeDone { .. }
             | Event::FlushDone
             | Event::Fired(_) => self.ignore(),
         }
@@ -117,7 +122,7 @@ impl Machine {
             | Event::SpawnFailed(_)
             | Event::Interrupt
             | Event::Remaining { .. }
-            | Event::IntakeDone
+            | Event::IntakeDone { .. }
             | Event::FlushDone
             | Event::Fired(_) => self.ignore(),
         }
@@ -141,7 +146,7 @@ impl Machine {
             | Event::SpawnFailed(_)
             | Event::Interrupt
             | Event::Remaining { .. }
-            | Event::IntakeDone
+            | Event::IntakeDone { .. }
             | Event::FlushDone
             | Event::Fired(_) => self.ignore(),
         }
@@ -182,7 +187,7 @@ impl Machine {
             | Event::Interrupt
             | Event::AppExited { .. }
             | Event::Remaining { .. }
-            | Event::IntakeDone
+            | Event::IntakeDone { .. }
             | Event::FlushDone
             | Event::Fired(_) => self.ignore(),
         }
@@ -250,7 +255,11 @@ impl Machine {
 
     fn closing(&self, ending: Ending, cause: Cause, event: Event) -> Step {
         match event {
-            Event::IntakeDone => {
+            // Never after a stop, and Ctrl-C is one.
+            Event::IntakeDone { again: true } if cause == Cause::Itself && !self.interrupted && !self.gave_up => {
+                (State::BackOff(ending), vec![Action::Disarm(Timer::End), Action::Arm(Timer::Restart)])
+            }
+            Event::IntakeDone { .. } => {
                 let mut actions = vec![Action::Flush];
                 if cause == Cause::Itself {
                     actions.push(Action::Arm(Timer::Stall));
@@ -305,7 +314,7 @@ impl Machine {
             | Event::Interrupt
             | Event::Remaining { .. }
             | Event::Gone
-            | Event::IntakeDone
+            | Event::IntakeDone { .. }
             | Event::Fired(_) => self.ignore(),
         }
     }
@@ -339,9 +348,30 @@ fn spawning(event: Event) -> Step {
         | Event::AppExited { .. }
         | Event::Remaining { .. }
         | Event::Gone
-        | Event::IntakeDone
+        | Event::IntakeDone { .. }
         | Event::FlushDone
         | Event::Fired(_) => (State::Spawning, vec![]),
+    }
+}
+
+fn back_off(ending: Ending, event: Event) -> Step {
+    match event {
+        Event::Fired(Timer::Restart) => (State::Spawning, vec![Action::Spawn]),
+        Event::Stop(_) | Event::Broadcast(_) | Event::SoftStop(_) | Event::Interrupt => {
+            let mut actions = vec![Action::StartBudget, Action::Hurry, Action::Disarm(Timer::Restart)];
+            actions.extend([Action::Arm(Timer::End), Action::Flush]);
+            (State::Flushing(ending, Cause::Stop), actions)
+        }
+        Event::Other(_)
+        | Event::Begin
+        | Event::Spawned
+        | Event::SpawnFailed(_)
+        | Event::AppExited { .. }
+        | Event::Remaining { .. }
+        | Event::Gone
+        | Event::IntakeDone { .. }
+        | Event::FlushDone
+        | Event::Fired(_) => (State::BackOff(ending), vec![]),
     }
 }
 
@@ -371,7 +401,7 @@ fn killing(ending: Option<Ending>, cause: Cause, event: Event) -> Step {
         | Event::Spawned
         | Event::SpawnFailed(_)
         | Event::Interrupt
-        | Event::IntakeDone
+        | Event::IntakeDone { .. }
         | Event::FlushDone
         | Event::Fired(_) => (State::Killing(ending, cause), vec![]),
     }

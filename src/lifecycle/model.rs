@@ -1,7 +1,7 @@
 //! The machine against its world, exhaustively: every reachable state of both, every order of events.
 //!
 //! The world: an app that may be deaf or stuck in the kernel, a worker and a filter behind it, unread bytes in the pipe,
-//! readers and drains that may hang, three signals at any moment, a spawn that may fail, timers that fire at any time
+//! readers and drains that may hang, a second run, three signals at any moment, a spawn that may fail, timers that fire at any time
 //! (but LastCall before Kill, as their instants are ordered, and GiveUp not before the news of the app's death). What must hold is in `World::check_*`; that the checks can
 //! fail is shown by planted bugs, each of which must be found.
 
@@ -62,6 +62,8 @@ struct Scenario {
     leftovers: Leftovers,
     readers_hang: bool,
     drains_hang: bool,
+    /// `--restart` would have it run once more, stop or no stop.
+    restart: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -89,8 +91,10 @@ struct World {
     timers: u8,
     remembered: Vec<Event>,
     signals_left: u8,
+    restarts_left: u8,
     /// What happened, for the checks.
     stopped: bool,
+    interrupted: bool,
     stopped_in_time: Option<Signal>,
     pass_on_due: bool,
     /// The app was told by relay.
@@ -123,13 +127,17 @@ impl World {
             drains: Work::Open,
             timers: 0,
             remembered: Vec::new(),
-            // Where readers or drains hang, less happens after it; what is special about a policy shows early.
+            // Where readers or drains hang, less happens after it; what is special about a policy shows early; two runs are
+            // much to search.
             signals_left: match scenario {
-                Scenario { app: Manners::Stuck, .. } => 2,
+                Scenario { restart: true, worker: Some(_), .. } => 1,
+                Scenario { app: Manners::Stuck, .. } | Scenario { restart: true, .. } => 2,
                 Scenario { leftovers: Leftovers::Term, readers_hang: false, drains_hang: false, .. } => 3,
                 _ => 2,
             },
+            restarts_left: u8::from(scenario.restart),
             stopped: false,
+            interrupted: false,
             stopped_in_time: None,
             pass_on_due: false,
             relayed: false,
@@ -205,6 +213,7 @@ impl World {
             // Leftovers that are waited for are what the app was.
             Event::SoftStop(_) => self.pass_on_due |= self.scenario.leftovers == Leftovers::Wait,
             Event::Interrupt => {
+                self.interrupted = true;
                 if self.spawn == Spawn::NotYet {
                     self.stopped_in_time.get_or_insert(Signal::INT);
                 }
@@ -218,12 +227,7 @@ impl World {
 
     fn act(&mut self, action: Action, event: Event, bug: Option<Bug>) -> Result<(), String> {
         match action {
-            Action::Spawn => {
-                if self.stopped_in_time.is_some() {
-                    return Err("spawned after a stop".into());
-                }
-                self.spawn = Spawn::UnderWay;
-            }
+            Action::Spawn => self.run()?,
             Action::Remember => self.remembered.push(event.kept()),
             Action::Replay => {
                 for event in std::mem::take(&mut self.remembered) {
@@ -262,6 +266,33 @@ impl World {
             }
             Action::Hurry | Action::Interim | Action::AllTold(_) | Action::Leave => {}
         }
+        Ok(())
+    }
+
+    /// The first run, or another.
+    fn run(&mut self) -> Result<(), String> {
+        if self.stopped_in_time.is_some() || self.stopped || (self.interrupted && self.app != Life::Absent) {
+            return Err("spawned after a stop".into());
+        }
+        if self.app != Life::Absent {
+            if self.someone_is_there() {
+                return Err("run again beside what the last run left behind".into());
+            }
+            if self.readers != Work::Done || self.unread > 0 {
+                return Err("run again before the pipes were read".into());
+            }
+            if self.timers != 0 {
+                return Err("a timer of the last run is armed".into());
+            }
+            self.restarts_left = self.restarts_left.checked_sub(1).ok_or("run again though nobody wants it")?;
+            (self.app, self.worker, self.filter) = (Life::Absent, Life::Absent, Life::Absent);
+            (self.ending, self.readers) = (None, Work::Open);
+            (self.released, self.called, self.pass_on_due, self.filter_may_be_told) = (false, false, false, false);
+        }
+        if self.drains != Work::Open {
+            return Err("run with closed drains".into());
+        }
+        self.spawn = Spawn::UnderWay;
         Ok(())
     }
 

@@ -32,7 +32,8 @@ const APP: Ending = Ending::App(Status::Exited(0));
 type Row = (&'static str, Vec<(&'static str, Machine)>);
 
 fn rows() -> Vec<Row> {
-    let of = |state, stated, interrupted| Machine { state, stated, leftovers: Leftovers::Term, interrupted };
+    let of =
+        |state, stated, interrupted| Machine { state, stated, leftovers: Leftovers::Term, interrupted, gave_up: false };
     let plain = |state| vec![("", of(state, true, false))];
     let budget = |state| vec![("stated budget", of(state, true, false)), ("assumed budget", of(state, false, false))];
     let ending = |state: fn(Cause) -> State| {
@@ -55,6 +56,7 @@ fn rows() -> Vec<Row> {
         ("Draining, called", ending(|cause| State::Draining(APP, cause, Stage::Called))),
         ("Killing", ending(|cause| State::Killing(None, cause))),
         ("Closing", ending(|cause| State::Closing(APP, cause))),
+        ("BackOff", plain(State::BackOff(APP))),
         ("Flushing", ending(|cause| State::Flushing(APP, cause))),
     ]
 }
@@ -73,7 +75,12 @@ fn events() -> Vec<Event> {
     let left = [Left::Nobody, Left::Others, Left::Unaware(Signal::TERM)];
     events.extend(left.map(|left| Event::AppExited { ending: APP, left }));
     events.extend([true, false].map(|only_filters| Event::Remaining { only_filters }));
-    events.extend([Event::Gone, Event::IntakeDone, Event::FlushDone]);
+    events.extend([
+        Event::Gone,
+        Event::IntakeDone { again: false },
+        Event::IntakeDone { again: true },
+        Event::FlushDone,
+    ]);
     events.extend(Timer::ALL.map(Event::Fired));
     events
 }
@@ -102,7 +109,8 @@ fn event_name(event: Event) -> String {
         Event::Remaining { only_filters: true } => "only filters remain".into(),
         Event::Remaining { only_filters: false } => "others remain".into(),
         Event::Gone => "all gone".into(),
-        Event::IntakeDone => "pipes read".into(),
+        Event::IntakeDone { again: false } => "pipes read".into(),
+        Event::IntakeDone { again: true } => "pipes read, to be run again".into(),
         Event::FlushDone => "drains done".into(),
         Event::Begin => "begin".into(),
         Event::Spawned => "spawned".into(),
@@ -132,6 +140,7 @@ fn state_name(state: State) -> String {
         State::Draining(_, _, stage) => format!("Draining, {stage:?}").to_lowercase().replacen('d', "D", 1),
         State::Killing(..) => "Killing".into(),
         State::Closing(..) => "Closing".into(),
+        State::BackOff(_) => "BackOff".into(),
         State::Flushing(..) => "Flushing".into(),
         State::Exit(_) => "Exit".into(),
         State::Starting | State::Spawning => format!("{state:?}"),

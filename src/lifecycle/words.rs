@@ -36,7 +36,10 @@ pub enum Event {
     /// Nobody is left: `waitpid` says ECHILD.
     Gone,
     /// The readers published all that was in the pipes when the intake was closed.
-    IntakeDone,
+    IntakeDone {
+        /// `--restart` would have the app run again.
+        again: bool,
+    },
     /// Every drain has closed its books.
     FlushDone,
     /// A timer fired.
@@ -126,12 +129,14 @@ pub enum Timer {
     End,
     /// The flush made no progress.
     Stall,
+    /// The app may be run again.
+    Restart,
 }
 
 impl Timer {
     /// All of them, in the order in which those due at once are handed in.
-    pub const ALL: [Self; 7] =
-        [Self::Soft, Self::Linger, Self::LastCall, Self::Kill, Self::GiveUp, Self::Stall, Self::End];
+    pub const ALL: [Self; 8] =
+        [Self::Soft, Self::Linger, Self::LastCall, Self::Kill, Self::GiveUp, Self::Stall, Self::End, Self::Restart];
 }
 
 /// Where the run stands.
@@ -157,6 +162,8 @@ pub enum State {
     Killing(Option<Ending>, Cause),
     /// Nobody is left: the readers empty the pipes.
     Closing(Ending, Cause),
+    /// A run ended so, nobody of it is left and its pipes are read: there will be another.
+    BackOff(Ending),
     /// The drains send what they have.
     Flushing(Ending, Cause),
     /// Over.

@@ -6,7 +6,7 @@ use crate::{
     clock,
     config::RelayTo,
     exit::Ending,
-    lifecycle::{Action, Event, Timer},
+    lifecycle::{Action, Event, State, Timer},
     line::Stream,
     signals::Signal,
 };
@@ -73,6 +73,9 @@ impl<P: Plant> Supervisor<'_, P> {
 
     fn spawn(&mut self) {
         let Some(command) = self.setup.command.clone() else { return self.feed(Event::Spawned) };
+        // What was killed between two runs was not of this one.
+        self.memory.new_kills(false);
+        (self.uncaught, self.passed, self.suspended) = (None, None, false);
         let failed = |error| SpawnError::Failed(command.first().cloned().unwrap_or_default(), error);
         let pipes = Pipes::new(self.setup.pipe_size).map_err(|errno| failed(errno.into()));
         let app = pipes.and_then(|(pipes, readers)| {
@@ -88,7 +91,12 @@ impl<P: Plant> Supervisor<'_, P> {
                 self.plant.started(app.pid());
                 self.started = Some(clock::now());
                 let why = self.setup.budget_why.clone();
-                self.plant.notify(&Notice::Started { pid: app.pid(), budget: self.setup.budget, why });
+                self.plant.notify(&Notice::Started {
+                    pid: app.pid(),
+                    budget: self.setup.budget,
+                    why,
+                    memory_kills_all: self.memory.kills_all(),
+                });
                 self.app = Some(app);
                 self.feed(Event::Spawned);
             }
@@ -162,6 +170,12 @@ impl<P: Plant> Supervisor<'_, P> {
         self.timers[timer as usize] = Some(at);
         match timer {
             Timer::Linger => self.plant.notify(&Notice::Lingering(at.saturating_duration_since(now))),
+            Timer::Restart => {
+                if let State::BackOff(Ending::App(ending)) = self.machine.state() {
+                    let delay = at.saturating_duration_since(now);
+                    self.plant.notify(&Notice::Restarting { ending, delay });
+                }
+            }
             Timer::End if self.flushing => self.plant.set_end(at),
             _ => {}
         }

@@ -14,12 +14,14 @@ pub use plant::{Outcome, Plant, Setup};
 
 use crate::{
     budget::Plan,
+    cgroup::MemoryLimit,
     child::{App, Canary, Family, Reaper},
     clock,
     event::Event as Rung,
     exit::{Ending, Status},
-    lifecycle::{Action, Event, Left, Machine, Stage, State, Timer},
+    lifecycle::{Action, Cause, Event, Left, Machine, Stage, State, Timer},
     line::Stream,
+    restart::{Next, Restarts},
     signals::{Meaning, Received, Sender, Signal, Signals},
 };
 use guard::{Guard, Verdict};
@@ -27,6 +29,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::{
     collections::HashSet,
     io::{self, IsTerminal},
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -79,6 +82,10 @@ struct Supervisor<'a, P> {
     app: Option<App>,
     /// When the app was started.
     started: Option<Instant>,
+    /// How long its last run took.
+    lasted: Duration,
+    restarts: Restarts,
+    memory: MemoryLimit,
     reaper: Reaper,
     family: Family,
     /// The app is in our process group.
@@ -120,6 +127,9 @@ impl<'a, P: Plant> Supervisor<'a, P> {
             received_at: None,
             app: None,
             started: None,
+            lasted: Duration::ZERO,
+            restarts: Restarts::new(setup.restart, setup.seed),
+            memory: MemoryLimit::find(Path::new("/")),
             family: Family::new(reaper.before().iter().copied().chain(canary.as_ref().map(Canary::pid)).collect()),
             guard: Guard::new(canary),
             reaper,
@@ -264,8 +274,17 @@ impl<'a, P: Plant> Supervisor<'a, P> {
             let left = self.left(status, news.gone);
             let count = if news.gone { Some(0) } else { self.family.survey(None).map(|(count, _)| count) };
             let after = self.started.map_or(Duration::ZERO, |at| clock::now().saturating_duration_since(at));
+            self.lasted = after;
+            let sigkill = status == Status::Signaled(Signal::KILL) && self.killed == 0;
             let (core, usage) = (news.core, news.usage);
-            self.plant.notify(&Notice::AppExited { ending: status, core, after, usage, left: count });
+            self.plant.notify(&Notice::AppExited {
+                ending: status,
+                core,
+                after,
+                usage,
+                memory_kills: self.memory.new_kills(sigkill),
+                left: count,
+            });
             self.feed(Event::AppExited { ending: Ending::App(status), left });
         } else if news.gone && !self.is_tee() {
             self.feed(Event::Gone);
@@ -312,7 +331,10 @@ impl<'a, P: Plant> Supervisor<'a, P> {
     fn progress(&mut self) {
         if self.streams.is_empty() {
             match self.machine.state() {
-                State::Closing(..) => self.feed(Event::IntakeDone),
+                State::Closing(..) => {
+                    let again = self.is_run_again();
+                    self.feed(Event::IntakeDone { again });
+                }
                 // The end of `tee`'s input is the end of its app.
                 State::Running { .. } | State::Stopping { .. } if self.is_tee() => self.end_of_input(),
                 _ => {}
@@ -320,6 +342,22 @@ impl<'a, P: Plant> Supervisor<'a, P> {
         }
         if self.flushing && self.awaited.is_subset(&self.rung) {
             self.feed(Event::FlushDone);
+        }
+    }
+
+    /// Asked once after each run.
+    fn is_run_again(&mut self) -> bool {
+        let State::Closing(ending, Cause::Itself) = self.machine.state() else { return false };
+        match self.restarts.next(ending, self.lasted) {
+            Next::After(delay) => {
+                self.plan.run_again(delay);
+                true
+            }
+            Next::Enough(restarts) => {
+                self.plant.notify(&Notice::EnoughRestarts(restarts));
+                false
+            }
+            Next::Nothing => false,
         }
     }
 

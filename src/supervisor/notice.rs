@@ -19,6 +19,8 @@ pub enum Notice {
         budget: Budget,
         /// Where the budget comes from.
         why: String,
+        /// The memory limit kills us with the app.
+        memory_kills_all: bool,
     },
     /// It does not; the line says why.
     SpawnFailed(String),
@@ -60,9 +62,20 @@ pub enum Notice {
         after: Duration,
         /// What it used, with the children that it waited for.
         usage: Usage,
+        /// Processes that the memory limit killed meanwhile; the app is one of them if a KILL ended it.
+        memory_kills: u64,
         /// Descendants that live on; None if they cannot be counted (no /proc).
         left: Option<usize>,
     },
+    /// The app is run again after this.
+    Restarting {
+        /// How its last run ended.
+        ending: Status,
+        /// How long it waits.
+        delay: Duration,
+    },
+    /// The app is not run again: so many restarts in a row were enough.
+    EnoughRestarts(u32),
     /// The stop was passed on to leftovers that it had not reached.
     PassedOn {
         /// Which signal.
@@ -114,12 +127,14 @@ impl Notice {
     /// Whether this is said though nobody asked for `--verbose`: something was or may be lost, or a setting is missing.
     pub const fn is_important(&self) -> bool {
         match self {
+            Self::AppExited { memory_kills: 1.., .. } => true,
             Self::SpawnFailed(_)
             | Self::RelayFailed(..)
             | Self::GuardOff
             | Self::Killed { .. }
             | Self::GaveUp(_)
             | Self::Interim(_)
+            | Self::EnoughRestarts(_)
             | Self::FlushCut(_) => true,
             Self::Started { .. }
             | Self::Stop { .. }
@@ -128,6 +143,7 @@ impl Notice {
             | Self::NotRelayed(_)
             | Self::Left(_)
             | Self::AppExited { .. }
+            | Self::Restarting { .. }
             | Self::PassedOn { .. }
             | Self::Lingering(_)
             | Self::LastCall(_)
@@ -142,6 +158,8 @@ impl Notice {
             Self::Started { .. }
             | Self::SpawnFailed(_)
             | Self::AppExited { .. }
+            | Self::Restarting { .. }
+            | Self::EnoughRestarts(_)
             | Self::Killed { .. }
             | Self::GaveUp(_)
             | Self::GuardOff
@@ -164,12 +182,11 @@ impl Notice {
 impl fmt::Display for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Started { pid, budget, why } => write!(
-                f,
-                "start: lastword {}, stop budget {} ({why}); the app is pid {pid}",
-                env!("CARGO_PKG_VERSION"),
-                Seconds(budget.duration())
-            ),
+            Self::Started { pid, budget, why, memory_kills_all } => {
+                let (version, budget) = (env!("CARGO_PKG_VERSION"), Seconds(budget.duration()));
+                let memory = if *memory_kills_all { KILLS_ALL } else { "" };
+                write!(f, "start: lastword {version}, stop budget {budget} ({why}){memory}; the app is pid {pid}")
+            }
             Self::SpawnFailed(why) => f.write_str(why),
             Self::Stop { signal, sender, repeated: true, .. } => write!(f, "stop: {signal} again, from {sender}"),
             Self::Stop { signal, sender, budget, repeated: false } => {
@@ -192,16 +209,29 @@ impl fmt::Display for Notice {
             Self::Left(Some(left)) => write!(f, "leftovers: {} left to themselves", Count(*left, "process")),
             Self::Left(None) => f.write_str("leftovers: who still runs is left to itself"),
             Self::RelayFailed(signal, why) => write!(f, "relay: {signal} did not reach the app: {why}"),
-            Self::AppExited { ending, core, after, usage, left } => {
+            Self::AppExited { ending, core, after, usage, memory_kills, left } => {
                 let core = if *core { ", core dumped" } else { "" };
                 let (after, cpu, memory) = (Seconds(*after), Seconds(usage.cpu), usage.max_rss_kib.div_ceil(1024));
+                let killed = *memory_kills > 0 && *ending == Status::Signaled(Signal::KILL);
+                let by = if killed { "was killed by the memory limit: " } else { "" };
                 let ending = Exited(*ending, core);
-                write!(f, "exit: the app {ending} after {after}, CPU {cpu}, memory at most {memory} MiB")?;
+                write!(f, "exit: the app {by}{ending} after {after}, CPU {cpu}, memory at most {memory} MiB")?;
+                if *memory_kills > 0 && !killed {
+                    let count = Count(*memory_kills as usize, "process");
+                    write!(f, "; the memory limit killed {count} of its own")?;
+                }
                 match left {
                     Some(0) => Ok(()),
                     Some(left) => write!(f, "; left {} behind", Count(*left, "process")),
                     None => f.write_str("; others may still run"),
                 }
+            }
+            Self::Restarting { ending, delay } => {
+                write!(f, "restart: the app {}, restarting in {}", Exited(*ending, ""), Seconds(*delay))
+            }
+            Self::EnoughRestarts(0) => f.write_str("restart: --max-restarts 0 allows none"),
+            Self::EnoughRestarts(count) => {
+                write!(f, "restart: no more, after {} in a row (--max-restarts)", Count(*count as usize, "restart"))
             }
             Self::PassedOn { signal, told, filters } => {
                 write!(f, "leftovers: {signal} passed on to {}", Count(*told, "process"))?;
@@ -237,6 +267,10 @@ impl fmt::Display for Notice {
         }
     }
 }
+
+/// What a start line says of a memory limit that spares nobody.
+const KILLS_ALL: &str =
+    "; the memory limit kills the whole container at once (memory.oom.group): only lines in a spool survive that";
 
 /// `exited 3`, `exited 139 (SIGSEGV, core dumped)`: the exit code first, as platforms show it.
 struct Exited<'a>(Status, &'a str);
@@ -289,7 +323,12 @@ mod tests {
             "leftovers: SIGTERM passed on to 1 process, not to 2 filters, which end at the end of their input"
         );
         let budget = Budget::Assumed(Duration::from_secs(30));
-        let start = Notice::Started { pid: 7, budget, why: "assumed: the default of Render, as RENDER is set".into() };
+        let start = Notice::Started {
+            pid: 7,
+            budget,
+            why: "assumed: the default of Render, as RENDER is set".into(),
+            memory_kills_all: false,
+        };
         let version = env!("CARGO_PKG_VERSION");
         assert_eq!(
             start.to_string(),
@@ -300,7 +339,8 @@ mod tests {
         );
         let usage = Usage { cpu: Duration::from_millis(1_234), max_rss_kib: 45 * 1024 };
         let after = Duration::from_millis(12_345);
-        let exit = |ending, core, left| Notice::AppExited { ending, core, after, usage, left }.to_string();
+        let exit =
+            |ending, core, left| Notice::AppExited { ending, core, after, usage, memory_kills: 0, left }.to_string();
         assert_eq!(
             exit(Status::Signaled(Signal(11)), true, Some(2)),
             "exit: the app exited 139 (SIGSEGV, core dumped) after 12.35 s, CPU 1.23 s, memory at most 45 MiB; left 2 processes behind"
@@ -308,6 +348,20 @@ mod tests {
         assert_eq!(
             exit(Status::Exited(3), false, Some(0)),
             "exit: the app exited 3 after 12.35 s, CPU 1.23 s, memory at most 45 MiB"
+        );
+        let exit = |ending, memory_kills| {
+            Notice::AppExited { ending, core: false, after, usage, memory_kills, left: Some(0) }.to_string()
+        };
+        assert_eq!(
+            exit(Status::Signaled(Signal::KILL), 1),
+            "exit: the app was killed by the memory limit: exited 137 (SIGKILL) after 12.35 s, CPU 1.23 s, memory at most 45 MiB"
+        );
+        assert!(exit(Status::Exited(1), 2).ends_with("45 MiB; the memory limit killed 2 processes of its own"));
+        let again = Notice::Restarting { ending: Status::Signaled(Signal(11)), delay: Duration::from_secs(2) };
+        assert_eq!(again.to_string(), "restart: the app exited 139 (SIGSEGV), restarting in 2 s");
+        assert_eq!(
+            Notice::EnoughRestarts(3).to_string(),
+            "restart: no more, after 3 restarts in a row (--max-restarts)"
         );
         assert!(Notice::Interim(Duration::from_millis(7_500)).to_string().contains("7.5 s after the stop"));
     }

@@ -5,6 +5,7 @@ use crate::{
     config::{Budget, Leftovers, RelayTo},
     event::{Bell, Event},
     exit::Ending,
+    restart::Policy,
     signals::{Inherited, Received},
 };
 use std::{
@@ -16,7 +17,8 @@ use std::{
 
 /// Readers, pass-through and drains, as the supervisor sees them. Every call returns at once.
 pub trait Plant {
-    /// Starts the readers on the app's stdout and stderr; each rings `ReaderDone` once. Not called for `tee`.
+    /// Starts the readers on the stdout and stderr of the app's next run; each rings `ReaderDone` once. Those of a run
+    /// before have done so. Not called for `tee`.
     ///
     /// # Errors
     /// If a thread cannot be had: the app is not started then.
@@ -31,7 +33,7 @@ pub trait Plant {
     /// The app outlives an assumed budget: what is buffered must be out or on disk soon. Lines keep flowing.
     fn interim(&mut self);
 
-    /// The app is gone: readers no longer wait for the pass-through.
+    /// The app is gone: readers no longer wait for the pass-through, until the next `attach`.
     fn app_exited(&mut self);
 
     /// Nobody is left to write: readers read what is in the pipes now, publish it, and ring `ReaderDone`.
@@ -62,6 +64,10 @@ pub struct Setup {
     pub budget: Budget,
     /// Where that comes from, for the start line.
     pub budget_why: String,
+    /// Whether the app is run again.
+    pub restart: Policy,
+    /// Seed of the jitter between runs.
+    pub seed: u64,
     /// How long to flush after an app that ended by itself.
     pub flush_timeout: Duration,
     /// Signals that count as a stop beside TERM and INT.

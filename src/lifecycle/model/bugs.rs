@@ -33,10 +33,18 @@ pub(super) enum Bug {
     EarlyBroadcastForgotten,
     LeaversWaitedFor,
     AwaitedKilled,
+    RestartAfterAStop,
+    RestartAfterCtrlC,
+    RestartDuringAStop,
+    RestartBesideLeftovers,
+    RestartBesideTheUnkillable,
+    RestartBeforeThePipesAreRead,
+    EndLeftArmed,
+    RestartForgotten,
 }
 
 impl Bug {
-    pub(super) const ALL: [Self; 28] = [
+    pub(super) const ALL: [Self; 36] = [
         Self::ExitAtTheAppsDeath,
         Self::StopDuringSpawnLost,
         Self::SpawnAfterStop,
@@ -65,7 +73,22 @@ impl Bug {
         Self::EarlyBroadcastForgotten,
         Self::LeaversWaitedFor,
         Self::AwaitedKilled,
+        Self::RestartAfterAStop,
+        Self::RestartAfterCtrlC,
+        Self::RestartDuringAStop,
+        Self::RestartBesideLeftovers,
+        Self::RestartBesideTheUnkillable,
+        Self::RestartBeforeThePipesAreRead,
+        Self::EndLeftArmed,
+        Self::RestartForgotten,
     ];
+}
+
+impl Bug {
+    /// Shows where the app is run again, and nowhere else.
+    pub(super) fn is_of_restarts(self) -> bool {
+        self as usize >= Self::RestartAfterAStop as usize
+    }
 }
 
 /// The machine's answer, or a wrong one.
@@ -145,6 +168,29 @@ pub(super) fn on(bug: Option<Bug>, machine: &mut Machine, event: Event) -> Vec<A
             machine.leftovers = Leftovers::Term;
             machine.on(event)
         }
+        (Bug::RestartAfterAStop, Event::IntakeDone { again: true }, State::Closing(ending, Cause::Stop)) => {
+            machine.state = State::Closing(ending, Cause::Itself);
+            machine.on(event)
+        }
+        (Bug::RestartAfterCtrlC, Event::IntakeDone { .. }, _) => {
+            machine.interrupted = false;
+            machine.on(event)
+        }
+        (Bug::RestartDuringAStop, Event::Stop(_), State::BackOff(_)) => vec![],
+        (Bug::RestartBesideLeftovers, Event::AppExited { ending, left: Left::Others }, State::Running { .. }) => {
+            machine.state = State::BackOff(ending);
+            vec![Action::Release, Action::Arm(Timer::Restart)]
+        }
+        (Bug::RestartBesideTheUnkillable, Event::IntakeDone { .. }, _) => {
+            machine.gave_up = false;
+            machine.on(event)
+        }
+        (Bug::RestartBeforeThePipesAreRead, Event::Gone, State::Draining(ending, Cause::Itself, _)) => {
+            machine.state = State::BackOff(ending);
+            vec![Action::Disarm(Timer::LastCall), Action::Disarm(Timer::Kill), Action::Arm(Timer::Restart)]
+        }
+        (Bug::EndLeftArmed, Event::IntakeDone { again: true }, _) => without(machine, Action::Disarm(Timer::End)),
+        (Bug::RestartForgotten, _, _) => without(machine, Action::Arm(Timer::Restart)),
         _ => machine.on(event),
     }
 }

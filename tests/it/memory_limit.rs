@@ -1,0 +1,137 @@
+//! The memory limit: an app that it kills is named as such, and its last lines arrive.
+
+use crate::support::{
+    judge::{Seen, Terms},
+    pair::Pair,
+    tools,
+    wrapper::Setup,
+};
+use std::{fs, path::PathBuf, time::Duration};
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// A control group of 64 MiB, removed at the end.
+struct Group(PathBuf);
+
+impl Group {
+    /// In the first hierarchy that has the memory controller; the tests run as root.
+    #[track_caller]
+    fn new(name: &str) -> Self {
+        tools::root();
+        let name = format!("lastword-{name}-{}", std::process::id());
+        let version_1 = PathBuf::from("/sys/fs/cgroup/memory");
+        let (group, limit) = if version_1.exists() {
+            (version_1.join(name), "memory.limit_in_bytes")
+        } else {
+            // Lets children of the top group have the controller, where they do not have it yet.
+            let _ = fs::write("/sys/fs/cgroup/cgroup.subtree_control", "+memory");
+            (PathBuf::from("/sys/fs/cgroup").join(name), "memory.max")
+        };
+        fs::create_dir(&group).unwrap_or_else(|error| panic!("{}: {error}: no control groups here?", group.display()));
+        let group = Self(group);
+        fs::write(group.0.join(limit), "67108864").unwrap_or_else(|error| panic!("{limit}: {error}"));
+        // Where there is swap, it would have to be full first.
+        let _ = fs::write(group.0.join("memory.swap.max"), "0");
+        group
+    }
+
+    /// Words before lastword that put it into the group.
+    fn launcher(&self) -> [String; 4] {
+        let join = format!("echo $$ > {}/cgroup.procs && exec \"$@\"", self.0.display());
+        ["sh".into(), "-c".into(), join, "sh".into()]
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+fn own(seen: &Seen) -> Vec<String> {
+    seen.own.iter().map(|unit| String::from_utf8_lossy(&unit.text).into_owned()).collect()
+}
+
+fn exit_line(seen: &Seen) -> String {
+    let told = own(seen);
+    let found = told.iter().find(|line| line.starts_with("lastword: exit: ")).cloned();
+    found.unwrap_or_else(|| panic!("no exit in {told:?}"))
+}
+
+/// Takes 200 MB.
+fn glutton() -> String {
+    format!("{} -c 'x = bytearray(200 << 20)'", tools::python())
+}
+
+#[test]
+fn an_app_that_the_memory_limit_kills_is_named_and_its_last_lines_arrive() {
+    let group = Group::new("app");
+    let launcher = group.launcher();
+    let pair = Pair::start();
+    let setup = pair.setup().launcher(&launcher.each_ref().map(String::as_str)).env("LASTWORD_LIFECYCLE_LINES", "on");
+    let oracle = setup.oracle("--count 200 --rate 0 --batch 10 --no-newline").join(" ");
+    let done = setup.start(&["sh", "-c", &format!("{oracle}; exec {}", glutton())]).finish(LIMIT);
+    assert_eq!(done.code(), 137, "stderr: {}", done.err());
+    let terms = Terms { confirmed: true, ..Terms::default() };
+    for (name, seen) in [("http", pair.http.collect()), ("tcp", pair.tcp.collect())] {
+        done.acquit(name, &seen, terms);
+        let line = exit_line(&seen);
+        let begin = "lastword: exit: the app was killed by the memory limit: exited 137 (SIGKILL) after ";
+        assert!(line.starts_with(begin), "{line}");
+        // Where nobody reads drains, it is said, too.
+        assert!(done.err().contains(&line), "{line} is not in {}", done.err());
+    }
+}
+
+#[test]
+fn a_worker_that_the_memory_limit_kills_is_told_of_with_the_apps_exit() {
+    let group = Group::new("worker");
+    let launcher = group.launcher();
+    let pair = Pair::start();
+    let setup = pair.setup().launcher(&launcher.each_ref().map(String::as_str)).env("LASTWORD_LIFECYCLE_LINES", "on");
+    let done = setup.start(&["sh", "-c", &format!("{}; exit 3", glutton())]).finish(LIMIT);
+    assert_eq!(done.code(), 3, "stderr: {}", done.err());
+    let line = exit_line(&pair.http.collect());
+    assert!(
+        line.contains("the app exited 3 after ") && line.ends_with("; the memory limit killed 1 process of its own"),
+        "{line}"
+    );
+}
+
+#[test]
+fn a_kill_by_somebody_else_is_not_blamed_on_the_memory_limit() {
+    let group = Group::new("other");
+    let launcher = group.launcher();
+    let pair = Pair::start();
+    let setup = pair.setup().launcher(&launcher.each_ref().map(String::as_str)).env("LASTWORD_LIFECYCLE_LINES", "on");
+    let done = setup.start(&["sh", "-c", "kill -KILL $$"]).finish(LIMIT);
+    assert_eq!((done.code(), done.err().as_str()), (137, ""));
+    let line = exit_line(&pair.http.collect());
+    assert!(
+        line.starts_with("lastword: exit: the app exited 137 (SIGKILL) after ") && !line.contains("limit"),
+        "{line}"
+    );
+}
+
+/// A version 2 hierarchy of files that a test can write, in a mount namespace of its own.
+const PRETENDED: &str = "mount -t tmpfs none /sys/fs/cgroup && cd /sys/fs/cgroup && echo 1 > memory.oom.group \
+    && printf 'oom 0\\noom_kill 7\\n' > memory.events && cd / && exec \"$@\"";
+
+#[test]
+fn a_limit_that_kills_the_whole_container_is_named_at_the_start_and_by_check() {
+    tools::root();
+    let launcher = ["unshare", "--mount", "sh", "-c", PRETENDED, "sh"];
+    let pair = Pair::start();
+    let setup = pair.setup().launcher(&launcher).env("LASTWORD_LIFECYCLE_LINES", "on");
+    let count = "printf 'oom 1\\noom_kill 8\\n' > /sys/fs/cgroup/memory.events; kill -KILL $$";
+    let done = setup.start(&["sh", "-c", count]).finish(LIMIT);
+    assert_eq!(done.code(), 137, "stderr: {}", done.err());
+    let seen = pair.tcp.collect();
+    let whole =
+        "the memory limit kills the whole container at once (memory.oom.group): only lines in a spool survive that";
+    assert!(own(&seen)[0].contains(whole), "{:?}", own(&seen));
+    assert!(exit_line(&seen).contains("was killed by the memory limit"), "{:?}", own(&seen));
+    let done = Setup::command(&["check"]).launcher(&launcher).start::<&str>(&[]).finish(LIMIT);
+    let out = String::from_utf8_lossy(&done.stdout).into_owned();
+    assert!(out.contains("kills the whole container at once (memory.oom.group)"), "{out}{}", done.err());
+}

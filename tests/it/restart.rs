@@ -1,0 +1,192 @@
+//! `--restart`: run after run, with nothing lost between them, and never after a stop.
+
+use crate::support::{
+    judge::{Seen, Terms},
+    ms,
+    pair::Pair,
+    until,
+    wrapper::{Finished, Setup, without_own},
+};
+use nix::sys::signal::Signal;
+use std::{fs, time::Duration};
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// Restarts follow quickly.
+fn quick(setup: Setup, when: &str) -> Setup {
+    setup.flags(["--restart", when, "--restart-delay", "100ms"]).env("LASTWORD_LIFECYCLE_LINES", "on")
+}
+
+/// A shell that counts its runs in $RECORD/../runs, and then does this.
+fn counting(setup: &Setup, then: &str) -> Vec<String> {
+    let runs = setup.path("runs").display().to_string();
+    let script = format!("echo x >> {runs}; n=$(wc -l < {runs}); {then}");
+    vec!["sh".into(), "-c".into(), script]
+}
+
+fn runs(path: &std::path::Path) -> usize {
+    fs::read_to_string(path).map_or(0, |text| text.lines().count())
+}
+
+fn own(seen: &Seen) -> Vec<String> {
+    seen.own.iter().map(|unit| String::from_utf8_lossy(&unit.text).into_owned()).collect()
+}
+
+/// How many own lines begin so.
+fn count(seen: &Seen, begin: &str) -> usize {
+    own(seen).iter().filter(|line| line.starts_with(&format!("lastword: {begin}"))).count()
+}
+
+#[track_caller]
+fn acquit(done: &Finished, pair: Pair) -> Seen {
+    let terms = Terms { confirmed: true, ..Terms::default() };
+    let (http, tcp) = (pair.http.collect(), pair.tcp.collect());
+    done.acquit("http", &http, terms);
+    done.acquit("tcp", &tcp, terms);
+    assert_eq!(own(&http), own(&tcp));
+    // The last line of a run may lack its newline: passed through byte by byte, it is continued by the next run.
+    let passed = [done.stdout.clone(), without_own(&done.stderr)].concat();
+    assert_eq!(passed.iter().filter(|&&byte| byte == b'@').count(), http.units.len());
+    http
+}
+
+#[test]
+fn three_runs_are_one_stream_to_the_line_and_the_exit_code_is_the_last_ones() {
+    for pid1 in [false, true] {
+        let pair = Pair::start();
+        let setup = quick(pair.setup().pid1(pid1), "on-failure");
+        let app = setup.oracle("--source w%p --count 300 --rate 0 --batch 10 --err-every 3 --no-newline").join(" ");
+        let command = counting(&setup, &format!("{app}; case $n in 1) exit 7;; 2) kill -KILL $$;; esac; exit 0"));
+        let runs_file = setup.path("runs");
+        let run = setup.start(&command);
+        let done = run.finish(LIMIT);
+        assert_eq!((done.code(), done.record.done()), (0, 900), "pid1 {pid1}; stderr: {}", done.err());
+        assert!(!runs_file.exists() || runs(&runs_file) == 3);
+        let seen = acquit(&done, pair);
+        assert_eq!(seen.runs.len(), 1, "one run id, one sequence");
+        let story = ["start", "exit", "restart", "start", "exit", "restart", "start", "exit", "flush"];
+        let told: Vec<_> = own(&seen).iter().filter_map(|line| line.split(": ").nth(1).map(str::to_owned)).collect();
+        assert_eq!(told, story, "{:?}", own(&seen));
+        let told = own(&seen);
+        assert!(told[2].contains("the app exited 7, restarting in 0.") && told[2].ends_with(" s"), "{told:?}");
+        assert!(told[5].contains("the app exited 137 (SIGKILL), restarting in 0."), "{told:?}");
+        // Each run's lines stand between its start and its exit.
+        let mut bounds = seen.own.iter().filter(|unit| !unit.text.starts_with(b"lastword: restart"));
+        for _ in 0..3 {
+            let (start, exit) = (bounds.next().expect("a start").seq, bounds.next().expect("an exit").seq);
+            let between = seen.units.iter().filter(|unit| start < unit.seq && unit.seq < exit).count();
+            assert_eq!(between, 300);
+        }
+    }
+}
+
+#[test]
+fn success_is_run_again_only_if_it_is_to_be_run_always() {
+    let setup = quick(Setup::new(), "on-failure");
+    let path = setup.path("runs");
+    let command = counting(&setup, "exit 0");
+    let done = setup.start(&command);
+    until("the run", LIMIT, || runs(&path) == 1);
+    assert_eq!(done.finish(LIMIT).code(), 0);
+    let setup = quick(Setup::new(), "always").flags(["--max-restarts", "2"]);
+    let path = setup.path("runs");
+    let command = counting(&setup, "exit 0");
+    let run = setup.start(&command);
+    until("three runs", LIMIT, || runs(&path) == 3);
+    let done = run.finish(LIMIT);
+    assert_eq!(done.code(), 0);
+    assert_eq!(done.err(), "lastword: restart: no more, after 2 restarts in a row (--max-restarts)\n");
+}
+
+#[test]
+fn a_stop_ends_it_all_in_a_run_and_in_the_wait_before_one() {
+    for (delay, wait_for) in [("100ms", "a run"), ("60s", "the wait")] {
+        for pid1 in [false, true] {
+            let pair = Pair::start();
+            let flags = ["--restart", "always", "--restart-delay", delay, "--stop-timeout", "5s"];
+            let setup = pair.setup().pid1(pid1).flags(flags).env("LASTWORD_LIFECYCLE_LINES", "on");
+            let app = setup.oracle("--source w%p --on-term goodbye:200 --exit 9").join(" ");
+            // The first run ends by itself; the second, if there is one, waits for the stop.
+            let first = setup.oracle("--source f%p --count 20 --rate 0").join(" ");
+            let command = counting(&setup, &format!("[ $n -gt 1 ] && exec {app}; {first}; exit 4"));
+            let path = setup.path("runs");
+            let mut run = setup.start(&command);
+            if wait_for == "a run" {
+                until("the second run", LIMIT, || run.record().ready.iter().any(|writer| writer.starts_with('w')));
+                run.wrote(25);
+            } else {
+                until("the restart to be told", LIMIT, || pair.tcp.messages() >= 23);
+            }
+            let so_far = runs(&path);
+            run.stop();
+            let done = run.finish(ms(5000));
+            let context = format!("{wait_for}, pid1 {pid1}; stderr: {}", done.err());
+            assert_eq!(done.code(), if wait_for == "a run" { 9 } else { 4 }, "{context}");
+            assert_eq!(so_far, if wait_for == "a run" { 2 } else { 1 }, "{context}");
+            assert!(done.since_stop.expect("stopped") < ms(3000), "{context}");
+            let seen = acquit(&done, pair);
+            assert_eq!(
+                (count(&seen, "start"), count(&seen, "stop"), count(&seen, "flush")),
+                (so_far, 1, 1),
+                "{context}"
+            );
+            assert_eq!(count(&seen, "restart"), 1, "{context}");
+        }
+    }
+}
+
+#[test]
+fn a_soft_stop_is_one_for_restarts_too() {
+    let setup = quick(Setup::new(), "always");
+    let path = setup.path("runs");
+    let command = counting(&setup, "trap 'exit 5' QUIT; echo ready; while :; do sleep 0.05; done");
+    let mut run = setup.start(&command);
+    until("the app to be ready", LIMIT, || run.stdout() == b"ready\n");
+    run.signal(Signal::SIGQUIT);
+    assert_eq!(runs(&path), 1);
+    assert_eq!(run.finish(LIMIT).code(), 5);
+}
+
+#[test]
+fn a_run_begins_when_the_leftovers_of_the_last_one_are_gone() {
+    for pid1 in [false, true] {
+        let pair = Pair::start();
+        let setup = quick(pair.setup().pid1(pid1).stop_timeout(3), "on-failure");
+        // A worker in a session of its own, deaf to TERM: it gets its stages before the second run begins.
+        let record = setup.path("record").display().to_string();
+        let first = setup.oracle("--source f%p --count 5 --rate 0 --exit 7").join(" ");
+        let daemon = format!("--daemon '--record {record} --source d%p --on-term ignore'");
+        let last = setup.oracle("--source l%p --count 5 --rate 0 --exit 0").join(" ");
+        let command = counting(&setup, &format!("[ $n -gt 1 ] && exec {last}; exec {first} {daemon}"));
+        let done = setup.start(&command).finish(LIMIT);
+        assert_eq!(done.code(), 0, "pid1 {pid1}; stderr: {}", done.err());
+        let seen = acquit(&done, pair);
+        let daemon: Vec<_> = seen.units.iter().filter(|unit| unit.text.starts_with(b"@d")).collect();
+        assert!(daemon.len() > 5, "the daemon wrote {}", daemon.len());
+        let starts: Vec<_> = seen.own.iter().filter(|unit| unit.text.starts_with(b"lastword: start")).collect();
+        assert_eq!(starts.len(), 2, "{:?}", own(&seen));
+        assert!(daemon.iter().all(|unit| unit.seq < starts[1].seq), "a worker of the first run wrote into the second");
+        assert_eq!(count(&seen, "time is up: SIGKILL to 1 process"), 1, "{:?}", own(&seen));
+    }
+}
+
+#[test]
+fn the_waits_grow_and_a_good_run_starts_them_anew() {
+    let setup = Setup::new().flags(["--restart", "always", "--restart-delay", "200ms", "--restart-delay-max", "400ms"]);
+    let setup = setup.flags(["--healthy-after", "500ms", "--max-restarts", "3", "--lifecycle-lines", "stderr"]);
+    // Three bad runs, a good one, and bad ones to the limit.
+    let command = counting(&setup, "[ $n -eq 4 ] && sleep 0.6; exit 1");
+    let path = setup.path("runs");
+    let run = setup.start(&command);
+    until("seven runs", LIMIT, || runs(&path) == 7);
+    let done = run.finish(LIMIT);
+    assert_eq!(done.code(), 1);
+    let err = done.err();
+    let waits: Vec<f64> =
+        err.lines().filter_map(|line| line.split_once("restarting in ")?.1.strip_suffix(" s")?.parse().ok()).collect();
+    let bounds = [200.0, 400.0, 400.0, 200.0, 400.0, 400.0];
+    assert_eq!(waits.len(), bounds.len(), "{err}");
+    for (wait, bound) in waits.iter().zip(bounds) {
+        assert!((bound * 0.74..=bound * 1.01).contains(&(wait * 1000.0)), "{wait} s of {bound} ms: {err}");
+    }
+}
