@@ -1,5 +1,5 @@
 //! What lastword costs, with bounds wide enough for a busy machine: CPU time and memory, never wall time. The figures are
-//! in docs/PERFORMANCE.md; this catches the change that makes a line several times dearer. Runs with the container tests,
+//! in docs/PERFORMANCE.md; this catches the change that makes a line several times dearer. Runs with the container tests
 //! (hence the module's name, which scripts/test picks them by), on their build: release code.
 
 use crate::support::tools;
