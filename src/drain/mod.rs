@@ -12,6 +12,8 @@
 //! A panic in a drain's thread is caught at its root: the drain is dead, its lines are counted, nothing else stops.
 
 mod backoff;
+#[doc(hidden)]
+pub mod bench;
 mod health;
 mod inbox;
 mod pack;

@@ -9,6 +9,7 @@
 #![expect(unreachable_pub, reason = "a test crate exports nothing; `pub` says what a module offers to the themes")]
 
 mod container;
+mod cost_container;
 mod drains;
 mod exit_code;
 mod input;

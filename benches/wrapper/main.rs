@@ -1,36 +1,42 @@
 //! The whole process against the bare app and coreutils `tee`.
 //!
 //! ```text
-//! cargo bench --bench wrapper [-- --runs 11] [--lines MILLIONS] [--only pass|drains|start]
+//! cargo bench --bench wrapper [-- --runs 11] [--megabytes 200] [--only start|pass|drains|flood] [--lastword BINARY]
 //! ```
+//!
+//! `cargo bench` turns on features that tests alone want (tokio's paused time), which cost a little: `--lastword` takes
+//! the binary that is shipped (`scripts/static-build`).
 //!
 //! Wall time and CPU are of one run each, interleaved over all contenders, medians printed. Lastword's own CPU is what its
 //! report says (getrusage of itself, the app not included). The writer is this very binary.
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
+    clippy::print_stderr,
     clippy::disallowed_macros,
     clippy::disallowed_methods,
     clippy::panic,
     reason = "a bench stops at the first surprise and prints its table"
 )]
 
+mod receivers;
+mod writer;
+
+use receivers::{answer, discard, serve};
 use std::{
     env, fs,
-    io::{BufRead, BufReader, Read, Write},
-    net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    thread,
     time::Instant,
 };
+use writer::Pace;
 
 const SIZES: [usize; 3] = [20, 200, 2000];
 
 fn main() {
     let args: Vec<String> = env::args().skip(1).filter(|arg| arg != "--bench").collect();
     if args.first().map(String::as_str) == Some("writer") {
-        return writer(args[1].parse().unwrap(), args[2].parse().unwrap(), args[3] == "buffered");
+        return writer::run(&args);
     }
     let value = |name: &str, default: &str| {
         let at = args.iter().position(|arg| arg == name);
@@ -50,21 +56,8 @@ fn main() {
     if only == "all" || only == "drains" {
         bench.drains();
     }
-}
-
-/// Writes `count` lines of `size` bytes (newline included) to stdout.
-fn writer(size: usize, count: usize, buffered: bool) {
-    let mut line = vec![b'x'; size - 1];
-    line.push(b'\n');
-    let mut out = std::io::stdout().lock();
-    let per_write = if buffered { (64 << 10) / size } else { 1 };
-    let block = line.repeat(per_write);
-    let mut left = count;
-    while left > 0 {
-        let lines = left.min(per_write);
-        // One write(2) each: std's line writer passes a block that ends in a newline through whole.
-        out.write_all(&block[..lines * size]).unwrap();
-        left -= lines;
+    if only == "all" || only == "flood" {
+        bench.flood();
     }
 }
 
@@ -104,8 +97,7 @@ impl Bench {
             wrapped.push(begin.elapsed().as_secs_f64() * 1e3);
         }
         for (name, times) in [("true", &mut bare), ("lastword -- true", &mut wrapped)] {
-            times.sort_by(f64::total_cmp);
-            println!("| `{name}` | {:.2} | {:.2} |", times[times.len() / 2], times[0]);
+            println!("| `{name}` | {:.2} | {:.2} |", percentile(times, 0.5), percentile(times, 0.0));
         }
         let (tcp, http) = (serve(discard), serve(answer));
         let report = self.dir.join("idle.json");
@@ -128,19 +120,19 @@ impl Bench {
         println!("\n## Pass-through to /dev/null, no drain\n");
         println!("| writes | line | bare ns/line | tee | lastword | × tee (higher is better) | lastword CPU ns/line |");
         println!("|---|---|---|---|---|---|---|");
-        for buffered in [true, false] {
+        for pace in [Pace::Blocks, Pace::Lines] {
             for size in SIZES {
-                let count = self.count(size, buffered);
+                let count = self.count(size, pace);
                 let mut results = [const { Vec::new() }; 3];
                 for _ in 0..self.runs {
-                    results[0].push(self.timed(self.writer(size, count, buffered)));
-                    results[1].push(self.timed(self.through_tee(size, count, buffered)));
-                    results[2].push(self.lastword(&[], size, count, buffered));
+                    results[0].push(self.timed(self.writer(size, count, pace)));
+                    results[1].push(self.timed(self.through_tee(size, count, pace)));
+                    results[2].push(self.lastword(&[], size, count, pace));
                 }
                 let [bare, tee, ours] = results.map(|costs| median(costs, count));
                 println!(
                     "| {} | {size} B | {:.1} | {:.1} | {:.1} | {:.2} | {:.1} |",
-                    name_of(buffered),
+                    pace.name(),
                     bare.wall_ns,
                     tee.wall_ns,
                     ours.wall_ns,
@@ -158,21 +150,51 @@ impl Bench {
         );
         println!("|---|---|---|---|---|---|---|");
         for kind in ["file", "syslog+tcp", "http"] {
-            for buffered in [true, false] {
+            for pace in [Pace::Blocks, Pace::Lines] {
                 for size in SIZES {
-                    let count = self.count(size, buffered);
-                    let costs =
-                        (0..self.runs).map(|_| self.lastword(&[self.drain(kind)], size, count, buffered)).collect();
+                    let count = self.count(size, pace);
+                    let costs = (0..self.runs).map(|_| self.lastword(&[self.drain(kind)], size, count, pace)).collect();
                     let cost = median(costs, count);
                     println!(
                         "| {kind} | {} | {size} B | {:.0} | {:.0} | {:.2} | {:.1} |",
-                        name_of(buffered),
+                        pace.name(),
                         cost.wall_ns,
                         cost.cpu_ns,
                         1e3 / cost.cpu_ns,
                         cost.rss_kib / 1024.0
                     );
                 }
+            }
+        }
+    }
+
+    /// More than the memory holds, and nobody takes it: the app must not notice.
+    fn flood(&self) {
+        println!("\n## A flood while the only drain is down, `--when-full drop-oldest`\n");
+        println!("| drain | memory | line | writes | write(2) µs, median | p99 | peak RSS MiB | over the memory |");
+        println!("|---|---|---|---|---|---|---|---|");
+        // Nobody listens on port 9 of loopback.
+        for (drain, memory) in
+            [(None, 2), (Some("syslog+tcp://127.0.0.1:9"), 2), (Some("syslog+tcp://127.0.0.1:9"), 32)]
+        {
+            for (size, pace) in [(200, Pace::PacedBlocks), (200, Pace::PacedLines), (20, Pace::PacedLines)] {
+                let count = if pace == Pace::PacedBlocks { 2_000_000 } else { 20_000 };
+                let report = self.dir.join("flood.json");
+                let mut command = Command::new(&self.lastword);
+                command.args(["--quiet", "--flush-timeout", "100ms", "--memory", &format!("{memory}MiB"), "--report"]);
+                command.arg(&report).args(drain.iter().flat_map(|url| ["--drain", url]));
+                command.arg("--").arg(&self.me).args(writer::arguments(size, count, pace));
+                let output = command.stdout(Stdio::null()).stderr(Stdio::piped()).output().unwrap();
+                let said = String::from_utf8(output.stderr).unwrap();
+                let times = said.lines().find_map(|line| line.strip_prefix("writes ")).unwrap();
+                let (middle, high) = times.split_once(' ').unwrap();
+                let rss = read_report(&report).rss_kib / 1024.0;
+                println!(
+                    "| {} | {memory} MiB | {size} B | {} | {middle} | {high} | {rss:.1} | {:.1} |",
+                    drain.map_or("none", |_| "down"),
+                    pace.name(),
+                    rss - f64::from(memory)
+                );
             }
         }
     }
@@ -190,20 +212,20 @@ impl Bench {
     }
 
     /// As many lines as make a run of a second or so.
-    fn count(&self, size: usize, buffered: bool) -> usize {
-        let most = if buffered { 4_000_000 } else { 1_000_000 };
+    fn count(&self, size: usize, pace: Pace) -> usize {
+        let most = if pace == Pace::Blocks { 4_000_000 } else { 1_000_000 };
         (self.bytes / size).min(most)
     }
 
-    fn writer(&self, size: usize, count: usize, buffered: bool) -> Command {
+    fn writer(&self, size: usize, count: usize, pace: Pace) -> Command {
         let mut command = Command::new(&self.me);
-        command.args(writer_args(size, count, buffered));
+        command.args(writer::arguments(size, count, pace));
         command
     }
 
-    fn through_tee(&self, size: usize, count: usize, buffered: bool) -> Command {
+    fn through_tee(&self, size: usize, count: usize, pace: Pace) -> Command {
         let mut command = Command::new("sh");
-        command.args(["-c", "\"$0\" \"$@\" | tee"]).arg(&self.me).args(writer_args(size, count, buffered));
+        command.args(["-c", "\"$0\" \"$@\" | tee"]).arg(&self.me).args(writer::arguments(size, count, pace));
         command
     }
 
@@ -213,12 +235,12 @@ impl Bench {
         Cost { wall_ns: begin.elapsed().as_nanos() as f64, ..Cost::default() }
     }
 
-    fn lastword(&self, drains: &[String], size: usize, count: usize, buffered: bool) -> Cost {
+    fn lastword(&self, drains: &[String], size: usize, count: usize, pace: Pace) -> Cost {
         let report = self.dir.join("report.json");
         let mut command = Command::new(&self.lastword);
         command.args(["--quiet", "--when-full", "block", "--report"]).arg(&report);
         command.args(drains.iter().flat_map(|url| ["--drain", url]));
-        command.arg("--").arg(&self.me).args(writer_args(size, count, buffered));
+        command.arg("--").arg(&self.me).args(writer::arguments(size, count, pace));
         let wall_ns = self.timed(command).wall_ns;
         let cost = Cost { wall_ns, ..read_report(&report) };
         assert_all_arrived(&report, drains.len(), count);
@@ -230,14 +252,6 @@ impl Drop for Bench {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.dir);
     }
-}
-
-fn writer_args(size: usize, count: usize, buffered: bool) -> [String; 4] {
-    ["writer".into(), size.to_string(), count.to_string(), if buffered { "buffered" } else { "single" }.into()]
-}
-
-fn name_of(buffered: bool) -> &'static str {
-    if buffered { "64 KiB blocks" } else { "one a line" }
 }
 
 fn read_report(path: &Path) -> Cost {
@@ -256,54 +270,19 @@ fn assert_all_arrived(path: &Path, drains: usize, count: usize) {
     }
 }
 
+/// The value that `share` of all lie below.
+fn percentile(values: &mut [f64], share: f64) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[((values.len() - 1) as f64 * share).round() as usize]
+}
+
 /// Median of each figure, per line but for memory.
 fn median(costs: Vec<Cost>, count: usize) -> Cost {
-    let middle = |pick: fn(&Cost) -> f64| {
-        let mut values: Vec<_> = costs.iter().map(pick).collect();
-        values.sort_by(f64::total_cmp);
-        values[values.len() / 2]
-    };
+    let middle = |pick: fn(&Cost) -> f64| percentile(&mut costs.iter().map(pick).collect::<Vec<_>>(), 0.5);
     let per_line = |value: f64| value / count as f64;
     Cost {
         wall_ns: per_line(middle(|cost| cost.wall_ns)),
         cpu_ns: per_line(middle(|cost| cost.cpu_ns)),
         rss_kib: middle(|cost| cost.rss_kib),
-    }
-}
-
-/// A receiver on a port of its own; its thread ends with the bench.
-fn serve(handle: fn(TcpStream)) -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            thread::spawn(move || handle(stream.unwrap()));
-        }
-    });
-    port
-}
-
-/// Reads to the end.
-fn discard(mut stream: TcpStream) {
-    let mut buffer = vec![0; 1 << 20];
-    while let Ok(1..) = stream.read(&mut buffer) {}
-}
-
-/// Answers 204 to each request with a Content-Length.
-fn answer(stream: TcpStream) {
-    let mut input = BufReader::with_capacity(1 << 20, stream.try_clone().unwrap());
-    let mut output = stream;
-    let mut length = 0;
-    let mut header = String::new();
-    while input.read_line(&mut header).is_ok_and(|count| count > 0) {
-        let line = header.trim_end().to_ascii_lowercase();
-        if let Some(value) = line.strip_prefix("content-length:") {
-            length = value.trim().parse().unwrap();
-        }
-        header.clear();
-        if line.is_empty() {
-            std::io::copy(&mut (&mut input).take(length), &mut std::io::sink()).unwrap();
-            output.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").unwrap();
-        }
     }
 }
