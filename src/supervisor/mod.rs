@@ -228,7 +228,8 @@ impl<'a, P: Plant> Supervisor<'a, P> {
     }
 
     fn hear_canary(&mut self) {
-        if !self.guard.listen() {
+        // A KILL to everybody, for want of /proc, is ours.
+        if !self.guard.listen() && !matches!(self.machine.state(), State::Killing(..) | State::Closing(..)) {
             self.plant.notify(&Notice::GuardOff);
         }
         let known = self.guard.known(clock::now(), false);

@@ -4,6 +4,7 @@
 #![expect(clippy::panic, reason = "a test's helpers fail as tests do")]
 
 mod broadcast;
+mod document;
 mod leftovers;
 mod races;
 mod relay;

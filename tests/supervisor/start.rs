@@ -121,7 +121,7 @@ print('code', os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)";
 }
 
 #[test]
-fn a_listen_pid_of_somebody_else_stays_8() {
+fn a_listen_pid_of_somebody_else_stays_9() {
     let mut outer = Command::new(program());
     outer.env("LISTEN_PID", "1").args(["--", "sh", "-c", "echo \"pid $LISTEN_PID\""]);
     let (_, lines) = Run::spawn(outer, Place::Elsewhere).end();

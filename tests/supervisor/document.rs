@@ -1,0 +1,34 @@
+//! docs/PROCESS.md names a test for each of the 51 items, and each of them exists.
+
+use std::{fs, path::Path};
+
+fn sources(dir: &Path, all: &mut String) {
+    for entry in fs::read_dir(dir).expect("a directory of ours").flatten() {
+        if entry.path().is_dir() {
+            sources(&entry.path(), all);
+        } else if entry.path().extension().is_some_and(|ending| ending == "rs") {
+            *all += &fs::read_to_string(entry.path()).expect("a source");
+        }
+    }
+}
+
+#[test]
+fn every_item_of_the_checklist_has_a_test_that_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut all = String::new();
+    sources(&root.join("tests"), &mut all);
+    sources(&root.join("src"), &mut all);
+    let page = fs::read_to_string(root.join("docs/PROCESS.md")).expect("the page");
+    let mut items = Vec::new();
+    for row in page.lines().filter(|row| row.starts_with("| ")) {
+        let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+        let Some(item) = cells[0].split_once('.').and_then(|(number, _)| number.parse::<u32>().ok()) else { continue };
+        items.push(item);
+        let tests: Vec<&str> = cells[2].split('`').skip(1).step_by(2).collect();
+        assert!(!tests.is_empty() || item == 51, "item {item} names no test");
+        for test in tests {
+            assert!(all.contains(&format!("fn {test}()")), "item {item}: there is no test `{test}`");
+        }
+    }
+    assert!(items.iter().copied().eq(1..=51), "{items:?}");
+}
