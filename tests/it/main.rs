@@ -16,6 +16,7 @@ mod lifecycle_lines;
 mod memory_limit;
 mod oracle;
 mod passthrough;
+mod platform;
 mod process;
 mod real_servers;
 mod restart;
