@@ -349,6 +349,9 @@ impl<'a, P: Plant> Supervisor<'a, P> {
     /// Asked once after each run.
     fn is_run_again(&mut self) -> bool {
         let State::Closing(ending, Cause::Itself) = self.machine.state() else { return false };
+        if self.is_tee() {
+            return false;
+        }
         match self.restarts.next(ending, self.lasted) {
             Next::After(delay) => {
                 self.plan.run_again(delay);

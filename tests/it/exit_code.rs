@@ -1,4 +1,4 @@
-//! `--exit-map` and `--exit-on-loss`.
+//! `--exit-map` and `--exit-on-loss` (the second half of checklist item 38).
 
 use crate::support::{http::HttpSink, ms, wrapper::Setup};
 use std::{net::TcpListener, time::Duration};

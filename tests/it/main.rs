@@ -18,6 +18,7 @@ mod memory_limit;
 mod metrics;
 mod oracle;
 mod passthrough;
+mod platform;
 mod process;
 mod real_servers;
 mod restart;

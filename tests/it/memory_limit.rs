@@ -6,7 +6,12 @@ use crate::support::{
     tools,
     wrapper::Setup,
 };
-use std::{fs, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -134,4 +139,56 @@ fn a_limit_that_kills_the_whole_container_is_named_at_the_start_and_by_check() {
     let done = Setup::command(&["check"]).launcher(&launcher).start::<&str>(&[]).finish(LIMIT);
     let out = String::from_utf8_lossy(&done.stdout).into_owned();
     assert!(out.contains("kills the whole container at once (memory.oom.group)"), "{out}{}", done.err());
+}
+
+/// Copies a program and its libraries below `root`, at their own paths.
+fn copy_program(root: &Path, program: &str) {
+    let libraries = Command::new("ldd").arg(program).output().expect("ldd runs");
+    let text = String::from_utf8_lossy(&libraries.stdout).into_owned();
+    let paths = text.split_whitespace().filter(|word| word.starts_with('/')).chain([program]);
+    for path in paths {
+        let copy = root.join(path.trim_start_matches('/'));
+        fs::create_dir_all(copy.parent().expect("not the root")).expect("a directory of our own");
+        fs::copy(path, copy).unwrap_or_else(|error| panic!("{path}: {error}"));
+    }
+}
+
+#[test]
+fn in_a_container_of_64_mib_the_kill_is_named_and_nothing_is_lost() {
+    tools::root();
+    tools::program("/usr/sbin/runc", "runc");
+    let podman = tools::program("/usr/bin/podman", "podman");
+    let pair = Pair::start();
+    let setup = pair.setup();
+    let at = |name: &str| setup.path(name).display().to_string();
+    let root = setup.path("rootfs");
+    for program in [&*tools::lastword().to_string_lossy(), &tools::oracle_app(), "/bin/sh", "/usr/bin/tail"] {
+        copy_program(&root, program);
+    }
+    for mount_point in ["proc", "sys", "dev", "etc", "tmp"] {
+        fs::create_dir_all(root.join(mount_point)).expect("a directory of our own");
+    }
+    // vfs and cgroupfs work on any kernel; the limits that podman sets by itself need rights that a container lacks. The
+    // run's directory is at the same place inside.
+    let mut launcher: Vec<String> =
+        [podman, "--storage-driver=vfs", "--cgroup-manager=cgroupfs", "--runtime=runc"].map(str::to_owned).into();
+    for (option, name) in [("--root", "storage"), ("--runroot", "run"), ("--tmpdir", "podman")] {
+        launcher.extend([option.into(), at(name)]);
+    }
+    let options =
+        ["run", "--rm", "--memory=64m", "--ulimit=nofile=1024:1024", "--ulimit=nproc=4096:4096", "--network=host"];
+    launcher.extend(options.map(str::to_owned));
+    launcher.extend(["--env=LASTWORD_LIFECYCLE_LINES=on".into(), format!("--volume={0}:{0}", at(""))]);
+    launcher.extend(["--rootfs".into(), root.display().to_string()]);
+    let oracle = setup.oracle("--count 200 --rate 0 --batch 10").join(" ");
+    let launcher: Vec<&str> = launcher.iter().map(String::as_str).collect();
+    // It never finds the end of a line.
+    let hungry = format!("{oracle}; exec /usr/bin/tail /dev/zero");
+    let done = setup.launcher(&launcher).start(&["/bin/sh", "-c", &hungry]).finish(LIMIT);
+    assert_eq!((done.code(), done.record.done()), (137, 200), "stderr: {}", done.err());
+    let terms = Terms { confirmed: true, ..Terms::default() };
+    for (name, seen) in [("http", pair.http.collect()), ("tcp", pair.tcp.collect())] {
+        done.acquit(name, &seen, terms);
+        assert!(exit_line(&seen).contains("the app was killed by the memory limit"), "{:?}", own(&seen));
+    }
 }

@@ -1,4 +1,4 @@
-//! `--restart`: run after run, with nothing lost between them, and never after a stop.
+//! `--restart`: run after run, with nothing lost between them, and never after a stop (checklist item 51).
 
 use crate::support::{
     judge::{Seen, Terms},
@@ -189,4 +189,10 @@ fn the_waits_grow_and_a_good_run_starts_them_anew() {
     for (wait, bound) in waits.iter().zip(bounds) {
         assert!((bound * 0.74..=bound * 1.01).contains(&(wait * 1000.0)), "{wait} s of {bound} ms: {err}");
     }
+}
+
+#[test]
+fn the_end_of_tees_input_is_the_end() {
+    let done = Setup::command(&["tee"]).env("LASTWORD_RESTART", "always").start::<&str>(&[]).finish(ms(5000));
+    assert_eq!((done.code(), done.err().as_str()), (0, ""));
 }
