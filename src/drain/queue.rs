@@ -123,7 +123,8 @@ impl Queue {
 
     /// Whether a publisher under `--when-full block` need not wait: room, nothing waiting at all, or nobody to wait for.
     pub(crate) fn has_room(&self, bytes: usize) -> bool {
-        self.state != State::Open || self.waiting.is_empty() || self.fits(charge(bytes, 1))
+        let blocks = self.policy == WhenFull::Block && self.state == State::Open;
+        !blocks || self.waiting.is_empty() || self.fits(charge(bytes, 1))
     }
 
     /// Takes a batch, or the room for it, as `--when-full` says.
