@@ -48,7 +48,8 @@ pub struct Drain {
 
 impl Drain {
     pub fn start(url: &str) -> Self {
-        let words = ["lastword", "--drain", url, "--memory", "2MiB", "--", "app"].map(OsString::from);
+        let words =
+            ["lastword", "--drain", url, "--memory", "2MiB", "--when-full", "block", "--", "app"].map(OsString::from);
         let config = match config::load(words, []) {
             Ok(Invocation::Run(config)) => config,
             Ok(other) => panic!("{other:?}"),
@@ -305,4 +306,41 @@ fn a_hundred_seeded_runs_into_rotated_files_keep_every_line() {
         BTreeMap::from([("rotated", rotated), ("compressed", compressed as u32), ("moved", u32::from(moved))])
     });
     all_met(&met, &["rotated", "compressed", "moved"]);
+}
+
+/// Twenty deaths in the midst of a stream, most of them with unread bytes, and what it took.
+fn twenty_deaths(speech: Speech, scheme: &str) {
+    const MANY: u64 = 40_000;
+    let seed = seed(scheme);
+    let mut rng = StdRng::seed_from_u64(seed);
+    let death = |number: u64, rng: &mut StdRng| {
+        let bytes = rng.random_range(100_000..500_000);
+        if number.is_multiple_of(2) { Fate::ResetAfter(bytes) } else { Fate::CloseAfter(bytes) }
+    };
+    let fates: Vec<_> = (0..20).map(|number| death(number, &mut rng)).collect();
+    let mortal = Mortal::start(speech, fates);
+    let ca = if speech.tls { format!(",ca={}", certificates::file("ca.pem").display()) } else { String::new() };
+    let mut drain = Drain::start(&format!("{scheme}://{}#name=mortal{ca}", mortal.address()));
+    while drain.next <= MANY {
+        drain.drains.wait_for_room(100 * 250);
+        drain.write(100, Shape::Fixed(250));
+    }
+    let (books, record, report) = drain.finish(60 * SECOND);
+    let (messages, met) = mortal.collect();
+    assert_eq!((met["reset"], met["close"]), (10, 10), "{met:?}");
+    let terms = Terms { duplicates: u64::MAX, ..Terms::default() };
+    match judge(&record, Some(&books), &syslog::seen(&messages), terms) {
+        Ok(facts) => note(&format!("{scheme}: twenty deaths, {} duplicates", facts.duplicates)),
+        Err(found) => panic!("LASTWORD_SEED={seed}: {found:?}\n{report:?}"),
+    }
+}
+
+#[test]
+fn twenty_deaths_under_a_stream_over_tls_lose_nothing() {
+    twenty_deaths(Speech { relp: false, tls: true }, "syslog+tls");
+}
+
+#[test]
+fn twenty_deaths_under_a_stream_over_relp_with_tls_lose_nothing() {
+    twenty_deaths(Speech { relp: true, tls: true }, "relp+tls");
 }
