@@ -24,7 +24,7 @@ mod simulation;
 #[cfg(test)]
 mod tcp_tests;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod worker;
 
 use self::{inbox::Inbox, pack::Limits, worker::Worker};
