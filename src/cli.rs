@@ -99,6 +99,23 @@ pub struct Options {
     /// block]
     #[arg(long, value_name = "WHAT", help_heading = "Drains", hide_possible_values = true)]
     pub when_full: Option<String>,
+    /// Keep lines that are not delivered yet in DIR; the next run with it sends them first
+    #[arg(long, value_name = "DIR", help_heading = "Drains")]
+    pub spool: Option<PathBuf>,
+    /// Size of the spool; beyond it the oldest lines are lost [default: 1GiB]
+    #[arg(long, value_name = "SIZE", help_heading = "Drains")]
+    pub spool_max: Option<String>,
+    /// When the spool is made safe against a crash of the machine (a crash of lastword never needs it): never, interval or
+    /// always [default: interval, a second]
+    #[arg(long, value_name = "WHEN", help_heading = "Drains")]
+    pub spool_sync: Option<String>,
+    /// Refuse to start if the spool can't be written
+    #[arg(long, value_name = "on|off", help_heading = "Drains")]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "on")]
+    pub spool_required: Option<String>,
+    /// Write the lines that no drain took in time to FILE, or to stderr, if there is no spool
+    #[arg(long, value_name = "FILE|stderr", help_heading = "Drains")]
+    pub fallback: Option<String>,
     /// Time to deliver what is left when the app ended by itself [default: 60s]
     #[arg(long, value_name = "TIME", help_heading = "Drains")]
     pub flush_timeout: Option<String>,

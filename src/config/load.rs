@@ -1,7 +1,7 @@
 //! From what was typed and the environment to what it means.
 
 use super::{
-    Budget, Command, Config, Environment, Invocation, WhenFull, drains,
+    Budget, Command, Config, Environment, Fallback, Invocation, SpoolSpec, SpoolSync, WhenFull, drains,
     environment::PREFIX,
     memory,
     problem::{Exit, Problem, nearest},
@@ -60,7 +60,7 @@ pub fn load(
             return config(&options, Vec::new(), Role::Tee, &environment).map(Invocation::Tee);
         }
         Subcommands::Check { options } => {
-            Command::Check(config(&options, command.unwrap_or_default(), Role::Check, &environment)?)
+            Command::Check(Box::new(config(&options, command.unwrap_or_default(), Role::Check, &environment)?))
         }
         Subcommands::Sink(options) => Command::Sink(sink(&options, &environment)?),
         Subcommands::Demo => Command::Demo,
@@ -146,6 +146,11 @@ fn config(options: &Options, command: Vec<OsString>, role: Role, environment: &E
     if let Some(found) = find("--when-full", &options.when_full)? {
         config.when_full = found.read(when_full)?;
     }
+    config.spool = spool(options, environment)?;
+    config.fallback = find("--fallback", &options.fallback)?.map(|found| match found.text.trim() {
+        "stderr" => Fallback::Stderr,
+        path => Fallback::File(path.into()),
+    });
     if let Some(found) = find("--flush-timeout", &options.flush_timeout)? {
         config.flush_timeout = found.read(units::duration)?;
     }
@@ -180,6 +185,31 @@ fn when_full(text: &str) -> Result<WhenFull, Problem> {
         "drop-newest" => Ok(WhenFull::DropNewest),
         "block" => Ok(WhenFull::Block),
         _ => Err(Problem::new(format!("unknown policy `{text}`"), "write `drop-oldest`, `drop-newest` or `block`")),
+    }
+}
+
+fn spool(options: &Options, environment: &Environment) -> Result<Option<SpoolSpec>, Exit> {
+    let find = |flag: &str, typed: &Option<String>| setting(flag, &cli::variable(flag), typed.as_ref(), environment);
+    let dir = options.spool.clone().or_else(|| environment.raw("LASTWORD_SPOOL").map(Into::into));
+    let (max, sync) = (find("--spool-max", &options.spool_max)?, find("--spool-sync", &options.spool_sync)?);
+    let required = find("--spool-required", &options.spool_required)?;
+    let max_bytes = max.map(|found| found.read(|text| units::size_between(text, 64 << 10, 1 << 50))).transpose()?;
+    let sync = sync.map(|found| found.read(spool_sync)).transpose()?;
+    let required = required.map(|found| found.read(units::switch)).transpose()?;
+    Ok(dir.filter(|dir| !dir.as_os_str().is_empty()).map(|dir| SpoolSpec {
+        dir,
+        max_bytes: max_bytes.map_or(1 << 30, |bytes| bytes as u64),
+        sync: sync.unwrap_or(SpoolSync::Interval),
+        required: required.unwrap_or(false),
+    }))
+}
+
+fn spool_sync(text: &str) -> Result<SpoolSync, Problem> {
+    match text {
+        "never" => Ok(SpoolSync::Never),
+        "interval" => Ok(SpoolSync::Interval),
+        "always" => Ok(SpoolSync::Always),
+        _ => Err(Problem::new(format!("unknown way `{text}`"), "write `never`, `interval` or `always`")),
     }
 }
 

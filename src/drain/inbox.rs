@@ -4,7 +4,7 @@
 //! never delayed by a drain. The drain's thread says, before it waits, how much must be there for a push to wake it
 //! (`wake_at`): a drain that is busy, backing off or gathering is not woken by every push.
 
-use super::queue::Queue;
+use super::queue::{Low, Queue};
 use crate::{clock, config::WhenFull, ledger::Counts, line::Batch, transport::Progress};
 use std::{
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
@@ -173,6 +173,25 @@ impl Inbox {
                 },
             }
         }
+    }
+
+    /// The spool has more on its disk: whoever waits for memory may get some.
+    pub(crate) fn appended(&self) {
+        let mut state = self.lock();
+        if state.publishers_waiting > 0 {
+            state.queue.unload();
+        }
+        self.let_in(state);
+    }
+
+    /// The spool deleted a segment to make room.
+    pub(crate) fn evicted(&self, segment: u64) {
+        self.change(|queue| queue.evict(segment, clock::stamp()));
+    }
+
+    /// How far the drain has come.
+    pub(crate) fn low(&self) -> Low {
+        self.lock().queue.low()
     }
 
     fn let_in(&self, state: MutexGuard<'_, State>) {

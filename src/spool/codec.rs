@@ -265,9 +265,15 @@ fn put_count(out: &mut Vec<u8>, count: usize) {
 
 /// A text of more than 65,535 bytes is cut on a character's border.
 pub(crate) fn put_text(out: &mut Vec<u8>, text: &str) {
-    let text = &text[..text.floor_char_boundary(usize::from(u16::MAX))];
+    let text = cut(text, usize::from(u16::MAX));
     put_count(out, text.len());
     out.extend_from_slice(text.as_bytes());
+}
+
+/// At most `len` bytes of a text, whole characters.
+pub(crate) fn cut(text: &str, len: usize) -> &str {
+    let end = (0..=len.min(text.len())).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
+    &text[..end]
 }
 
 /// Takes little-endian values from the front.

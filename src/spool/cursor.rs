@@ -1,7 +1,7 @@
 //! A drain's cursor: how far it has come, in two slots that are written in turn, so that a torn write costs one of them.
 
 use super::{
-    codec::{Reader, put_text},
+    codec::{Reader, cut, put_text},
     disk::Disk,
 };
 use crc32c::crc32c;
@@ -31,8 +31,8 @@ impl Cursor {
     /// A cursor that is not on the disk yet.
     pub(crate) fn new(identity: &str) -> Self {
         // A slot holds its identity in whole; what is longer than that still names its drain.
-        let cut = identity.floor_char_boundary(SLOT_STRIDE as usize - FIXED - 2);
-        Self { identity: identity[..cut].to_owned(), place: Place::default(), generation: 0 }
+        let identity = cut(identity, SLOT_STRIDE as usize - FIXED - 2);
+        Self { identity: identity.to_owned(), place: Place::default(), generation: 0 }
     }
 
     /// The file of a drain: 64 bits of FNV-1a of its identity.

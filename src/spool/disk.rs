@@ -15,6 +15,8 @@ use std::{
 pub(crate) trait Disk: Debug + Send + Sync {
     /// Names and lengths of the files.
     fn list(&self) -> io::Result<Vec<(String, u64)>>;
+    /// Length of a file.
+    fn len(&self, name: &str) -> io::Result<u64>;
     /// Appends up to `max` bytes from `offset` on to `out`; fewer only at the end of the file.
     fn read(&self, name: &str, offset: u64, max: usize, out: &mut Vec<u8>) -> io::Result<()>;
     /// A new, empty file. Fails if there is one.
@@ -80,6 +82,10 @@ impl Disk for RealDisk {
             }
         }
         Ok(files)
+    }
+
+    fn len(&self, name: &str) -> io::Result<u64> {
+        Ok(fs::metadata(self.path(name))?.len())
     }
 
     fn read(&self, name: &str, offset: u64, max: usize, out: &mut Vec<u8>) -> io::Result<()> {

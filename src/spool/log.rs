@@ -5,7 +5,7 @@
 //! the files together stay within `max_bytes`, or pass it by one segment.
 
 use super::{
-    codec::{Footer, Header, Owed, encode_footer, encode_frame, encode_header},
+    codec::{Footer, Header, encode_footer, encode_frame, encode_header},
     cursor::{Cursor, Place},
     disk::Disk,
     recovery::{Found, Segment, segment_name},
@@ -50,6 +50,8 @@ pub(crate) struct Log {
     buffer: Vec<u8>,
     evicted: Vec<Segment>,
     sync_sealed: bool,
+    /// Sealed at the end, and not synced yet.
+    sealed_dirty: Option<String>,
 }
 
 /// The segment that is written to.
@@ -76,6 +78,7 @@ impl Log {
             buffer: Vec::new(),
             evicted: Vec::new(),
             sync_sealed: true,
+            sealed_dirty: None,
         }
     }
 
@@ -134,6 +137,13 @@ impl Log {
         if self.current.as_ref().is_some_and(|current| current.dirty) {
             self.sync_current()?;
         }
+        if let Some(name) = self.sealed_dirty.take() {
+            match self.disk.sync(&name) {
+                // Nobody was owed it any more.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                result => result?,
+            }
+        }
         if std::mem::take(&mut self.dir_dirty) {
             self.disk.sync_dir()?;
         }
@@ -142,7 +152,7 @@ impl Log {
 
     /// Whether [`Log::sync`] has anything to do.
     pub(crate) fn is_dirty(&self) -> bool {
-        self.dir_dirty || self.current.as_ref().is_some_and(|current| current.dirty)
+        self.dir_dirty || self.sealed_dirty.is_some() || self.current.as_ref().is_some_and(|current| current.dirty)
     }
 
     /// Takes down how far the drains are, and deletes what nobody is owed any more. `closing`: nothing more will come.
@@ -158,7 +168,7 @@ impl Log {
             }
         }
         if closing {
-            self.seal_current();
+            self.seal_current(false);
         }
         let mut deleted = Vec::new();
         let (keep, done): (Vec<_>, Vec<_>) =
@@ -185,16 +195,6 @@ impl Log {
     pub(crate) fn take_evicted(&mut self) -> Vec<Segment> {
         std::mem::take(&mut self.evicted)
     }
-
-    /// How far the drain with this identity was when its cursor was last taken down.
-    pub(crate) fn cursor(&self, identity: &str) -> Place {
-        self.cursors.get(identity).map_or(Place::default(), |cursor| cursor.place)
-    }
-
-    /// All drains that are owed something in a segment.
-    pub(crate) fn identities(&self) -> impl Iterator<Item = &Owed> {
-        self.segments.iter().flat_map(|segment| segment.drains.iter())
-    }
 }
 
 impl Log {
@@ -204,7 +204,7 @@ impl Log {
             if segment.end_seq == first.first_seq() && segment.bytes < self.segment_bytes {
                 return Ok(());
             }
-            self.seal_current();
+            self.seal_current(true);
         }
         self.make_room();
         let (header, salt) = encode_header(&self.header);
@@ -258,7 +258,7 @@ impl Log {
     }
 
     /// A footer that can't be written is left to recovery.
-    fn seal_current(&mut self) {
+    fn seal_current(&mut self, sync: bool) {
         let Some(Current { mut segment, .. }) = self.current.take() else { return };
         let name = segment_name(segment.number);
         if segment.first_seq == segment.end_seq {
@@ -268,8 +268,10 @@ impl Log {
         if self.disk.write(&name, segment.bytes, &footer(&segment)).is_ok() {
             segment.bytes += super::codec::FOOTER_LEN as u64;
             // What the interval would have done; a failure costs no more than having waited for it.
-            if self.sync_sealed {
+            if self.sync_sealed && sync {
                 let _ = self.disk.sync(&name);
+            } else {
+                self.sealed_dirty = Some(name);
             }
         }
         self.segments.push_back(segment);

@@ -51,17 +51,21 @@
 //! - [`codec`]: the bytes above; [`scan`]: frames out of a file, whatever its state; [`cursor`]; all pure but for [`disk`].
 //! - [`recovery`]: a directory to what is owed to whom. [`log`]: appending, sealing, evicting, deleting.
 //! - [`index`]: which units of this run are on disk. [`thread`]: the log on its own thread. [`load`]: back into memory.
+//! - [`open`]: all of it from settings; the lock.
 
-mod codec;
+pub(crate) mod codec;
 #[cfg(test)]
 mod crash_tests;
-mod cursor;
+pub(crate) mod cursor;
 pub(crate) mod disk;
 pub(crate) mod index;
 #[cfg(test)]
 mod known_errors;
+pub(crate) mod load;
 pub(crate) mod log;
+pub(crate) mod open;
 pub(crate) mod recovery;
 pub(crate) mod scan;
 #[cfg(test)]
-mod sim;
+pub(crate) mod sim;
+pub(crate) mod thread;

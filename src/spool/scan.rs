@@ -46,14 +46,14 @@ impl Scanner {
         Self { name, salt, at, len, buffer: Vec::new(), base: at, patience: PATIENCE }
     }
 
-    /// Where the next item begins.
-    pub(crate) fn at(&self) -> u64 {
-        self.at
-    }
-
     /// The segment grew to this length.
     pub(crate) fn grow(&mut self, len: u64) {
-        self.len = self.len.max(len);
+        if len > self.len {
+            self.len = len;
+            // What was read ahead may be half of a write.
+            self.buffer.clear();
+            self.base = self.at;
+        }
     }
 
     /// The next item; None at the end of the file or behind a footer.

@@ -163,6 +163,13 @@ impl Disk for SimDisk {
         Ok(state.names.iter().map(|(name, &inode)| (name.clone(), state.inodes[inode].len() as u64)).collect())
     }
 
+    fn len(&self, name: &str) -> io::Result<u64> {
+        let mut state = self.state();
+        state.call()?;
+        let inode = state.inode(name)?;
+        Ok(state.inodes[inode].len() as u64)
+    }
+
     fn read(&self, name: &str, offset: u64, max: usize, out: &mut Vec<u8>) -> io::Result<()> {
         let mut state = self.state();
         state.call()?;
@@ -283,16 +290,16 @@ fn split(ops: &[Op]) -> (Vec<usize>, Vec<usize>) {
         match op {
             Op::Write(inode, ..) | Op::Truncate(inode, _) => {
                 if later.contains(&Op::Sync(*inode)) {
-                    safe.push(at)
+                    safe.push(at);
                 } else {
-                    open.push(at)
+                    open.push(at);
                 }
             }
             Op::Create(..) | Op::Rename(..) | Op::Remove(_) => {
                 if later.contains(&Op::SyncDir) {
-                    safe.push(at)
+                    safe.push(at);
                 } else {
-                    open.push(at)
+                    open.push(at);
                 }
             }
             Op::Sync(_) | Op::SyncDir => {}
