@@ -29,7 +29,7 @@ pub struct Typed {
     version,
     about = "Runs an app and sees to it that its last word gets out: forwards every line it writes to log drains, \
              passes signals on, and does not exit before the last line of it and of its children is delivered.",
-    override_usage = "lastword [OPTIONS] -- COMMAND [ARG]...\n       lastword tee|sink|check|demo|completions [OPTIONS]",
+    override_usage = "lastword [OPTIONS] -- COMMAND [ARG]...\n       lastword tee|sink|check|demo|spool|completions [OPTIONS]",
     args_override_self = true,
     allow_external_subcommands = true,
     subcommand_help_heading = "Other commands",
@@ -63,6 +63,13 @@ pub enum Subcommands {
         #[command(flatten)]
         options: Options,
     },
+    /// Look into a spool, or send what is in it
+    #[command(args_override_self = true)]
+    Spool {
+        /// What to do with it
+        #[command(subcommand)]
+        what: SpoolWhat,
+    },
     /// Show a stop with everything that goes with it, here and now
     Demo,
     /// Print a completion script for a shell
@@ -87,6 +94,37 @@ pub enum Subcommands {
     /// A first word that is no command of ours: most likely the app, without `--` before it.
     #[command(external_subcommand)]
     Other(Vec<OsString>),
+}
+
+/// What `spool` does.
+#[derive(Subcommand)]
+pub enum SpoolWhat {
+    /// List the segments, and what each drain is still to get
+    Ls {
+        /// The spool
+        dir: PathBuf,
+    },
+    /// Print the lines, oldest first
+    Cat {
+        /// The spool
+        dir: PathBuf,
+        /// Only the lines that this drain is still to get, by its name in `ls`
+        #[arg(long, value_name = "NAME")]
+        only: Option<String>,
+    },
+    /// Check every byte; exit code 1 if something is damaged
+    Verify {
+        /// The spool
+        dir: PathBuf,
+    },
+    /// Send what the drains of these settings are still to get
+    Send {
+        /// The spool
+        dir: PathBuf,
+        /// Settings of the drains
+        #[command(flatten)]
+        options: Options,
+    },
 }
 
 /// The settings that `run`, `tee` and `check` share. Each is also a variable: see [`variable`].
@@ -308,6 +346,16 @@ fn explain(error: &clap::Error) -> Exit {
                 None => see_help.into(),
             };
             (flag, Problem::new("unknown option", right))
+        }
+        ErrorKind::MissingRequiredArgument if typed.contains("DIR") => {
+            ("spool", Problem::new("the directory is missing", "write `lastword spool ls DIR`"))
+        }
+        ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            ("spool", Problem::new("what to do is missing", "write `ls`, `cat`, `verify` or `send`"))
+        }
+        ErrorKind::InvalidSubcommand => {
+            let word = text(ContextKind::InvalidSubcommand).unwrap_or_default();
+            ("spool", Problem::new(format!("unknown word `{word}`"), "write `ls`, `cat`, `verify` or `send`"))
         }
         ErrorKind::MissingRequiredArgument => ("completions", Problem::new("the shell is missing", shells())),
         ErrorKind::InvalidValue if typed.starts_with('-') => {

@@ -26,6 +26,8 @@ pub enum Source {
     App,
     /// Our own standard input (`tee`).
     Stdin,
+    /// Nothing: what is in the spool is to be sent (`spool send`).
+    Nothing,
 }
 
 /// Runs the app (or reads standard input) to the end, ships every line, and returns the exit code. `inherited` is what
@@ -58,9 +60,13 @@ fn start_and_supervise(config: &Config, source: Source, inherited: Inherited) ->
     let drains = Drains::start(&config.drains, config, &bell)?;
     let mut plumbing = Plumbing { config, drains, passthroughs: Vec::new(), intake: None, bell, begun };
     plumbing.open_passthroughs(source)?;
-    if source == Source::Stdin {
-        let stdin = io::stdin().as_fd().try_clone_to_owned()?;
-        plumbing.read(vec![(Stream::Stdout, stdin)])?;
+    let input = match source {
+        Source::App => None,
+        Source::Stdin => Some(io::stdin().as_fd().try_clone_to_owned()?),
+        Source::Nothing => Some(fs::File::open("/dev/null")?.into()),
+    };
+    if let Some(input) = input {
+        plumbing.read(vec![(Stream::Stdout, input)])?;
     }
     let setup = Setup {
         command: (source == Source::App).then(|| config.command.clone()),

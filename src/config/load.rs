@@ -8,9 +8,9 @@ use super::{
     stop_signals, units,
 };
 use crate::{
-    cli::{self, Options, Subcommands, Typed},
+    cli::{self, Options, SpoolWhat, Subcommands, Typed},
     clock,
-    commands::{demo::plain_init::PlainInitOptions, sink::SinkOptions},
+    commands::{demo::plain_init::PlainInitOptions, sink::SinkOptions, spool::SpoolCommand},
     format::{Instance, Origin},
 };
 use std::{
@@ -63,6 +63,17 @@ pub fn load(
             Command::Check(Box::new(config(&options, command.unwrap_or_default(), Role::Check, &environment)?))
         }
         Subcommands::Sink(options) => Command::Sink(sink(&options, &environment)?),
+        Subcommands::Spool { what } => match what {
+            SpoolWhat::Ls { dir } => Command::Spool(SpoolCommand::Ls(dir)),
+            SpoolWhat::Cat { dir, only } => Command::Spool(SpoolCommand::Cat { dir, drain: only }),
+            SpoolWhat::Verify { dir } => Command::Spool(SpoolCommand::Verify(dir)),
+            SpoolWhat::Send { dir, options } => {
+                let options = Options { spool: Some(dir), spool_required: Some("on".into()), ..options };
+                let mut config = config(&options, Vec::new(), Role::Tee, &environment)?;
+                config.passthrough = false;
+                return Ok(Invocation::Send(config));
+            }
+        },
         Subcommands::Demo => Command::Demo,
         Subcommands::Completions { shell } => Command::Completions(shell),
         Subcommands::DemoWorker { record } => Command::DemoWorker(record),
@@ -93,7 +104,7 @@ fn no_dashes(words: &[OsString], behind_dashes: Option<&[OsString]>) -> Exit {
     let rest = behind_dashes.into_iter().flat_map(|rest| std::iter::once(&dashes).chain(rest));
     let shown = words.iter().chain(rest).map(|word| quoted(&word.to_string_lossy())).collect::<Vec<_>>().join(" ");
     let first = words.first().map(|word| word.to_string_lossy()).unwrap_or_default();
-    let ours = nearest(&first, ["tee", "sink", "check", "demo", "completions"]);
+    let ours = nearest(&first, ["tee", "sink", "spool", "check", "demo", "completions"]);
     let or = ours.map(|ours| format!("`lastword {ours}`, or ")).unwrap_or_default();
     Problem::new("no `--` stands before the command", format!("did you mean {or}`lastword -- {shown}`?")).of("command")
 }

@@ -37,7 +37,7 @@ pub(crate) use schemes::help as scheme_help;
 pub(crate) use units::human_size;
 
 use crate::{
-    commands::{demo::plain_init::PlainInitOptions, sink::SinkOptions},
+    commands::{demo::plain_init::PlainInitOptions, sink::SinkOptions, spool::SpoolCommand},
     format::{Format, Origin},
     line::Stream,
 };
@@ -50,6 +50,8 @@ pub enum Invocation {
     Run(Config),
     /// `lastword tee`.
     Tee(Config),
+    /// `lastword spool send`.
+    Send(Config),
     /// One of our own commands.
     Command(Command),
 }
@@ -69,6 +71,8 @@ pub enum Command {
     PlainInit(PlainInitOptions),
     /// `lastword sink`.
     Sink(SinkOptions),
+    /// `lastword spool ls|cat|verify`.
+    Spool(SpoolCommand),
 }
 
 /// All settings of one run.

@@ -136,3 +136,60 @@ impl Disk for RealDisk {
         fs::remove_file(self.path(name))
     }
 }
+
+/// A real directory that is looked at alone: whatever would change it is refused.
+#[derive(Debug)]
+pub(crate) struct ReadOnly(RealDisk);
+
+impl ReadOnly {
+    pub(crate) fn new(dir: PathBuf) -> Self {
+        Self(RealDisk::new(dir))
+    }
+}
+
+/// How [`ReadOnly`] refuses.
+fn refused() -> io::Result<()> {
+    Err(io::ErrorKind::ReadOnlyFilesystem.into())
+}
+
+impl Disk for ReadOnly {
+    fn list(&self) -> io::Result<Vec<(String, u64)>> {
+        self.0.list()
+    }
+
+    fn len(&self, name: &str) -> io::Result<u64> {
+        self.0.len(name)
+    }
+
+    fn read(&self, name: &str, offset: u64, max: usize, out: &mut Vec<u8>) -> io::Result<()> {
+        self.0.read(name, offset, max, out)
+    }
+
+    fn create(&self, _name: &str) -> io::Result<()> {
+        refused()
+    }
+
+    fn write(&self, _name: &str, _offset: u64, _bytes: &[u8]) -> io::Result<()> {
+        refused()
+    }
+
+    fn truncate(&self, _name: &str, _len: u64) -> io::Result<()> {
+        refused()
+    }
+
+    fn sync(&self, _name: &str) -> io::Result<()> {
+        refused()
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        refused()
+    }
+
+    fn rename(&self, _from: &str, _to: &str) -> io::Result<()> {
+        refused()
+    }
+
+    fn remove(&self, _name: &str) -> io::Result<()> {
+        refused()
+    }
+}

@@ -39,7 +39,7 @@ fn a_torn_tail_is_cut_off_and_the_frames_before_it_are_kept() {
     disk.edit(&name, |bytes| bytes.truncate(whole - 5));
     let found = recover(&*disk);
     assert_eq!(owed(&disk, &found), 4);
-    assert!(found.notes[0].contains("torn tail"), "{:?}", found.notes);
+    assert!(found.notes[0].contains("torn; its last"), "{:?}", found.notes);
     let again = recover(&*disk);
     assert_eq!((owed(&disk, &again), again.notes.len()), (4, 0), "it is mended");
 }

@@ -176,14 +176,16 @@ impl Found {
     /// Cuts what is torn and writes the footer that is missing. A disk that can't do that leaves it to the next recovery.
     fn seal(&mut self, disk: &dyn Disk, name: &str, read: &Read, len: u64) -> u64 {
         if read.torn > 0 {
-            self.notes.push(format!("{name}: a torn tail of {} bytes is cut off", read.torn));
+            self.notes.push(format!("{name}: torn; its last {} bytes are cut off", read.torn));
         }
         let offset = read.footer.offset;
         let sealed = disk.truncate(name, offset).and_then(|()| disk.write(name, offset, &encode_footer(&read.footer)));
         match sealed {
             Ok(()) => offset + FOOTER_LEN as u64,
             Err(error) => {
-                self.notes.push(format!("{name}: can't be sealed: {error}"));
+                if error.kind() != io::ErrorKind::ReadOnlyFilesystem {
+                    self.notes.push(format!("{name}: can't be sealed: {error}"));
+                }
                 len
             }
         }
@@ -201,7 +203,9 @@ impl Found {
     }
 
     fn remove(&mut self, disk: &dyn Disk, name: &str, reason: &str) {
-        if let Err(error) = disk.remove(name) {
+        if let Err(error) = disk.remove(name)
+            && error.kind() != io::ErrorKind::ReadOnlyFilesystem
+        {
             self.notes.push(format!("{name}: {reason}, and can't be removed: {error}"));
         }
     }
