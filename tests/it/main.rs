@@ -15,5 +15,6 @@ mod oracle;
 mod passthrough;
 mod process;
 mod real_servers;
+mod spool;
 mod stop;
 mod support;
