@@ -123,7 +123,7 @@ pub enum SpoolWhat {
         dir: PathBuf,
         /// Settings of the drains
         #[command(flatten)]
-        options: Options,
+        options: Box<Options>,
     },
 }
 

@@ -68,7 +68,7 @@ pub fn load(
             SpoolWhat::Cat { dir, only } => Command::Spool(SpoolCommand::Cat { dir, drain: only }),
             SpoolWhat::Verify { dir } => Command::Spool(SpoolCommand::Verify(dir)),
             SpoolWhat::Send { dir, options } => {
-                let options = Options { spool: Some(dir), spool_required: Some("on".into()), ..options };
+                let options = Options { spool: Some(dir), spool_required: Some("on".into()), ..*options };
                 let mut config = config(&options, Vec::new(), Role::Tee, &environment)?;
                 config.passthrough = false;
                 return Ok(Invocation::Send(config));

@@ -104,6 +104,10 @@ impl World {
                 (range.from..range.to).map(move |seq| (life, seq))
             })
             .collect();
+        for segment in &found.segments {
+            let life = segment.source.origin.run["life-".len()..].parse().unwrap();
+            self.segments.insert(segment.number, life);
+        }
         let set: BTreeSet<_> = expected.iter().copied().collect();
         for unit in &self.appended {
             let done = self.delivered.contains(unit) || self.lost.contains(unit);
@@ -327,7 +331,7 @@ fn live(seed: u64, seen: &mut Seen) {
 #[test]
 fn queue_and_spool_do_what_a_list_would_through_kills_exits_and_failing_disks() {
     let mut seen = Seen::default();
-    for seed in seeds(150) {
+    for seed in seeds(1000) {
         live(seed.value(), &mut seen);
     }
     let Seen { unloaded, loaded, overflowed, adopted, spooled, duplicates, refused, evicted } = seen;

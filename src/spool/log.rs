@@ -8,6 +8,7 @@ use super::{
     codec::{Footer, Header, encode_footer, encode_frame, encode_header},
     cursor::{Cursor, Place},
     disk::Disk,
+    index::Index,
     recovery::{Found, Segment, segment_name},
 };
 use crate::{
@@ -52,6 +53,9 @@ pub(crate) struct Log {
     sync_sealed: bool,
     /// Sealed at the end, and not synced yet.
     sealed_dirty: Option<String>,
+    /// Cursors could not be written: those on the disk are behind those here.
+    stale: bool,
+    index: Option<Arc<Index>>,
 }
 
 /// The segment that is written to.
@@ -79,7 +83,14 @@ impl Log {
             evicted: Vec::new(),
             sync_sealed: true,
             sealed_dirty: None,
+            stale: false,
+            index: None,
         }
+    }
+
+    /// Whatever is deleted to make room leaves this index first: a reader that misses the file can tell why.
+    pub(crate) fn tell(&mut self, index: Arc<Index>) {
+        self.index = Some(index);
     }
 
     /// Segments are sealed without a sync.
@@ -163,10 +174,11 @@ impl Log {
         let mut result = Ok(());
         for (identity, place) in places {
             let cursor = self.cursors.entry(identity.clone()).or_insert_with(|| Cursor::new(identity));
-            if cursor.place < *place {
+            if cursor.place < *place || self.stale {
                 result = result.and(cursor.store(&*self.disk, *place));
             }
         }
+        self.stale = result.is_err();
         if closing {
             self.seal_current(false);
         }
@@ -240,6 +252,9 @@ impl Log {
         while used(&self.segments) + self.segment_bytes > self.max_bytes
             && let Some(oldest) = self.segments.pop_front()
         {
+            if let Some(index) = &self.index {
+                index.remove(oldest.number);
+            }
             // One that can't be removed is not counted on any more; the next run finds it.
             let _ = self.disk.remove(&segment_name(oldest.number));
             self.dir_dirty = true;

@@ -69,3 +69,5 @@ pub(crate) mod scan;
 #[cfg(test)]
 pub(crate) mod sim;
 pub(crate) mod thread;
+#[cfg(test)]
+mod thread_tests;

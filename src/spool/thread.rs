@@ -36,6 +36,8 @@ const PATIENCE: Duration = Duration::from_millis(250);
 const CURSORS: Duration = Duration::from_millis(200);
 /// How often `--spool-sync interval` syncs.
 const SYNC: Duration = Duration::from_secs(1);
+/// Trouble is not spoken of more often than this.
+const QUIET: Duration = Duration::from_secs(10);
 /// How long after a refusal the disk is asked again.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -74,9 +76,18 @@ struct State {
     noted: bool,
     finished: bool,
     /// Why nobody waits for the disk, if so; and since when.
-    degraded: Option<(String, Instant)>,
+    degraded: Option<Degraded>,
+    /// When trouble was last spoken of.
+    said: Option<Instant>,
     /// Units that were left out.
     left_out: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Degraded {
+    since: Instant,
+    /// It was said, so its end is worth a word, too.
+    said: bool,
 }
 
 impl Spool {
@@ -99,11 +110,13 @@ impl Spool {
             dir: settings.dir.clone(),
         });
         let spool = Self { shared: Arc::clone(&shared) };
+        let mut log = log;
+        log.tell(Arc::clone(&index));
         let mut keeper = Keeper { shared, log, index, members, settings, last: Vec::new(), synced_at: clock::now() };
         thread::Builder::new().name("spool".into()).spawn(move || {
             let _keep = keep;
             if catch_unwind(AssertUnwindSafe(|| keeper.run())).is_err() {
-                keeper.shared.degrade("the spool died of a bug in lastword".into());
+                keeper.shared.degrade("the spool died of a bug in lastword");
             }
             let mut state = keeper.shared.lock();
             state.finished = true;
@@ -126,7 +139,7 @@ impl Spool {
             state = guard;
             if timeout.timed_out() && state.degraded.is_none() {
                 drop(state);
-                shared.degrade(format!("the disk takes nothing for {} ms", PATIENCE.as_millis()));
+                shared.degrade(&format!("the disk takes nothing for {} ms", PATIENCE.as_millis()));
                 state = shared.lock();
             }
         }
@@ -198,19 +211,30 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn degrade(&self, why: String) {
+    fn degrade(&self, why: &str) {
         let mut state = self.lock();
-        if state.degraded.is_none() {
+        if state.degraded.is_some() {
+            return;
+        }
+        let now = clock::now();
+        let said = state.said.is_none_or(|at| now >= at + QUIET);
+        state.degraded = Some(Degraded { since: now, said });
+        if said {
+            state.said = Some(now);
+        }
+        drop(state);
+        self.moved.notify_all();
+        if said {
             self.say(format_args!("{why}; drains go on from memory, and it is tried again"));
-            state.degraded = Some((why, clock::now()));
-            drop(state);
-            self.moved.notify_all();
         }
     }
 
     fn recover(&self) {
         let mut state = self.lock();
-        let Some((_, since)) = state.degraded.take() else { return };
+        let Some(Degraded { since, said }) = state.degraded.take() else { return };
+        if !said {
+            return;
+        }
         let left_out = std::mem::take(&mut state.left_out);
         drop(state);
         let time = (clock::now() - since).as_secs_f64();
@@ -246,15 +270,17 @@ impl Keeper {
         loop {
             let dirty = self.settings.sync != SpoolSync::Never && self.log.is_dirty();
             let (batches, closing, sync) = self.take(moving || dirty);
-            let mut well = true;
+            let (mut well, mut worked) = (true, false);
             if !batches.is_empty() {
                 well = self.append(batches, closing);
+                worked = well;
                 moving = true;
             }
             let due = self.settings.sync == SpoolSync::Always
                 || self.settings.sync == SpoolSync::Interval && (sync || clock::now() >= self.synced_at + SYNC);
             if due && well && self.log.is_dirty() {
                 well = self.sync();
+                worked |= well;
             }
             if closing && (!well || self.shared.lock().waiting.is_empty()) {
                 self.last_look();
@@ -264,9 +290,10 @@ impl Keeper {
                 looked_at = clock::now();
                 moving = self.look();
             }
-            if well {
+            if worked {
                 self.shared.recover();
-            } else {
+            }
+            if !well {
                 self.rest();
             }
         }
@@ -317,7 +344,7 @@ impl Keeper {
         }
         drop(state);
         if let Err(error) = result {
-            self.shared.degrade(error.to_string());
+            self.shared.degrade(&error.to_string());
             return false;
         }
         self.shared.moved.notify_all();
@@ -326,7 +353,6 @@ impl Keeper {
 
     fn tell_evicted(&mut self) {
         for segment in self.log.take_evicted() {
-            self.index.remove(segment.number);
             for member in &self.members {
                 member.inbox.evicted(segment.number);
             }
@@ -344,7 +370,7 @@ impl Keeper {
         match self.log.sync() {
             Ok(()) => true,
             Err(error) => {
-                self.shared.degrade(format!("the disk did not sync: {error}"));
+                self.shared.degrade(&format!("the disk did not sync: {error}"));
                 false
             }
         }
@@ -356,7 +382,10 @@ impl Keeper {
         if places != self.last {
             match self.log.advance(&places, false) {
                 Ok(deleted) => deleted.into_iter().for_each(|segment| self.index.remove(segment)),
-                Err(error) => self.shared.degrade(error.to_string()),
+                Err(error) => {
+                    self.shared.degrade(&error.to_string());
+                    return true;
+                }
             }
             self.last = places;
         }
@@ -372,7 +401,7 @@ impl Keeper {
             self.sync();
         }
         if let Err(error) = result {
-            self.shared.degrade(error.to_string());
+            self.shared.degrade(&error.to_string());
         }
     }
 
