@@ -130,6 +130,7 @@ fn main() -> ExitCode {
         command,
         budget,
         flush_timeout: Duration::from_secs(60),
+        spooled: false,
         stop_signals: vec![],
         pipe_size: 256 * 1024,
         inherited,

@@ -16,6 +16,8 @@ const LAST_CALL: Duration = Duration::from_secs(2);
 const GIVE_UP: Duration = Duration::from_millis(500);
 /// A flush without a deadline of its own ends after so long without progress.
 const STALL: Duration = Duration::from_secs(10);
+/// The same where the lines are on the disk already.
+const STALL_SPOOLED: Duration = Duration::from_secs(2);
 
 /// How a budget T is shared out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +48,7 @@ pub struct Plan {
     budget: Budget,
     shares: Shares,
     flush_timeout: Duration,
+    stall: Duration,
     soft: Option<Instant>,
     stop: Option<Stop>,
     app_exited: Option<Instant>,
@@ -62,7 +65,14 @@ impl Plan {
     /// Nothing has happened yet.
     pub fn new(budget: Budget, flush_timeout: Duration) -> Self {
         let shares = Shares::of(budget.duration());
-        Self { budget, shares, flush_timeout, soft: None, stop: None, app_exited: None, end: None }
+        Self { budget, shares, flush_timeout, stall: STALL, soft: None, stop: None, app_exited: None, end: None }
+    }
+
+    /// What is not delivered is kept in a spool, or not.
+    #[must_use]
+    pub const fn with_spool(mut self, spooled: bool) -> Self {
+        self.stall = if spooled { STALL_SPOOLED } else { STALL };
+        self
     }
 
     /// Whether the app may be killed on this budget.
@@ -105,7 +115,7 @@ impl Plan {
             Timer::Kill => self.kill_at(now),
             Timer::GiveUp => now + GIVE_UP,
             Timer::End => self.end_at(now),
-            Timer::Stall => now + STALL,
+            Timer::Stall => now + self.stall,
         }
     }
 

@@ -72,6 +72,7 @@ fn start_and_supervise(config: &Config, source: Source, inherited: Inherited) ->
         command: (source == Source::App).then(|| config.command.clone()),
         budget: config.budget,
         flush_timeout: config.flush_timeout,
+        spooled: plumbing.drains.have_spool(),
         stop_signals: config.stop_signals.clone(),
         pipe_size: config.pipe_size,
         inherited,

@@ -106,7 +106,7 @@ impl Inbox {
     /// Waits until the queue has room for `bytes`, the drain is closed or dead, or the end that was set is over.
     pub(crate) fn wait_for_room(&self, bytes: usize) {
         let mut state = self.lock();
-        while !state.orders.closed && !state.orders.unblocked && !state.queue.has_room(bytes) {
+        while !state.orders.closed && !state.orders.unblocked && !state.queue.makes_room(bytes) {
             state.publishers_waiting += 1;
             state = match state.orders.end_at.map(|end| end.saturating_duration_since(clock::now())) {
                 None => self.room.wait(state).unwrap_or_else(PoisonError::into_inner),

@@ -19,7 +19,7 @@ mod pack;
 pub(crate) mod queue;
 #[cfg(test)]
 mod queue_model;
-mod sealed;
+pub(crate) mod sealed;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
@@ -91,7 +91,7 @@ impl Drains {
         for (index, spec) in specs.iter().enumerate() {
             let inbox = Arc::new(Inbox::new(config.when_full, memory));
             if let Some(spool) = &opened {
-                inbox.lock().queue.attach(spool.index(), spool.capacity, spool.owed(spec));
+                inbox.lock().queue.attach(spool.index(), spool.grace(), spool.owed(spec));
             }
             if config.fallback.is_some() {
                 inbox.lock().queue.keep_left();
@@ -113,6 +113,11 @@ impl Drains {
             |(spec, drain): (&DrainSpec, &Drain)| Member { identity: identity(spec), inbox: Arc::clone(&drain.inbox) };
         let spool = opened.map(|spool| spool.start(specs.iter().zip(&drains).map(member).collect())).transpose()?;
         Ok(Self { drains: drains.into(), spool, fallback: config.fallback.clone() })
+    }
+
+    /// Whether what is not delivered is kept on a disk.
+    pub fn have_spool(&self) -> bool {
+        self.spool.is_some()
     }
 
     /// Hands a batch to every drain that wants its stream; full queues follow `--when-full`.

@@ -433,6 +433,15 @@ impl Queue {
         waiting.unwrap_or(Low::Nothing)
     }
 
+    /// As [`Queue::has_room`], after letting go what is on the disk.
+    pub(crate) fn makes_room(&mut self, bytes: usize) -> bool {
+        if self.has_room(bytes) {
+            return true;
+        }
+        self.unload();
+        self.has_room(bytes)
+    }
+
     /// What may be charged before anything is dropped.
     fn limit(&self) -> usize {
         self.memory + self.log.as_ref().map_or(0, |log| log.grace)

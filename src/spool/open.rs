@@ -34,8 +34,7 @@ pub(crate) struct Opened {
     log: Log,
     owed: BTreeMap<String, Vec<Range>>,
     run: String,
-    /// Bytes that the spool may have in hand.
-    pub(crate) capacity: usize,
+    capacity: usize,
     sync: SpoolSync,
     instance: crate::format::Instance,
 }
@@ -90,6 +89,11 @@ impl Opened {
     /// What a drain is owed by earlier runs.
     pub(crate) fn owed(&self, spec: &DrainSpec) -> Vec<Range> {
         self.owed.get(&identity(spec)).cloned().unwrap_or_default()
+    }
+
+    /// What a queue's memory may be passed by: batches that the spool has in hand, and one that comes just then.
+    pub(crate) fn grace(&self) -> usize {
+        2 * self.capacity
     }
 
     /// Which units are on the disk.

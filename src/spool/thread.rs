@@ -15,7 +15,7 @@ use super::{
 use crate::{
     clock,
     config::SpoolSync,
-    drain::{inbox::Inbox, queue::Low},
+    drain::{inbox::Inbox, queue::Low, sealed::charge},
     format::{Instance, thousands},
     line::Batch,
     say::say,
@@ -112,7 +112,16 @@ impl Spool {
         let spool = Self { shared: Arc::clone(&shared) };
         let mut log = log;
         log.tell(Arc::clone(&index));
-        let mut keeper = Keeper { shared, log, index, members, settings, last: Vec::new(), synced_at: clock::now() };
+        let mut keeper = Keeper {
+            shared,
+            log,
+            index,
+            members,
+            settings,
+            last: Vec::new(),
+            synced_at: clock::now(),
+            mourned_at: None,
+        };
         thread::Builder::new().name("spool".into()).spawn(move || {
             let _keep = keep;
             if catch_unwind(AssertUnwindSafe(|| keeper.run())).is_err() {
@@ -128,12 +137,13 @@ impl Spool {
     /// Takes a batch. Called after the drains have it.
     pub(crate) fn push(&self, batch: &Arc<Batch>) {
         let shared = &*self.shared;
-        let cost = batch.lines().data.len() + Batch::OVERHEAD_BYTES;
+        let cost = cost_of(batch);
         let mut state = shared.lock();
-        if state.bytes + cost > shared.capacity && state.degraded.is_none() && !state.waiting.is_empty() {
-            let full = |state: &mut State| {
-                state.bytes + cost > shared.capacity && !state.waiting.is_empty() && state.degraded.is_none()
-            };
+        // One batch is taken whatever its size.
+        let full = |state: &mut State| {
+            state.bytes > 0 && state.bytes + cost > shared.capacity && state.degraded.is_none() && !state.finished
+        };
+        if full(&mut state) {
             let waited = shared.moved.wait_timeout_while(state, PATIENCE, full);
             let (guard, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
             state = guard;
@@ -146,7 +156,7 @@ impl Spool {
         while state.bytes + cost > shared.capacity
             && let Some(oldest) = state.waiting.pop_front()
         {
-            state.bytes -= oldest.lines().data.len() + Batch::OVERHEAD_BYTES;
+            state.bytes -= cost_of(&oldest);
             state.left_out += oldest.len() as u64;
         }
         state.bytes += cost;
@@ -260,6 +270,8 @@ struct Keeper {
     /// Where the drains stood at the last look.
     last: Vec<(String, Place)>,
     synced_at: Instant,
+    /// When the loss of lines for a drain that is not configured was last spoken of.
+    mourned_at: Option<Instant>,
 }
 
 impl Keeper {
@@ -310,10 +322,8 @@ impl Keeper {
         };
         let batches: Vec<_> = std::mem::take(&mut state.waiting).into();
         state.in_hand = batches.len();
-        state.bytes = 0;
         let orders = (state.closing, std::mem::take(&mut state.sync));
         drop(state);
-        self.shared.moved.notify_all();
         (batches, orders.0, orders.1)
     }
 
@@ -330,15 +340,16 @@ impl Keeper {
         }
         let mut state = self.shared.lock();
         state.in_hand = 0;
+        state.bytes -= batches.iter().map(|batch| cost_of(batch)).sum::<usize>();
         if result.is_err() && !closing {
             for batch in batches.into_iter().rev().take_while(|batch| batch.first_seq() >= upto) {
-                state.bytes += batch.lines().data.len() + Batch::OVERHEAD_BYTES;
+                state.bytes += cost_of(&batch);
                 state.waiting.push_front(batch);
             }
             while state.bytes > self.shared.capacity
                 && let Some(oldest) = state.waiting.pop_front()
             {
-                state.bytes -= oldest.lines().data.len() + Batch::OVERHEAD_BYTES;
+                state.bytes -= cost_of(&oldest);
                 state.left_out += oldest.len() as u64;
             }
         }
@@ -358,9 +369,14 @@ impl Keeper {
             }
             let known = |identity: &str| self.members.iter().any(|member| member.identity == identity);
             for owed in segment.drains.iter().filter(|owed| !known(&owed.identity)) {
+                let now = clock::now();
+                if self.mourned_at.is_some_and(|at| now < at + QUIET) {
+                    continue;
+                }
+                self.mourned_at = Some(now);
                 let units = owed.stream.map_or(segment.units.iter().sum(), |stream| segment.units[stream as usize]);
                 let (drain, units) = (&owed.identity, thousands(units));
-                self.shared.say(format_args!("full; up to {units} old lines for {drain} are lost"));
+                self.shared.say(format_args!("full; old lines for {drain} are lost, up to {units} just now"));
             }
         }
     }
@@ -434,6 +450,11 @@ pub(crate) fn place_of(low: Low, index: &Index, log: &Log) -> Place {
             None => log.end(),
         },
     }
+}
+
+/// What a batch counts as in the inbox: the same as in a queue.
+fn cost_of(batch: &Batch) -> usize {
+    charge(batch.lines().data.len(), batch.len())
 }
 
 /// What the segments of a run say of it.

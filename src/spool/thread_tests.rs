@@ -83,13 +83,17 @@ struct Rig {
 }
 
 fn rig(disk: Arc<dyn Disk>, capacity: usize, memory: usize) -> Rig {
+    rig_that(WhenFull::DropOldest, disk, capacity, memory)
+}
+
+fn rig_that(policy: WhenFull, disk: Arc<dyn Disk>, capacity: usize, memory: usize) -> Rig {
     let mut header = header();
     header.drains = vec![Owed { identity: "all".into(), stream: None }];
     let found = recover(&*disk);
     let index = Arc::new(Index::default());
     let log = Log::new(disk, header, SEGMENT_BYTES, 1 << 30, found);
-    let inbox = Arc::new(Inbox::new(WhenFull::DropOldest, memory));
-    inbox.lock().queue.attach(Arc::clone(&index), capacity, Vec::new());
+    let inbox = Arc::new(Inbox::new(policy, memory));
+    inbox.lock().queue.attach(Arc::clone(&index), 2 * capacity, Vec::new());
     let members = vec![Member { identity: "all".into(), inbox: Arc::clone(&inbox) }];
     let settings =
         Settings { dir: "spool".into(), capacity, sync: SpoolSync::Interval, instance: Instance::known("1") };
@@ -178,6 +182,35 @@ fn a_disk_that_stays_full_keeps_nothing_but_the_drain_goes_on() {
     assert!(rig.inbox.lock().queue.close_books());
     let counts = rig.inbox.counts();
     assert_eq!((counts.confirmed, counts.spooled, counts.lost.of(Loss::Deadline)), (2, 0, 1));
+    rig.spool.finish(Duration::from_secs(20));
+}
+
+#[test]
+fn with_block_a_drain_that_is_down_blocks_nobody_while_the_disk_takes_it_all() {
+    let disk = Arc::new(SimDisk::default());
+    let rig = rig_that(WhenFull::Block, Arc::clone(&disk) as Arc<dyn Disk>, 2000, 3000);
+    for seq in 0..500 {
+        rig.inbox.wait_for_room(30);
+        rig.push(&batch(1 + 3 * seq, 3));
+    }
+    rig.spool.settle(Duration::from_secs(20));
+    assert!(rig.inbox.lock().queue.close_books());
+    let counts = rig.inbox.counts();
+    assert_eq!((counts.read, counts.spooled, counts.lost.total()), (1500, 1500, 0));
+    rig.spool.finish(Duration::from_secs(20));
+}
+
+#[test]
+fn with_a_memory_of_nothing_all_is_on_the_disk_and_nothing_is_lost() {
+    let disk = Arc::new(SimDisk::default());
+    let rig = rig(Arc::clone(&disk) as Arc<dyn Disk>, 2000, 1000);
+    for seq in 0..500 {
+        rig.push(&batch(1 + 3 * seq, 3));
+    }
+    rig.spool.settle(Duration::from_secs(20));
+    assert!(rig.inbox.lock().queue.close_books());
+    let counts = rig.inbox.counts();
+    assert_eq!((counts.read, counts.spooled, counts.lost.total()), (1500, 1500, 0));
     rig.spool.finish(Duration::from_secs(20));
 }
 

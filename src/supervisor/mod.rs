@@ -100,7 +100,7 @@ struct Supervisor<'a, P> {
 
 impl<'a, P: Plant> Supervisor<'a, P> {
     fn new(setup: Setup, plant: &'a mut P) -> Self {
-        let plan = Plan::new(setup.budget, setup.flush_timeout);
+        let plan = Plan::new(setup.budget, setup.flush_timeout).with_spool(setup.spooled);
         let reaper = Reaper::new();
         let tee = setup.command.is_none();
         Self {
