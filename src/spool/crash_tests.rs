@@ -270,3 +270,37 @@ fn what_every_drain_is_done_with_is_deleted_and_numbers_are_never_used_twice() {
         assert!(disk.files().keys().all(|name| name.ends_with(".cur")), "{:?}", disk.files().keys());
     }
 }
+
+#[test]
+fn an_append_that_failed_halfway_and_is_tried_again_is_there_once() {
+    let disk = Arc::new(SimDisk::default());
+    let mut log = Log::new(Arc::clone(&disk) as Arc<dyn Disk>, header(), 1 << 20, 1 << 30, recover(&*disk));
+    log.append(&[batch(1, 2)], &mut Vec::new()).unwrap();
+    let more = [batch(3, 1), batch(4, 1), batch(5, 1), batch(6, 1)];
+    disk.set_faults(Faults { fail_at: Some((0, nix::libc::EIO)), ..Faults::default() });
+    let mut done = Vec::new();
+    log.append(&more, &mut done).unwrap_err();
+    assert!(done.is_empty());
+    log.append(&more, &mut done).unwrap();
+    assert_eq!(done.len(), 1);
+    let found = recover(&*disk);
+    assert_eq!(seqs(&readable(&*disk, &found, "all")), [1, 2, 3, 4, 5, 6]);
+}
+
+#[test]
+fn a_segment_stays_until_the_slowest_drain_is_done_with_it() {
+    let disk = Arc::new(SimDisk::default());
+    let mut header = header();
+    header.drains[1].stream = None;
+    let mut log = Log::new(Arc::clone(&disk) as Arc<dyn Disk>, header, SEGMENT, 1 << 30, recover(&*disk));
+    for seq in 0..20 {
+        log.append(&[batch(1 + 2 * seq, 2)], &mut Vec::new()).unwrap();
+    }
+    let end = log.end();
+    log.advance(&[("all".into(), end)], false).unwrap();
+    let found = recover(&SimDisk::with(&disk.files()));
+    assert_eq!(seqs(&readable(&*disk, &found, "err")), (1..=40).collect::<Vec<_>>());
+    assert!(seqs(&readable(&*disk, &found, "all")).is_empty());
+    log.advance(&[("err".into(), Place { segment: 2, seq: 0 })], false).unwrap();
+    assert!(!disk.files().contains_key(&segment_name(1)) && disk.files().contains_key(&segment_name(2)));
+}
