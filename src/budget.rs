@@ -19,6 +19,8 @@ const LAST_CALL: Duration = Duration::from_secs(2);
 const GIVE_UP: Duration = Duration::from_millis(500);
 /// A flush without a deadline of its own ends after so long without progress.
 const STALL: Duration = Duration::from_secs(10);
+/// The same where the lines are on the disk already.
+const STALL_SPOOLED: Duration = Duration::from_secs(2);
 
 /// How a budget T is shared out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +55,7 @@ pub struct Plan {
     linger: Option<Duration>,
     /// Leftovers are what the app is: their time does not run from its exit.
     waits: bool,
+    stall: Duration,
     soft: Option<Instant>,
     stop: Option<Stop>,
     app_exited: Option<Instant>,
@@ -71,8 +74,9 @@ impl Plan {
     pub fn new(budget: Budget, flush_timeout: Duration) -> Self {
         let shares = Shares::of(budget.duration());
         let (linger, waits, restart_delay) = (None, false, Duration::ZERO);
+        let stall = STALL;
         let (soft, stop, app_exited, end) = (None, None, None, None);
-        Self { budget, shares, flush_timeout, linger, waits, soft, stop, app_exited, end, restart_delay }
+        Self { budget, shares, flush_timeout, stall, linger, waits, soft, stop, app_exited, end, restart_delay }
     }
 
     /// With another linger than the usual one (None), and what leftovers are to us.
@@ -84,6 +88,13 @@ impl Plan {
     pub fn run_again(&mut self, delay: Duration) {
         self.restart_delay = delay;
         (self.soft, self.app_exited, self.end) = (None, None, None);
+    }
+
+    /// What is not delivered is kept in a spool, or not.
+    #[must_use]
+    pub const fn with_spool(mut self, spooled: bool) -> Self {
+        self.stall = if spooled { STALL_SPOOLED } else { STALL };
+        self
     }
 
     /// Whether the app may be killed on this budget.
@@ -133,7 +144,7 @@ impl Plan {
             Timer::Kill => self.kill_at(now),
             Timer::GiveUp => now + GIVE_UP,
             Timer::End => self.end_at(now),
-            Timer::Stall => now + STALL,
+            Timer::Stall => now + self.stall,
             Timer::Restart => now + self.restart_delay,
         }
     }

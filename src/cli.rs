@@ -29,7 +29,7 @@ pub struct Typed {
     version,
     about = "Runs an app and sees to it that its last word gets out: forwards every line it writes to log drains, \
              passes signals on, and does not exit before the last line of it and of its children is delivered.",
-    override_usage = "lastword [OPTIONS] -- COMMAND [ARG]...\n       lastword tee|sink|check|demo|completions [OPTIONS]",
+    override_usage = "lastword [OPTIONS] -- COMMAND [ARG]...\n       lastword tee|sink|check|demo|spool|completions [OPTIONS]",
     args_override_self = true,
     allow_external_subcommands = true,
     subcommand_help_heading = "Other commands",
@@ -63,6 +63,13 @@ pub enum Subcommands {
         #[command(flatten)]
         options: Options,
     },
+    /// Look into a spool, or send what is in it
+    #[command(args_override_self = true)]
+    Spool {
+        /// What to do with it
+        #[command(subcommand)]
+        what: SpoolWhat,
+    },
     /// Show a stop with everything that goes with it, here and now
     Demo,
     /// Print a completion script for a shell
@@ -89,6 +96,37 @@ pub enum Subcommands {
     Other(Vec<OsString>),
 }
 
+/// What `spool` does.
+#[derive(Subcommand)]
+pub enum SpoolWhat {
+    /// List the segments, and what each drain is still to get
+    Ls {
+        /// The spool
+        dir: PathBuf,
+    },
+    /// Print the lines, oldest first
+    Cat {
+        /// The spool
+        dir: PathBuf,
+        /// Only the lines that this drain is still to get, by its name in `ls`
+        #[arg(long, value_name = "NAME")]
+        only: Option<String>,
+    },
+    /// Check every byte; exit code 1 if something is damaged
+    Verify {
+        /// The spool
+        dir: PathBuf,
+    },
+    /// Send what the drains of these settings are still to get
+    Send {
+        /// The spool
+        dir: PathBuf,
+        /// Settings of the drains
+        #[command(flatten)]
+        options: Box<Options>,
+    },
+}
+
 /// The settings that `run`, `tee` and `check` share. Each is also a variable: see [`variable`].
 #[derive(Args, Clone, Default, PartialEq, Eq)]
 pub struct Options {
@@ -99,6 +137,23 @@ pub struct Options {
     /// block]
     #[arg(long, value_name = "WHAT", help_heading = "Drains", hide_possible_values = true)]
     pub when_full: Option<String>,
+    /// Keep lines that are not delivered yet in DIR; the next run with it sends them first
+    #[arg(long, value_name = "DIR", help_heading = "Drains")]
+    pub spool: Option<PathBuf>,
+    /// Size of the spool; beyond it the oldest lines are lost [default: 1GiB]
+    #[arg(long, value_name = "SIZE", help_heading = "Drains")]
+    pub spool_max: Option<String>,
+    /// When the spool is made safe against a crash of the machine (a crash of lastword never needs it): never, interval or
+    /// always [default: interval, a second]
+    #[arg(long, value_name = "WHEN", help_heading = "Drains")]
+    pub spool_sync: Option<String>,
+    /// Refuse to start if the spool can't be written
+    #[arg(long, value_name = "on|off", help_heading = "Drains")]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "on")]
+    pub spool_required: Option<String>,
+    /// Write the lines that no drain took in time to FILE, or to stderr, if there is no spool
+    #[arg(long, value_name = "FILE|stderr", help_heading = "Drains")]
+    pub fallback: Option<String>,
     /// Time to deliver what is left when the app ended by itself [default: 60s]
     #[arg(long, value_name = "TIME", help_heading = "Drains")]
     pub flush_timeout: Option<String>,
@@ -343,6 +398,16 @@ fn explain(error: &clap::Error) -> Exit {
                 None => see_help.into(),
             };
             (flag, Problem::new("unknown option", right))
+        }
+        ErrorKind::MissingRequiredArgument if typed.contains("DIR") => {
+            ("spool", Problem::new("the directory is missing", "write `lastword spool ls DIR`"))
+        }
+        ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            ("spool", Problem::new("what to do is missing", "write `ls`, `cat`, `verify` or `send`"))
+        }
+        ErrorKind::InvalidSubcommand => {
+            let word = text(ContextKind::InvalidSubcommand).unwrap_or_default();
+            ("spool", Problem::new(format!("unknown word `{word}`"), "write `ls`, `cat`, `verify` or `send`"))
         }
         ErrorKind::MissingRequiredArgument => ("completions", Problem::new("the shell is missing", shells())),
         ErrorKind::InvalidValue if typed.starts_with('-') => {

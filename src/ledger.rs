@@ -3,7 +3,7 @@
 //! The identity that holds at every moment, and is asserted when the books are closed:
 //!
 //! ```text
-//! read + adopted = confirmed + accepted + sent + spooled + lost(reason) + pending
+//! read + adopted = confirmed + accepted + sent + spooled + fallback + lost(reason) + pending
 //! ```
 //!
 //! At exit `pending` is 0. lastword's own lines about the app's life (`--lifecycle-lines`) are numbered with the app's and
@@ -123,6 +123,9 @@ pub struct Counts {
     pub sent: u64,
     /// On disk, for the next run.
     pub spooled: u64,
+    /// Written to where `--fallback` says, for want of time.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub fallback: u64,
     /// Gone, and why.
     pub lost: Losses,
 }
@@ -149,9 +152,16 @@ impl Counts {
         self.confirmed += units;
     }
 
+    /// Of the units lost to the deadline, `units` are in the fallback after all.
+    pub fn save(&mut self, units: u64) {
+        let units = units.min(self.lost.of(Loss::Deadline));
+        self.lost.0[Loss::Deadline as usize] -= units;
+        self.fallback += units;
+    }
+
     /// Units whose fate is open.
     pub fn pending(&self) -> u64 {
-        let settled = self.confirmed + self.accepted + self.sent + self.spooled + self.lost.total();
+        let settled = self.confirmed + self.accepted + self.sent + self.spooled + self.fallback + self.lost.total();
         (self.read + self.adopted).saturating_sub(settled)
     }
 
@@ -159,6 +169,11 @@ impl Counts {
     pub fn settled(&self) -> u64 {
         (self.read + self.adopted) - self.pending()
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_zero(units: &u64) -> bool {
+    *units == 0
 }
 
 /// What the report says of one drain. As JSON, the accounts are fields beside the name, `lost` an object by reason,

@@ -12,6 +12,7 @@
 //! | [`child`] | spawning, reaping, signalling, leftovers |
 //! | [`reader`], [`passthrough`], [`line`] | bytes out of the pipes, into lines, and on |
 //! | [`drain`], [`format`], [`transport`] | lines to the world |
+//! | [`spool`] | the disk part of the queues |
 //! | [`ledger`] | what became of every line |
 
 pub mod budget;
@@ -38,6 +39,7 @@ pub mod restart;
 pub mod run;
 pub mod say;
 pub mod signals;
+pub mod spool;
 pub mod supervisor;
 mod sys;
 pub mod transport;

@@ -14,6 +14,7 @@ fn main() -> ExitCode {
     let code = match config::load(std::env::args_os(), std::env::vars_os()) {
         Ok(Invocation::Run(config)) => run::run(config, Source::App, inherited),
         Ok(Invocation::Tee(config)) => run::run(config, Source::Stdin, inherited),
+        Ok(Invocation::Send(config)) => run::run(config, Source::Nothing, inherited),
         Ok(Invocation::Command(command)) => {
             inherited.restore();
             commands::run(command)

@@ -82,6 +82,7 @@ impl fmt::Display for Counts {
             ("accepted", self.accepted),
             ("sent", self.sent),
             ("spooled", self.spooled),
+            ("written to the fallback", self.fallback),
             ("lost", self.lost.total()),
             ("pending", self.pending()),
         ];

@@ -30,6 +30,8 @@ pub enum Source {
     App,
     /// Our own standard input (`tee`).
     Stdin,
+    /// Nothing: what is in the spool is to be sent (`spool send`).
+    Nothing,
 }
 
 /// Runs the app (or reads standard input) to the end, ships every line, and returns the exit code. `inherited` is what
@@ -75,9 +77,13 @@ fn start_and_supervise(config: &Config, source: Source, inherited: Inherited) ->
     let mut plumbing =
         Plumbing { config, drains, publisher, diary, passthroughs: Vec::new(), intake: None, bell, begun };
     plumbing.open_passthroughs(source)?;
-    if source == Source::Stdin {
-        let stdin = io::stdin().as_fd().try_clone_to_owned()?;
-        plumbing.read(vec![(Stream::Stdout, stdin)])?;
+    let input = match source {
+        Source::App => None,
+        Source::Stdin => Some(io::stdin().as_fd().try_clone_to_owned()?),
+        Source::Nothing => Some(fs::File::open("/dev/null")?.into()),
+    };
+    if let Some(input) = input {
+        plumbing.read(vec![(Stream::Stdout, input)])?;
     }
     let setup = Setup {
         command: (source == Source::App).then(|| config.command.clone()),
@@ -86,6 +92,7 @@ fn start_and_supervise(config: &Config, source: Source, inherited: Inherited) ->
         restart: config.restart,
         seed: config.seed,
         flush_timeout: config.flush_timeout,
+        spooled: plumbing.drains.have_spool(),
         stop_signals: config.stop_signals.clone(),
         relay: config.relay,
         rewrites: config.rewrites.clone(),

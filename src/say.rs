@@ -21,20 +21,21 @@ static TURN: Mutex<()> = Mutex::new(());
 
 /// Writes `lastword: {message}` as one line.
 pub fn say(message: fmt::Arguments<'_>) {
-    say_raw(&format!("lastword: {message}\n"));
+    say_raw(format!("lastword: {message}\n").as_bytes());
 }
 
-/// Writes text that is already whole lines.
-pub fn say_raw(text: &str) {
+/// Writes text that is already whole lines. False if stderr did not take all of it.
+pub fn say_raw(text: &[u8]) -> bool {
     let _turn = TURN.lock();
     let stderr = stderr();
-    for piece in text.as_bytes().chunks(MAX_LEN) {
+    for piece in text.chunks(MAX_LEN) {
         let mut ready = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
         let writable = matches!(poll(&mut ready, PollTimeout::from(PATIENCE_MS)), Ok(count) if count > 0);
         if !writable || write(stderr.as_fd(), piece).is_err() {
-            return;
+            return false;
         }
     }
+    true
 }
 
 /// `say!("drain {name}: {reason}")`: [`say()`] with formatting.

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`check`] | are the settings good, and does each drain take a line? |
 //! | [`demo`] | a stop on one machine, with and without lastword |
+//! | [`spool`] | what a spool holds |
 //! | [`sink`] | the receiving side, for trying things out; also the receivers of the demo and of the tests |
 //!
 //! Hidden ones, which `demo` runs: [`demo::worker`], [`demo::plain_init`].
@@ -12,6 +13,7 @@ pub mod check;
 pub mod demo;
 pub(crate) mod signals;
 pub mod sink;
+pub mod spool;
 
 use crate::{cli, config::Command};
 use std::io::Write;
@@ -25,5 +27,6 @@ pub fn run(command: Command) -> u8 {
         Command::DemoWorker(copy) => demo::worker::run(&copy),
         Command::PlainInit(options) => demo::plain_init::run(&options),
         Command::Sink(options) => sink::run(&options),
+        Command::Spool(command) => spool::run(&command),
     }
 }

@@ -1,7 +1,7 @@
 //! From what was typed and the environment to what it means.
 
 use super::{
-    Budget, Command, Config, Environment, Invocation, LifecycleLines, WhenFull, drains,
+    Budget, Command, Config, Environment, Fallback, Invocation, LifecycleLines, SpoolSpec, SpoolSync, WhenFull, drains,
     environment::PREFIX,
     memory,
     platform::{self, Platform},
@@ -9,9 +9,9 @@ use super::{
     process, relaying, stop_signals, units,
 };
 use crate::{
-    cli::{self, Options, Subcommands, Typed},
+    cli::{self, Options, SpoolWhat, Subcommands, Typed},
     clock,
-    commands::{demo::plain_init::PlainInitOptions, sink::SinkOptions},
+    commands::{demo::plain_init::PlainInitOptions, sink::SinkOptions, spool::SpoolCommand},
     format::{Instance, Origin},
 };
 use std::{
@@ -64,6 +64,17 @@ pub fn load(
             Command::Check(Box::new(config(&options, command.unwrap_or_default(), Role::Check, &environment)?))
         }
         Subcommands::Sink(options) => Command::Sink(sink(&options, &environment)?),
+        Subcommands::Spool { what } => match what {
+            SpoolWhat::Ls { dir } => Command::Spool(SpoolCommand::Ls(dir)),
+            SpoolWhat::Cat { dir, only } => Command::Spool(SpoolCommand::Cat { dir, drain: only }),
+            SpoolWhat::Verify { dir } => Command::Spool(SpoolCommand::Verify(dir)),
+            SpoolWhat::Send { dir, options } => {
+                let options = Options { spool: Some(dir), spool_required: Some("on".into()), ..*options };
+                let mut config = config(&options, Vec::new(), Role::Tee, &environment)?;
+                config.passthrough = false;
+                return Ok(Invocation::Send(config));
+            }
+        },
         Subcommands::Demo => Command::Demo,
         Subcommands::Completions { shell } => Command::Completions(shell),
         Subcommands::DemoWorker { record } => Command::DemoWorker(record),
@@ -94,7 +105,7 @@ fn no_dashes(words: &[OsString], behind_dashes: Option<&[OsString]>) -> Exit {
     let rest = behind_dashes.into_iter().flat_map(|rest| std::iter::once(&dashes).chain(rest));
     let shown = words.iter().chain(rest).map(|word| quoted(&word.to_string_lossy())).collect::<Vec<_>>().join(" ");
     let first = words.first().map(|word| word.to_string_lossy()).unwrap_or_default();
-    let ours = nearest(&first, ["tee", "sink", "check", "demo", "completions"]);
+    let ours = nearest(&first, ["tee", "sink", "spool", "check", "demo", "completions"]);
     let or = ours.map(|ours| format!("`lastword {ours}`, or ")).unwrap_or_default();
     Problem::new("no `--` stands before the command", format!("did you mean {or}`lastword -- {shown}`?")).of("command")
 }
@@ -151,6 +162,11 @@ fn config(options: &Options, command: Vec<OsString>, role: Role, environment: &E
     if let Some(found) = find("--when-full", &options.when_full)? {
         config.when_full = found.read(when_full)?;
     }
+    config.spool = spool(options, environment)?;
+    config.fallback = find("--fallback", &options.fallback)?.map(|found| match found.text.trim() {
+        "stderr" => Fallback::Stderr,
+        path => Fallback::File(path.into()),
+    });
     if let Some(found) = find("--flush-timeout", &options.flush_timeout)? {
         config.flush_timeout = found.read(units::duration)?;
     }
@@ -215,6 +231,31 @@ fn when_full(text: &str) -> Result<WhenFull, Problem> {
         "drop-newest" => Ok(WhenFull::DropNewest),
         "block" => Ok(WhenFull::Block),
         _ => Err(Problem::new(format!("unknown policy `{text}`"), "write `drop-oldest`, `drop-newest` or `block`")),
+    }
+}
+
+fn spool(options: &Options, environment: &Environment) -> Result<Option<SpoolSpec>, Exit> {
+    let find = |flag: &str, typed: &Option<String>| setting(flag, &cli::variable(flag), typed.as_ref(), environment);
+    let dir = options.spool.clone().or_else(|| environment.raw("LASTWORD_SPOOL").map(Into::into));
+    let (max, sync) = (find("--spool-max", &options.spool_max)?, find("--spool-sync", &options.spool_sync)?);
+    let required = find("--spool-required", &options.spool_required)?;
+    let max_bytes = max.map(|found| found.read(|text| units::size_between(text, 64 << 10, 1 << 50))).transpose()?;
+    let sync = sync.map(|found| found.read(spool_sync)).transpose()?;
+    let required = required.map(|found| found.read(units::switch)).transpose()?;
+    Ok(dir.filter(|dir| !dir.as_os_str().is_empty()).map(|dir| SpoolSpec {
+        dir,
+        max_bytes: max_bytes.map_or(1 << 30, |bytes| bytes as u64),
+        sync: sync.unwrap_or(SpoolSync::Interval),
+        required: required.unwrap_or(false),
+    }))
+}
+
+fn spool_sync(text: &str) -> Result<SpoolSync, Problem> {
+    match text {
+        "never" => Ok(SpoolSync::Never),
+        "interval" => Ok(SpoolSync::Interval),
+        "always" => Ok(SpoolSync::Always),
+        _ => Err(Problem::new(format!("unknown way `{text}`"), "write `never`, `interval` or `always`")),
     }
 }
 

@@ -133,6 +133,11 @@ fn every_flag_has_a_variable_and_the_flag_wins() {
     let variables = [
         ("LASTWORD_DRAIN", "file:a"),
         ("LASTWORD_WHEN_FULL", "drop-newest"),
+        ("LASTWORD_SPOOL", "/tmp/spool"),
+        ("LASTWORD_SPOOL_MAX", "64MiB"),
+        ("LASTWORD_SPOOL_SYNC", "never"),
+        ("LASTWORD_SPOOL_REQUIRED", "on"),
+        ("LASTWORD_FALLBACK", "stderr"),
         ("LASTWORD_FLUSH_TIMEOUT", "7s"),
         ("LASTWORD_STOP_TIMEOUT", "30"),
         ("LASTWORD_STOP_SIGNAL", "USR1,USR2"),
@@ -167,6 +172,10 @@ fn every_flag_has_a_variable_and_the_flag_wins() {
     let config = run_in(&variables, &["--", "app"]);
     assert_eq!(config.drains.len(), 1);
     assert_eq!(config.when_full, WhenFull::DropNewest);
+    let spool = config.spool.unwrap();
+    assert_eq!((spool.dir.as_path(), spool.max_bytes), (std::path::Path::new("/tmp/spool"), 64 << 20));
+    assert_eq!((spool.sync, spool.required), (SpoolSync::Never, true));
+    assert_eq!(config.fallback, Some(Fallback::Stderr));
     assert_eq!(config.flush_timeout, Duration::from_secs(7));
     assert_eq!(config.budget, Budget::Stated(Duration::from_secs(30)));
     assert_eq!(config.stop_signals, [libc::SIGUSR1, libc::SIGUSR2]);

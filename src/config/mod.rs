@@ -45,7 +45,7 @@ pub(crate) use schemes::help as scheme_help;
 pub(crate) use units::human_size;
 
 use crate::{
-    commands::{demo::plain_init::PlainInitOptions, sink::SinkOptions},
+    commands::{demo::plain_init::PlainInitOptions, sink::SinkOptions, spool::SpoolCommand},
     format::{Format, Origin},
     line::Stream,
     restart,
@@ -59,6 +59,8 @@ pub enum Invocation {
     Run(Config),
     /// `lastword tee`.
     Tee(Config),
+    /// `lastword spool send`.
+    Send(Config),
     /// One of our own commands.
     Command(Command),
 }
@@ -78,6 +80,8 @@ pub enum Command {
     PlainInit(PlainInitOptions),
     /// `lastword sink`.
     Sink(SinkOptions),
+    /// `lastword spool ls|cat|verify`.
+    Spool(SpoolCommand),
 }
 
 /// All settings of one run.
@@ -111,6 +115,10 @@ pub struct Config {
     pub memory: usize,
     /// What a full queue does.
     pub when_full: WhenFull,
+    /// `--spool DIR`.
+    pub spool: Option<SpoolSpec>,
+    /// `--fallback`.
+    pub fallback: Option<Fallback>,
     /// `--passthrough`.
     pub passthrough: bool,
     /// `--pipe-size`, in bytes.
@@ -158,6 +166,8 @@ impl Config {
             max_line: 64 << 10,
             memory: 32 << 20,
             when_full: WhenFull::DropOldest,
+            spool: None,
+            fallback: None,
             passthrough: true,
             pipe_size: 256 << 10,
             quiet: false,
@@ -173,6 +183,39 @@ impl Config {
             warnings: Vec::new(),
         }
     }
+}
+
+/// `--spool DIR` and what belongs to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpoolSpec {
+    /// Where it is.
+    pub dir: PathBuf,
+    /// `--spool-max`, in bytes.
+    pub max_bytes: u64,
+    /// `--spool-sync`.
+    pub sync: SpoolSync,
+    /// `--spool-required`: no start without it.
+    pub required: bool,
+}
+
+/// `--fallback`: where undelivered lines go at the deadline, if there is no spool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fallback {
+    /// Our own stderr.
+    Stderr,
+    /// A file, appended to.
+    File(PathBuf),
+}
+
+/// When the spool is made safe against a crash of the machine. A crash of lastword alone never needs it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SpoolSync {
+    /// The kernel writes when it likes.
+    Never,
+    /// Every second, and at once when a stop begins.
+    Interval,
+    /// After every write.
+    Always,
 }
 
 /// The budget T: time between the platform's stop signal and its SIGKILL.

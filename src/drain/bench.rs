@@ -33,6 +33,7 @@ impl Queues {
             linger: Duration::ZERO,
             nap: Duration::ZERO,
             in_flight: 4 << 20,
+            load: 1 << 20,
         };
         Self { inboxes: (0..count).map(|_| Inbox::new(WhenFull::DropOldest, MEMORY)).collect(), limits }
     }
@@ -67,14 +68,14 @@ impl Queues {
 /// Packs and encodes whole batches, as a drain does.
 #[derive(Debug)]
 pub struct Packer {
-    encoder: Encoder,
+    encoders: pack::Encoders,
     out: Vec<u8>,
 }
 
 impl Packer {
     /// For one format.
     pub fn new(format: Format, origin: Origin) -> Self {
-        Self { encoder: Encoder::new(format, origin), out: Vec::new() }
+        Self { encoders: pack::Encoders::new(Encoder::new(format, origin)), out: Vec::new() }
     }
 
     /// Encodes a batch; returns the wire bytes.
@@ -82,7 +83,7 @@ impl Packer {
         let piece = super::sealed::Piece::Units { batch: Arc::clone(batch), from: 0, to: batch.len() };
         let mut ends = Vec::with_capacity(batch.len());
         self.out.clear();
-        pack::encode(&super::sealed::Sealed::new(1, vec![piece]), &mut self.encoder, &mut self.out, &mut ends);
+        pack::encode(&super::sealed::Sealed::new(1, vec![piece]), &mut self.encoders, &mut self.out, &mut ends);
         self.out.len()
     }
 }

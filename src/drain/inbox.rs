@@ -5,7 +5,7 @@
 //! never delayed by a drain. The drain's thread says, before it waits, how much must be there for a push to wake it
 //! (`wake_at`): a drain that is busy, backing off or gathering is not woken by every push.
 
-use super::queue::Queue;
+use super::queue::{Low, Queue};
 use crate::{clock, config::WhenFull, ledger::Counts, line::Batch, transport::Progress};
 use std::{
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
@@ -120,7 +120,7 @@ impl Inbox {
     /// Waits until the queue has room for `bytes`, the drain is closed or dead, or the end that was set is over.
     pub(crate) fn wait_for_room(&self, bytes: usize) {
         let mut state = self.lock();
-        while !state.orders.closed && !state.orders.unblocked && !state.queue.has_room(bytes) {
+        while !state.orders.closed && !state.orders.unblocked && !state.queue.makes_room(bytes) {
             state.publishers_waiting += 1;
             state = match state.orders.end_at.map(|end| end.saturating_duration_since(clock::now())) {
                 None => self.room.wait(state).unwrap_or_else(PoisonError::into_inner),
@@ -190,6 +190,25 @@ impl Inbox {
                 },
             }
         }
+    }
+
+    /// The spool has more on its disk: whoever waits for memory may get some.
+    pub(crate) fn appended(&self) {
+        let mut state = self.lock();
+        if state.publishers_waiting > 0 {
+            state.queue.unload();
+        }
+        self.let_in(state);
+    }
+
+    /// The spool deleted a segment to make room.
+    pub(crate) fn evicted(&self, segment: u64) {
+        self.change(|queue| queue.evict(segment, clock::stamp()));
+    }
+
+    /// How far the drain has come.
+    pub(crate) fn low(&self) -> Low {
+        self.lock().queue.low()
     }
 
     fn let_in(&self, state: MutexGuard<'_, State>) {

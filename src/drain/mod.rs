@@ -14,33 +14,41 @@
 mod backoff;
 #[doc(hidden)]
 pub mod bench;
+mod fallback;
 mod health;
-mod inbox;
+pub(crate) mod inbox;
 mod pack;
-mod queue;
+pub(crate) mod queue;
 #[cfg(test)]
 mod queue_model;
-mod sealed;
+pub(crate) mod sealed;
 #[cfg(test)]
 mod simulation;
+#[cfg(test)]
+mod spool_model;
 mod status;
 #[cfg(test)]
 mod tcp_tests;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod worker;
 
 pub use status::{Condition, DrainStatus};
 
-use self::{inbox::Inbox, pack::Limits, worker::Worker};
+use self::{inbox::Inbox, pack::Limits, queue::Queue, worker::Worker};
 use crate::{
     clock,
-    config::{Config, DrainSpec, Target},
+    config::{Config, DrainSpec, Fallback, Target},
     event::{Bell, Event},
     format::{Encoder, Origin},
     ledger::{Counts, DrainReport},
     line::{Batch, Stream},
     say::say,
+    spool::{
+        load::Loader,
+        open::{Opened, identity},
+        thread::{Member, Spool},
+    },
     transport::{Transport, file, http, relp, tcp, udp, unix},
 };
 use std::{
@@ -51,6 +59,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// How long the spool's last writes may take after the books are closed.
+const LAST_WORDS: Duration = Duration::from_millis(80);
+
 /// Room in bytes for what is in the pipes when the app exits: two of them, and what the framer holds.
 const RESIDUE: usize = 1 << 20;
 
@@ -59,6 +70,8 @@ const RESIDUE: usize = 1 << 20;
 #[derive(Clone, Debug)]
 pub struct Drains {
     drains: Arc<[Drain]>,
+    spool: Option<Spool>,
+    fallback: Option<Fallback>,
 }
 
 /// One drain, seen from outside its thread.
@@ -75,12 +88,19 @@ impl Drains {
     /// memory is shared out evenly.
     ///
     /// # Errors
-    /// If the system has no thread left.
+    /// If the system has no thread left, or there is no spool and `--spool-required` asks for one.
     pub fn start(specs: &[DrainSpec], config: &Config, bell: &Bell) -> io::Result<Self> {
         let memory = config.memory / specs.len().max(1);
+        let opened = open_spool(specs, config)?;
         let mut drains = Vec::with_capacity(specs.len());
         for (index, spec) in specs.iter().enumerate() {
             let inbox = Arc::new(Inbox::new(config.when_full, memory));
+            if let Some(spool) = &opened {
+                inbox.lock().queue.attach(spool.index(), spool.grace(), spool.owed(spec));
+            }
+            if config.fallback.is_some() {
+                inbox.lock().queue.keep_left();
+            }
             let thread = DrainThread {
                 index,
                 spec: spec.clone(),
@@ -89,17 +109,30 @@ impl Drains {
                 limits: Limits::new(spec, memory),
                 inbox: Arc::clone(&inbox),
                 bell: bell.clone(),
+                loader: opened.as_ref().map(Opened::loader),
             };
             thread::Builder::new().name(format!("drain-{index}")).spawn(move || thread.run())?;
             drains.push(Drain { name: spec.name.clone(), url: spec.url.clone(), stream: spec.stream, inbox });
         }
-        Ok(Self { drains: drains.into() })
+        let member =
+            |(spec, drain): (&DrainSpec, &Drain)| Member { identity: identity(spec), inbox: Arc::clone(&drain.inbox) };
+        let spool = opened.map(|spool| spool.start(specs.iter().zip(&drains).map(member).collect())).transpose()?;
+        Ok(Self { drains: drains.into(), spool, fallback: config.fallback.clone() })
+    }
+
+    /// Whether what is not delivered is kept on a disk.
+    pub fn have_spool(&self) -> bool {
+        self.spool.is_some()
     }
 
     /// Hands a batch to every drain that wants its stream; full queues follow `--when-full`.
     pub fn publish(&self, batch: &Arc<Batch>) {
         for drain in self.drains.iter().filter(|drain| drain.wants(batch.stream())) {
             drain.inbox.push(batch);
+        }
+        // The drains have it, so what is on the disk and in no queue is settled.
+        if let Some(spool) = &self.spool {
+            spool.push(batch);
         }
     }
 
@@ -139,6 +172,9 @@ impl Drains {
                 state.orders.end_at = Some(end_at);
             });
         }
+        if let Some(spool) = &self.spool {
+            spool.hurry();
+        }
     }
 
     /// No more batches will come: send all, finish the transport, then ring `DrainDone`. Blocked publishers return. A
@@ -151,6 +187,9 @@ impl Drains {
                 state.orders.end_at = Some(end_at);
                 state.closed_at.get_or_insert(now);
             });
+        }
+        if let Some(spool) = &self.spool {
+            spool.hurry();
         }
     }
 
@@ -178,11 +217,42 @@ impl Drains {
         self.drains.iter().map(look).collect()
     }
 
-    /// Freezes every account: what is pending becomes lost(deadline), later news is ignored. Asserts the identity.
-    /// Returns the report; waits for no thread.
+    /// Freezes every account: what is pending becomes spooled or lost(deadline), later news is ignored. Asserts the identity.
+    /// Returns the report; waits for no thread but the spool's, and for that at most twice [`LAST_WORDS`].
     pub fn close_books(&self) -> Vec<DrainReport> {
         let now = clock::now();
-        self.drains.iter().map(|drain| drain.close_books(now)).collect()
+        if let Some(spool) = &self.spool {
+            spool.settle(LAST_WORDS);
+        }
+        let mut reports: Vec<_> = self.drains.iter().map(|drain| drain.close_books(now)).collect();
+        if let Some(fallback) = &self.fallback {
+            self.fall_back(fallback);
+            for (drain, report) in self.drains.iter().zip(&mut reports) {
+                report.counts = drain.inbox.counts();
+            }
+        }
+        if let Some(spool) = &self.spool {
+            let spooled: u64 = reports.iter().map(|report| report.counts.spooled).max().unwrap_or(0);
+            let dir = spool.dir().display();
+            if !spool.finish(LAST_WORDS) {
+                say(format_args!("spool {dir}: the disk is slow to end; the next run may send some lines again"));
+            }
+            if spooled > 0 {
+                say(format_args!("what was not delivered is in {dir}; the next run with this --spool sends it first"));
+            }
+        }
+        reports
+    }
+
+    fn fall_back(&self, fallback: &Fallback) {
+        let left: Vec<_> = self.drains.iter().flat_map(|drain| drain.inbox.lock().queue.left().to_vec()).collect();
+        if left.is_empty() {
+            return;
+        }
+        match fallback::write(&left, fallback) {
+            Ok(()) => self.drains.iter().for_each(|drain| drain.inbox.change(Queue::save_left)),
+            Err(error) => say(format_args!("--fallback: {error}; the lines are lost")),
+        }
     }
 }
 
@@ -213,6 +283,21 @@ impl Drain {
     }
 }
 
+/// The spool of the run, if it has one that works.
+fn open_spool(specs: &[DrainSpec], config: &Config) -> io::Result<Option<Opened>> {
+    let Some(spec) = config.spool.as_ref().filter(|_| !specs.is_empty()) else { return Ok(None) };
+    match Opened::open(spec, specs, config) {
+        Ok(opened) => Ok(Some(opened)),
+        Err(error) if spec.required => {
+            Err(io::Error::new(error.kind(), format!("--spool {}: {error}", spec.dir.display())))
+        }
+        Err(error) => {
+            say(format_args!("spool {}: {error}; going on without one", spec.dir.display()));
+            Ok(None)
+        }
+    }
+}
+
 /// What the thread of a drain starts with.
 struct DrainThread {
     index: usize,
@@ -222,11 +307,12 @@ struct DrainThread {
     limits: Limits,
     inbox: Arc<Inbox>,
     bell: Bell,
+    loader: Option<Loader>,
 }
 
 impl DrainThread {
     /// The thread's life.
-    fn run(self) {
+    fn run(mut self) {
         let limits = self.limits;
         match self.spec.target.clone() {
             Target::Http(target) => self.live(move |encoder| http::Http::new(target, encoder.content_type())),
@@ -239,7 +325,7 @@ impl DrainThread {
     }
 
     /// Runs the loop to its end, and tells the supervisor. A panic kills the drain, not the process.
-    fn live<T: Transport>(&self, transport: impl FnOnce(&Encoder) -> T) {
+    fn live<T: Transport>(&mut self, transport: impl FnOnce(&Encoder) -> T) {
         let ended = catch_unwind(AssertUnwindSafe(|| self.drain(transport)));
         if !matches!(ended, Ok(Ok(()))) {
             let reason = match ended {
@@ -256,13 +342,14 @@ impl DrainThread {
         self.bell.ring(Event::DrainDone(self.index));
     }
 
-    fn drain<T: Transport>(&self, transport: impl FnOnce(&Encoder) -> T) -> io::Result<()> {
+    fn drain<T: Transport>(&mut self, transport: impl FnOnce(&Encoder) -> T) -> io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let encoder = Encoder::new(self.spec.format, self.origin.clone()).limited(self.spec.max_message());
         let key = format!("{}-{}", self.origin.run, self.index);
         let speak = |line: &str| say(format_args!("drain {}: {line}", self.spec.name));
         let transport = transport(&encoder);
-        let worker = Worker::new(&self.inbox, transport, encoder, self.limits, self.seed, key, &speak);
+        let worker = Worker::new(&self.inbox, transport, encoder, self.limits, self.seed, key, &speak)
+            .with_loader(self.loader.take());
         runtime.block_on(worker.run());
         // A name lookup that hangs on a blocking thread is not waited for.
         runtime.shutdown_background();
@@ -349,7 +436,7 @@ mod tests {
         let spec = spec("unused".into(), None);
         let inbox = Arc::new(Inbox::new(WhenFull::Block, 700));
         let bell = Bell::new().unwrap();
-        let thread = DrainThread {
+        let mut thread = DrainThread {
             index: 0,
             limits: Limits::new(&spec, 1 << 20),
             spec,
@@ -357,6 +444,7 @@ mod tests {
             seed: 1,
             inbox: Arc::clone(&inbox),
             bell: bell.clone(),
+            loader: None,
         };
         inbox.push(&batch(1, 4));
         let thread = thread::spawn(move || thread.live(|_| Bug));

@@ -6,7 +6,8 @@
 use super::sealed::{Piece, Sealed};
 use crate::{
     config::{DrainSpec, Target},
-    format::{Encoder, Format},
+    format::{Encoder, Format, Origin},
+    line::Batch,
 };
 use std::time::Duration;
 
@@ -25,6 +26,8 @@ pub(crate) struct Limits {
     pub(crate) nap: Duration,
     /// Wire bytes that may be sealed and unsettled at a time.
     pub(crate) in_flight: usize,
+    /// Bytes to read from the spool at a time.
+    pub(crate) load: usize,
 }
 
 impl Limits {
@@ -51,6 +54,7 @@ impl Limits {
             linger: Duration::from_millis(linger),
             nap: Duration::from_millis(nap),
             in_flight,
+            load: (memory / 8).clamp(64 * KIB, 1024 * KIB),
         }
     }
 }
@@ -71,21 +75,46 @@ pub(crate) fn in_flight(memory: usize) -> usize {
     (memory / 4).min(4 << 20)
 }
 
+/// Encoders for lines of this run, and of whatever run left lines in the spool.
+#[derive(Debug)]
+pub(crate) struct Encoders {
+    own: Encoder,
+    /// The last other run that lines came from: they come one run after the other.
+    other: Option<(Origin, Encoder)>,
+}
+
+impl Encoders {
+    pub(crate) fn new(own: Encoder) -> Self {
+        Self { own, other: None }
+    }
+
+    fn of(&mut self, batch: &Batch) -> &mut Encoder {
+        let Some(source) = batch.source() else { return &mut self.own };
+        let origin = &source.origin;
+        if self.other.as_ref().is_none_or(|(known, _)| known != origin) {
+            self.other = Some((origin.clone(), self.own.speaking_for(origin.clone())));
+        }
+        self.other.as_mut().map_or(&mut self.own, |(_, encoder)| encoder)
+    }
+}
+
 /// Encodes the open items of `sealed` behind what is in `out`, and notes where each ends.
-pub(crate) fn encode(sealed: &Sealed, encoder: &mut Encoder, out: &mut Vec<u8>, ends: &mut Vec<u32>) {
+pub(crate) fn encode(sealed: &Sealed, encoders: &mut Encoders, out: &mut Vec<u8>, ends: &mut Vec<u32>) {
     let mut note = |out: &Vec<u8>| ends.push(u32::try_from(out.len()).unwrap_or(u32::MAX));
     for piece in sealed.open_pieces() {
         match piece {
             Piece::Units { batch, from, to } => {
+                let encoder = encoders.of(&batch);
                 for index in from..to {
                     encoder.encode(&batch.unit(index), out);
                     note(out);
                 }
             }
             Piece::Gap(gap) => {
-                encoder.encode_gap(&gap, out);
+                encoders.own.encode_gap(&gap, out);
                 note(out);
             }
+            Piece::OnLog(_) => debug_assert!(false, "what is on the log is loaded before it is sealed"),
         }
     }
 }

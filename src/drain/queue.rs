@@ -12,6 +12,11 @@
 //!   room, as nothing could ever be delivered otherwise. A batch that is partly in the window is charged by shares,
 //!   though its allocation is freed as a whole.
 //!
+//! With a spool, overflow unloads first: batches that are on the disk leave the memory, newest first, and a range of
+//! sequence numbers stands where they stood ([`Piece::OnLog`]). When such a range comes to the front, the drain loads from it. What an
+//! earlier run left is ranges in front of everything. Only what is not on the disk can overflow, and only when it
+//! passes the memory by more than what the spool may have in hand.
+//!
 //! Once the books are closed every call does nothing.
 
 use super::{
@@ -23,6 +28,7 @@ use crate::{
     format::Gap,
     ledger::{Counts, Grade, Loss, Losses},
     line::{Batch, Stamp},
+    spool::{cursor::Place, index::Index, recovery::Range},
     transport::Progress,
 };
 use std::{collections::VecDeque, sync::Arc};
@@ -46,6 +52,32 @@ pub(crate) struct Queue {
     counts: Counts,
     evidence: Evidence,
     state: State,
+    log: Option<OnDisk>,
+    /// What was pending when the books were closed, if someone wants it.
+    left: Option<Vec<Piece>>,
+}
+
+/// What a queue knows of the spool.
+#[derive(Debug)]
+struct OnDisk {
+    index: Arc<Index>,
+    /// Bytes that memory may be passed by: what the spool may have in hand.
+    grace: usize,
+    /// The index as it was when the last look for something to unload found too little.
+    in_vain: u64,
+    /// Where the drain stood when it died or its books were closed.
+    stood: Option<Low>,
+}
+
+/// The first unit that is not settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Low {
+    /// In a known segment.
+    At(Place),
+    /// This unit of the present run.
+    Live(u64),
+    /// There is none: all is settled.
+    Nothing,
 }
 
 /// What was sent or accepted on the present connection, and may yet be confirmed.
@@ -83,7 +115,19 @@ impl Queue {
             counts: Counts::default(),
             evidence: Evidence::default(),
             state: State::Open,
+            log: None,
+            left: None,
         }
+    }
+
+    /// Unloads to a spool from now on. `adopted` is what earlier runs left: it goes first. Called before any push.
+    pub(crate) fn attach(&mut self, index: Arc<Index>, grace: usize, adopted: Vec<Range>) {
+        self.log = Some(OnDisk { index, grace, in_vain: u64::MAX, stood: None });
+        for range in adopted {
+            self.counts.adopted += range.units;
+            self.append(Piece::OnLog(range));
+        }
+        self.check();
     }
 
     /// The accounts.
@@ -124,8 +168,11 @@ impl Queue {
     /// Whether a publisher need not wait: it never does but under `--when-full block`; nor if there is room, if nothing
     /// waits at all, or if nobody would make room.
     pub(crate) fn has_room(&self, bytes: usize) -> bool {
+        let charge = charge(bytes, 1);
         let blocks = self.policy == WhenFull::Block && self.state == State::Open;
-        !blocks || self.waiting.is_empty() || self.fits(charge(bytes, 1))
+        // A range on the disk is not worth waiting for: it is the spool's, which takes more.
+        let idle = self.waiting.is_empty() || self.log.is_some() && self.charged() + charge <= self.limit();
+        !blocks || idle || self.fits(charge)
     }
 
     /// Takes a batch, or the room for it, as `--when-full` says.
@@ -140,13 +187,16 @@ impl Queue {
             return;
         }
         let piece = Piece::Units { batch: Arc::clone(batch), from: 0, to: units };
+        if !self.fits(piece.charge()) {
+            self.unload();
+        }
         match self.policy {
-            WhenFull::DropNewest if !self.waiting.is_empty() && !self.fits(piece.charge()) => {
+            WhenFull::DropNewest if !self.waiting.is_empty() && self.charged() + piece.charge() > self.limit() => {
                 let gap = self.lose(&piece, Loss::Overflow);
                 self.insert_gap(self.waiting.len(), gap);
             }
-            // Publishers wait before they push. Two that saw the same room pass the limit by one batch.
-            WhenFull::Block if self.charged() <= self.memory => self.append(piece),
+            // Publishers wait before they push. Two that saw the same room pass the limit by one batch; nobody else can.
+            WhenFull::Block if self.charged() <= self.limit() => self.append(piece),
             _ => {
                 self.append(piece);
                 self.make_room();
@@ -162,7 +212,11 @@ impl Queue {
 
     /// Moves units from the front of what waits into a sealed run, if all earlier ones are sent and `limits` leave room in flight.
     pub(crate) fn seal(&mut self, limits: &Limits) -> bool {
-        if self.sent < self.window.len() || self.waiting.is_empty() || !self.may_seal(limits) {
+        if self.sent < self.window.len()
+            || self.waiting.is_empty()
+            || self.to_load().is_some()
+            || !self.may_seal(limits)
+        {
             return false;
         }
         let mut pieces = Vec::new();
@@ -284,11 +338,204 @@ impl Queue {
         self.abandon(Loss::DrainDied, State::Dead);
     }
 
-    /// What is pending is lost for lack of time, and the books are closed. False if they did not balance: a bug.
+    /// What is pending and on the disk is spooled, the rest is lost for lack of time, and the books are closed. False if they
+    /// did not balance, which is a bug.
     pub(crate) fn close_books(&mut self) -> bool {
         let balanced = self.is_frozen() || self.held() == self.counts.pending();
+        if self.state == State::Open && (self.log.is_some() || self.left.is_some()) {
+            let window = self.window.iter().flat_map(Sealed::open_pieces);
+            let all: Vec<Piece> = window.chain(self.waiting.iter().cloned()).collect();
+            let (kept, left): (Vec<_>, Vec<_>) = all.into_iter().partition(|piece| self.on_disk(piece).is_some());
+            self.counts.spooled += kept.iter().map(|piece| piece.units() as u64).sum::<u64>();
+            if let Some(wanted) = &mut self.left {
+                *wanted = left;
+            }
+        }
         self.abandon(Loss::Deadline, State::Frozen);
         balanced
+    }
+
+    /// What is pending when the books are closed is wanted.
+    pub(crate) fn keep_left(&mut self) {
+        self.left = Some(Vec::new());
+    }
+
+    /// What was pending when the books were closed, and is in no spool.
+    pub(crate) fn left(&self) -> &[Piece] {
+        self.left.as_deref().unwrap_or_default()
+    }
+
+    /// What is left was written to the fallback: it is not lost.
+    pub(crate) fn save_left(&mut self) {
+        let units: usize = self.left.take().unwrap_or_default().iter().map(Piece::units).sum();
+        self.counts.save(units as u64);
+    }
+}
+
+/// With a spool.
+impl Queue {
+    /// The range that stands first and is to be loaded.
+    pub(crate) fn to_load(&self) -> Option<Range> {
+        match self.waiting.front() {
+            Some(Piece::OnLog(range)) if self.state == State::Open => Some(*range),
+            _ => None,
+        }
+    }
+
+    /// Takes what was read for the front of `asked`: all its units before `upto`. At the end of the range, what is missing
+    /// is lost for `reason`. Changes nothing if the range is not in front any more.
+    pub(crate) fn load(&mut self, asked: Range, batches: Vec<Batch>, upto: u64, reason: Loss, now: Stamp) {
+        let Some(mut range) = self.to_load().filter(|it| (it.segment, it.from) == (asked.segment, asked.from)) else {
+            return;
+        };
+        self.remove_waiting(0);
+        let mut pieces = Vec::new();
+        for batch in batches {
+            let index = |seq: u64| (seq.clamp(batch.first_seq(), batch.end_seq()) - batch.first_seq()) as usize;
+            let (from, to) = (index(range.from), index(upto.min(range.to)));
+            if from < to {
+                pieces.push(Piece::Units { batch: Arc::new(batch), from, to });
+            }
+        }
+        let got = pieces.iter().map(Piece::units).sum::<usize>() as u64;
+        // Damage hides which stream a unit was of, so there may be more than was thought.
+        self.counts.adopted += got.saturating_sub(range.units);
+        (range.units, range.from) = (range.units.saturating_sub(got), upto);
+        let missing = range.from >= range.to && range.units > 0;
+        let count = pieces.len();
+        if range.units > 0 {
+            self.waiting_units += range.units as usize;
+            self.waiting_charge += GAP_BYTES;
+            self.waiting.push_front(Piece::OnLog(range));
+        }
+        for piece in pieces.into_iter().rev() {
+            self.waiting_units += piece.units();
+            self.waiting_charge += piece.charge();
+            self.waiting.push_front(piece);
+        }
+        if missing {
+            self.lose_range(count, reason, now);
+        }
+        self.check();
+    }
+
+    /// A segment was deleted to make room: what of it is not in memory is lost.
+    pub(crate) fn evict(&mut self, segment: u64, now: Stamp) {
+        if self.state != State::Open {
+            return;
+        }
+        let gone = |piece: &Piece| matches!(piece, Piece::OnLog(range) if range.segment == segment);
+        while let Some(at) = self.waiting.iter().position(gone) {
+            self.lose_range(at, Loss::Overflow, now);
+        }
+        self.check();
+    }
+
+    /// How far the drain has come.
+    pub(crate) fn low(&self) -> Low {
+        if let Some(stood) = self.log.as_ref().and_then(|log| log.stood) {
+            return stood;
+        }
+        let unit = |batch: &Batch, index: usize| {
+            let seq = batch.first_seq() + index as u64;
+            batch.source().map_or(Low::Live(seq), |source| Low::At(Place { segment: source.segment, seq }))
+        };
+        if let Some((batch, index)) = self.window.iter().find_map(Sealed::first_open) {
+            return unit(batch, index);
+        }
+        let waiting = self.waiting.iter().find_map(|piece| match piece {
+            Piece::Units { batch, from, .. } => Some(unit(batch, *from)),
+            Piece::OnLog(range) => Some(Low::At(Place { segment: range.segment, seq: range.from })),
+            Piece::Gap(_) => None,
+        });
+        waiting.unwrap_or(Low::Nothing)
+    }
+
+    /// As [`Queue::has_room`], after letting go what is on the disk.
+    pub(crate) fn makes_room(&mut self, bytes: usize) -> bool {
+        if self.has_room(bytes) {
+            return true;
+        }
+        self.unload();
+        self.has_room(bytes)
+    }
+
+    /// What may be charged before anything is dropped.
+    fn limit(&self) -> usize {
+        self.memory + self.log.as_ref().map_or(0, |log| log.grace)
+    }
+
+    /// Where on the disk the units of a piece are, if all are.
+    fn on_disk(&self, piece: &Piece) -> Option<Range> {
+        let index = &self.log.as_ref()?.index;
+        match piece {
+            Piece::Units { batch, from, to } => {
+                let (first, end) = (batch.first_seq() + *from as u64, batch.first_seq() + *to as u64);
+                let segment = match batch.source() {
+                    Some(source) => index.is_alive(source.segment).then_some(source.segment)?,
+                    None => index.segment_of(first, end)?,
+                };
+                let stream = Some(batch.stream());
+                Some(Range { segment, from: first, to: end, stream, units: end - first })
+            }
+            Piece::OnLog(range) => index.is_alive(range.segment).then_some(*range),
+            Piece::Gap(_) => None,
+        }
+    }
+
+    /// Lets batches that are on the disk go, newest first, but for the one in front: what was just loaded is to be sent.
+    pub(crate) fn unload(&mut self) {
+        let Some(log) = &self.log else { return };
+        let version = log.index.version();
+        if log.in_vain == version {
+            return;
+        }
+        let target = self.memory - self.memory / 8;
+        let mut at = self.waiting.len();
+        while at > 1 && self.charged() > target {
+            at -= 1;
+            if !matches!(self.waiting[at], Piece::Units { .. }) {
+                continue;
+            }
+            let Some(range) = self.on_disk(&self.waiting[at]) else { continue };
+            let charge = self.waiting[at].charge();
+            self.waiting[at] = Piece::OnLog(range);
+            self.waiting_charge = self.waiting_charge + GAP_BYTES - charge;
+            self.join_ranges(at);
+            self.join_ranges(at - 1);
+        }
+        if self.charged() > target
+            && let Some(log) = &mut self.log
+        {
+            log.in_vain = version;
+        }
+    }
+
+    /// Makes one range of two neighbours in a segment, at `at` and behind it.
+    fn join_ranges(&mut self, at: usize) {
+        let (Some(Piece::OnLog(one)), Some(Piece::OnLog(two))) = (self.waiting.get(at), self.waiting.get(at + 1))
+        else {
+            return;
+        };
+        if one.segment != two.segment || one.to > two.from {
+            return;
+        }
+        // Between the two lie only units of a stream that this drain does not get, or none.
+        let stream = one.stream.filter(|_| one.stream == two.stream);
+        let joined = Range { to: two.to, stream, units: one.units + two.units, ..*one };
+        if stream.is_none() && joined.units < joined.to - joined.from {
+            return;
+        }
+        self.waiting.remove(at + 1);
+        self.waiting_charge -= GAP_BYTES;
+        self.waiting[at] = Piece::OnLog(joined);
+    }
+
+    /// The times of a range are in the spool, where they can't be read any more: the gap says when it was found out.
+    fn lose_range(&mut self, at: usize, reason: Loss, now: Stamp) {
+        let Some(piece) = self.remove_waiting(at) else { return };
+        let gap = Gap { first: now, last: now, ..self.lose(&piece, reason) };
+        self.insert_gap(at, gap);
     }
 }
 
@@ -305,8 +552,9 @@ impl Queue {
 
     /// Drops the oldest waiting batches, but not the newest, until the charge is within the limit.
     fn make_room(&mut self) {
-        while self.charged() > self.memory {
-            let Some(at) = self.waiting.iter().position(|piece| piece.units() > 0) else { return };
+        while self.charged() > self.limit() {
+            let in_memory = |piece: &Piece| matches!(piece, Piece::Units { .. });
+            let Some(at) = self.waiting.iter().position(in_memory) else { return };
             if at + 1 >= self.waiting.len() {
                 return;
             }
@@ -332,6 +580,7 @@ impl Queue {
         let time = match piece {
             Piece::Units { batch, .. } => batch.time(),
             Piece::Gap(gap) => gap.first,
+            Piece::OnLog(_) => Stamp::default(),
         };
         Gap { lost, first: time, last: time }
     }
@@ -356,6 +605,7 @@ impl Queue {
         let (front_items, fitting) = match self.waiting.front()? {
             Piece::Gap(_) => (1, usize::from(bytes >= GAP_BYTES && items > 0)),
             Piece::Units { batch, from, to } => (to - from, fitting(batch, *from, *to, bytes, overhead).min(items)),
+            Piece::OnLog(_) => return None,
         };
         let take = fitting.max(usize::from(first));
         if take == 0 {
@@ -418,6 +668,10 @@ impl Queue {
         if self.is_frozen() {
             return;
         }
+        let low = self.low();
+        if let Some(log) = &mut self.log {
+            log.stood = Some(low);
+        }
         self.counts.lost.add(reason, self.counts.pending());
         self.state = state;
         self.waiting = VecDeque::new();
@@ -463,7 +717,7 @@ fn merge(gap: &mut Gap, other: &Gap) {
 fn wire_estimate(piece: &Piece, overhead: usize) -> usize {
     match piece {
         Piece::Units { batch, from, to } => batch.bytes_between(*from, *to) + (to - from) * overhead,
-        Piece::Gap(_) => GAP_BYTES,
+        Piece::Gap(_) | Piece::OnLog(_) => GAP_BYTES,
     }
 }
 

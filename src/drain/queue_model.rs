@@ -191,6 +191,7 @@ fn flat(pieces: &[Piece]) -> Vec<Item> {
         match piece {
             Piece::Units { batch, from, to } => items.extend((*from..*to).map(|at| Item::Unit(batch.unit(at).seq))),
             Piece::Gap(gap) => items.push(Item::Gap(gap.lost.total())),
+            Piece::OnLog(range) => items.extend((range.from..range.to).map(Item::Unit)),
         }
     }
     items

@@ -4,7 +4,7 @@
 //! encodes to the same bytes on every retry; only the count of settled items in front of it grows. The end of each
 //! item on the wire is kept (4 bytes an item), so that a position finds its unit without encoding again.
 
-use crate::{format::Gap, line::Batch};
+use crate::{format::Gap, line::Batch, spool::recovery::Range};
 use std::sync::Arc;
 
 /// What a gap line is charged as, in memory and on the wire.
@@ -17,6 +17,8 @@ pub(crate) enum Piece {
     Units { batch: Arc<Batch>, from: usize, to: usize },
     /// Lines that were lost at this place.
     Gap(Gap),
+    /// Units that are in the spool alone. They wait; a sealed run never has any.
+    OnLog(Range),
 }
 
 impl Piece {
@@ -25,6 +27,7 @@ impl Piece {
         match self {
             Self::Units { from, to, .. } => to - from,
             Self::Gap(_) => 1,
+            Self::OnLog(range) => range.units as usize,
         }
     }
 
@@ -33,6 +36,7 @@ impl Piece {
         match self {
             Self::Units { from, to, .. } => to - from,
             Self::Gap(_) => 0,
+            Self::OnLog(range) => range.units as usize,
         }
     }
 
@@ -40,7 +44,7 @@ impl Piece {
     pub(crate) fn charge(&self) -> usize {
         match self {
             Self::Units { batch, from, to } => charge(batch.bytes_between(*from, *to), to - from),
-            Self::Gap(_) => GAP_BYTES,
+            Self::Gap(_) | Self::OnLog(_) => GAP_BYTES,
         }
     }
 
@@ -51,6 +55,7 @@ impl Piece {
                 Self::Units { batch: Arc::clone(batch), from: first + from, to: first + to }
             }
             Self::Gap(gap) => Self::Gap(gap.clone()),
+            Self::OnLog(range) => Self::OnLog(*range),
         }
     }
 }
@@ -152,6 +157,14 @@ impl Sealed {
         let reached = wire.ends.partition_point(|&end| wire.position + u64::from(end) <= upto);
         self.done = reached.max(before);
         self.units_between(before, self.done)
+    }
+
+    /// The first unit that is not settled; None if there are gap lines alone.
+    pub(crate) fn first_open(&self) -> Option<(&Arc<Batch>, usize)> {
+        self.overlaps(self.done, self.items).find_map(|(piece, first, _)| match piece {
+            Piece::Units { batch, from, .. } => Some((batch, from + first)),
+            Piece::Gap(_) | Piece::OnLog(_) => None,
+        })
     }
 
     /// Cuts the open items in two halves (the first takes the odd one); `None` if there is just one.

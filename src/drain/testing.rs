@@ -23,7 +23,15 @@ pub(crate) fn batch(first: u64, len: u64) -> Arc<Batch> {
 
 /// Limits that let all pass at once.
 pub(crate) fn limits() -> Limits {
-    Limits { bytes: 1 << 20, items: 1000, overhead: 1, linger: Duration::ZERO, nap: Duration::ZERO, in_flight: 1 << 22 }
+    Limits {
+        bytes: 1 << 20,
+        items: 1000,
+        overhead: 1,
+        linger: Duration::ZERO,
+        nap: Duration::ZERO,
+        in_flight: 1 << 22,
+        load: 1 << 16,
+    }
 }
 
 /// A seed that says how to replay it if the test fails.

@@ -9,12 +9,17 @@ use super::{
     backoff::Backoff,
     health::Health,
     inbox::{Inbox, NEVER},
-    pack::{self, Limits},
+    pack::{self, Encoders, Limits},
     sealed::Sealed,
 };
 use crate::{
+    clock,
     format::Encoder,
     ledger::Loss,
+    spool::{
+        load::{Loaded, Loader},
+        recovery::Range,
+    },
     transport::{Failure, Payload, Transport, Verdict},
 };
 use bytes::Bytes;
@@ -35,7 +40,8 @@ const LAST_WORDS: Duration = Duration::from_millis(10);
 pub(crate) struct Worker<'a, T> {
     inbox: &'a Inbox,
     transport: T,
-    encoder: Encoder,
+    encoder: Encoders,
+    loader: Option<Loader>,
     limits: Limits,
     backoff: Backoff,
     health: Health,
@@ -59,6 +65,8 @@ pub(crate) struct Worker<'a, T> {
 enum Step {
     /// The unsent run.
     Send(Sealed),
+    /// What is in the spool.
+    Load(Range),
     /// Nothing, until this time, a push, an order, or news of the connection.
     Wait(Option<Instant>),
     /// All is sent and no more will come.
@@ -80,7 +88,8 @@ impl<'a, T: Transport> Worker<'a, T> {
         Self {
             inbox,
             transport,
-            encoder,
+            encoder: Encoders::new(encoder),
+            loader: None,
             limits,
             backoff: Backoff::new(seed),
             health: Health::default(),
@@ -95,12 +104,19 @@ impl<'a, T: Transport> Worker<'a, T> {
         }
     }
 
+    /// Reads what waits in the spool.
+    pub(crate) fn with_loader(mut self, loader: Option<Loader>) -> Self {
+        self.loader = loader;
+        self
+    }
+
     /// Runs until there is nothing more to do.
     pub(crate) async fn run(mut self) {
         loop {
             self.absorb();
             match self.next() {
                 Step::Send(run) => self.send(run).await,
+                Step::Load(range) => self.load(&range),
                 Step::Wait(until) => self.wait(until).await,
                 Step::Finish => {
                     if self.finish().await {
@@ -167,6 +183,9 @@ impl<'a, T: Transport> Worker<'a, T> {
             Inbox::arm(&mut state, NEVER);
             return Step::Wait(None);
         }
+        if let Some(range) = state.queue.to_load() {
+            return Step::Load(range);
+        }
         let since = *self.gathering.get_or_insert(now);
         let rested = self.quiet_since.is_none_or(|at| now.duration_since(at) >= self.limits.nap);
         let until = since + if rested { self.limits.linger } else { self.limits.nap };
@@ -178,6 +197,13 @@ impl<'a, T: Transport> Worker<'a, T> {
         let limits = if state.orders.urgent() { self.limits.hurried() } else { self.limits };
         state.queue.seal(&limits);
         state.queue.unsent().cloned().map_or(Step::Leave, Step::Send)
+    }
+
+    /// Reads the front of what waits in the spool.
+    fn load(&mut self, range: &Range) {
+        let Some(loader) = &mut self.loader else { return };
+        let Loaded { batches, upto, reason } = loader.load(range, self.limits.load);
+        self.inbox.change(|queue| queue.load(*range, batches, upto, reason, clock::stamp()));
     }
 
     /// Encodes the run (again, if this is a retry) and sends it.

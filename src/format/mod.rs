@@ -97,6 +97,11 @@ impl Encoder {
         self
     }
 
+    /// The same format, for lines of another run.
+    pub(crate) fn speaking_for(&self, origin: Origin) -> Self {
+        Self::new(self.format, origin)
+    }
+
     fn kind(&mut self) -> &mut Kind {
         self.kind.get_or_insert_with(|| match self.format {
             Format::Ndjson => Kind::Ndjson(ndjson::Ndjson::new(&self.origin)),

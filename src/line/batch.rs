@@ -5,7 +5,9 @@
 //! not exist.
 
 use super::{Part, Stamp, Stream, Unit};
+use crate::format::Origin;
 use bytes::Bytes;
+use std::sync::Arc;
 
 /// Framed units that have no sequence numbers yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,6 +27,16 @@ pub struct Batch {
     first_seq: u64,
     time: Stamp,
     lines: Lines,
+    source: Option<Arc<Source>>,
+}
+
+/// Where an adopted batch comes from: a segment that an earlier run left in the spool.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Source {
+    /// Who wrote the lines.
+    pub origin: Origin,
+    /// The segment that holds them.
+    pub segment: u64,
 }
 
 impl Batch {
@@ -38,7 +50,29 @@ impl Batch {
     pub fn new(stream: Stream, first_seq: u64, time: Stamp, lines: Lines) -> Self {
         assert!(!lines.ends.is_empty(), "a batch has at least one unit");
         debug_assert_eq!(lines.ends.last().map(|&end| end as usize), Some(lines.data.len()));
-        Self { stream, first_seq, time, lines }
+        Self { stream, first_seq, time, lines, source: None }
+    }
+
+    /// The same batch, as a line of another run.
+    #[must_use]
+    pub fn from_source(mut self, source: Arc<Source>) -> Self {
+        self.source = Some(source);
+        self
+    }
+
+    /// The earlier run's segment that the batch was read from; none for lines of this run.
+    pub fn source(&self) -> Option<&Arc<Source>> {
+        self.source.as_ref()
+    }
+
+    /// The bytes, ends and parts of all units.
+    pub fn lines(&self) -> &Lines {
+        &self.lines
+    }
+
+    /// Sequence number behind the last unit's.
+    pub fn end_seq(&self) -> u64 {
+        self.first_seq + self.len() as u64
     }
 
     /// Number of units.

@@ -7,7 +7,7 @@
 mod batch;
 mod framer;
 
-pub use batch::{Batch, Lines};
+pub use batch::{Batch, Lines, Source};
 pub use framer::Framer;
 
 /// Which of the app's two streams a line was written to; or that it is lastword's own.

@@ -115,7 +115,9 @@ struct Supervisor<'a, P> {
 
 impl<'a, P: Plant> Supervisor<'a, P> {
     fn new(setup: Setup, canary: Option<Canary>, plant: &'a mut P) -> Self {
-        let plan = Plan::new(setup.budget, setup.flush_timeout).with_leftovers(setup.linger, setup.leftovers);
+        let plan = Plan::new(setup.budget, setup.flush_timeout)
+            .with_leftovers(setup.linger, setup.leftovers)
+            .with_spool(setup.spooled);
         let reaper = Reaper::new();
         let tee = setup.command.is_none();
         Self {

@@ -70,6 +70,8 @@ pub struct Setup {
     pub seed: u64,
     /// How long to flush after an app that ended by itself.
     pub flush_timeout: Duration,
+    /// What is not delivered is in a spool: a flush without progress is not waited for as long.
+    pub spooled: bool,
     /// Signals that count as a stop beside TERM and INT.
     pub stop_signals: Vec<i32>,
     /// Who gets our signals.

@@ -22,6 +22,7 @@ mod platform;
 mod process;
 mod real_servers;
 mod restart;
+mod spool;
 mod stop;
 mod support;
 mod syslog_peers;

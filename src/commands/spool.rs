@@ -1,0 +1,248 @@
+//! `lastword spool ls|cat|verify DIR`: what a spool holds, without changing it. (`send` is a run without an app.)
+//!
+//! All may look at a spool that a running lastword writes to: what they see is then the state of a moment.
+
+use crate::{
+    format::{StampText, thousands},
+    line::Batch,
+    say::say,
+    spool::{
+        disk::{Disk, ReadOnly},
+        recovery::{Found, Range, Segment, recover, segment_name},
+        scan::{Item, Scanner},
+    },
+};
+use std::{
+    collections::BTreeSet,
+    io::{self, BufWriter, Write, stdout},
+    path::{Path, PathBuf},
+};
+
+/// Which, and of what directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SpoolCommand {
+    /// Segments, and what each drain is owed.
+    Ls(PathBuf),
+    /// The lines as they were written.
+    Cat {
+        /// The spool.
+        dir: PathBuf,
+        /// Only what this drain is owed.
+        drain: Option<String>,
+    },
+    /// Whether every frame is whole.
+    Verify(PathBuf),
+}
+
+/// Runs it. 0: all is well; 1: something is damaged, or there is no such drain; 2: the directory can't be read.
+pub fn run(command: &SpoolCommand) -> u8 {
+    let mut out = BufWriter::new(stdout().lock());
+    let result = match command {
+        SpoolCommand::Ls(dir) => ls(dir, &mut out),
+        SpoolCommand::Cat { dir, drain } => cat(dir, drain.as_deref(), &mut out),
+        SpoolCommand::Verify(dir) => verify(dir, &mut out),
+    };
+    match result.and_then(|code| out.flush().map(|()| code)) {
+        Ok(code) => code,
+        // `spool cat DIR | head`.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
+        Err(error) => {
+            say(format_args!("spool: {error}"));
+            2
+        }
+    }
+}
+
+fn open(dir: &Path) -> io::Result<(ReadOnly, Found)> {
+    let disk = ReadOnly::new(dir.to_owned());
+    let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", dir.display()));
+    disk.list().map_err(named)?;
+    let found = recover(&disk);
+    Ok((disk, found))
+}
+
+/// Identities that segments name.
+fn drains(found: &Found) -> BTreeSet<&str> {
+    found.segments.iter().flat_map(|segment| segment.drains.iter()).map(|owed| owed.identity.as_str()).collect()
+}
+
+fn ls(dir: &Path, out: &mut impl Write) -> io::Result<u8> {
+    let (disk, found) = open(dir)?;
+    for segment in &found.segments {
+        let Segment { number, bytes, first_seq, end_seq, source, .. } = segment;
+        let origin = &source.origin;
+        writeln!(
+            out,
+            "{}  {:>13} bytes  {:>9} lines  seq {first_seq}-{}  {} on {}, run {}",
+            segment_name(*number),
+            thousands(*bytes),
+            thousands(end_seq - first_seq),
+            end_seq - 1,
+            origin.app,
+            origin.host,
+            origin.run,
+        )?;
+    }
+    for identity in drains(&found) {
+        let units: u64 = found.owed(&disk, identity).iter().map(|range| range.units).sum();
+        writeln!(out, "{identity}: {} lines to send", thousands(units))?;
+    }
+    for note in &found.notes {
+        writeln!(out, "{note}")?;
+    }
+    if found.segments.is_empty() {
+        writeln!(out, "nothing is waiting")?;
+    }
+    Ok(0)
+}
+
+fn cat(dir: &Path, drain: Option<&str>, out: &mut impl Write) -> io::Result<u8> {
+    let (disk, found) = open(dir)?;
+    let whole = |segment: &Segment| Range {
+        segment: segment.number,
+        from: segment.first_seq,
+        to: segment.end_seq,
+        stream: None,
+        units: 0,
+    };
+    let ranges: Vec<Range> = match drain {
+        None => found.segments.iter().map(whole).collect(),
+        Some(drain) if !drains(&found).contains(drain) => {
+            let known: Vec<_> = drains(&found).into_iter().collect();
+            say(format_args!("spool: no drain `{drain}` in {}; there are: {}", dir.display(), known.join(", ")));
+            return Ok(1);
+        }
+        Some(drain) => found.owed(&disk, drain),
+    };
+    for range in ranges {
+        let Some(segment) = found.segments.iter().find(|segment| segment.number == range.segment) else { continue };
+        each_frame(&disk, segment, |item| {
+            if let Item::Frame { batch, .. } = item
+                && range.stream.is_none_or(|stream| stream == batch.stream())
+            {
+                print(&batch, &range, out)?;
+            }
+            Ok(())
+        })?;
+    }
+    Ok(0)
+}
+
+fn print(batch: &Batch, range: &Range, out: &mut impl Write) -> io::Result<()> {
+    for unit in batch.units().filter(|unit| (range.from..range.to).contains(&unit.seq)) {
+        out.write_all(unit.text)?;
+        if unit.newline || unit.part.is_none_or(|part| part.last) {
+            out.write_all(b"\n")?;
+        }
+    }
+    Ok(())
+}
+
+fn verify(dir: &Path, out: &mut impl Write) -> io::Result<u8> {
+    let (disk, found) = open(dir)?;
+    let mut damaged = !found.notes.is_empty();
+    for note in &found.notes {
+        writeln!(out, "{note}")?;
+    }
+    for segment in &found.segments {
+        let (mut units, mut first, mut last, mut bad) = (0, None, None, 0_u32);
+        each_frame(&disk, segment, |item| {
+            match item {
+                Item::Frame { batch, .. } => {
+                    units += batch.len() as u64;
+                    first.get_or_insert(batch.time());
+                    last = Some(batch.time());
+                }
+                Item::Damage { .. } => bad += 1,
+                Item::Footer(_) => {}
+            }
+            Ok(())
+        })?;
+        let missing = (segment.end_seq - segment.first_seq).saturating_sub(units);
+        let verdict = match (bad, missing) {
+            (0, 0) => "whole".to_owned(),
+            _ => format!("DAMAGED in {bad} places, {} lines missing", thousands(missing)),
+        };
+        damaged |= bad > 0 || missing > 0;
+        let (mut one, mut two) = (StampText::default(), StampText::default());
+        let (first, last) = (first.unwrap_or_default(), last.unwrap_or_default());
+        let (name, units) = (segment_name(segment.number), thousands(units));
+        writeln!(out, "{name}: {units} lines from {} to {}, {verdict}", one.render(first), two.render(last))?;
+    }
+    writeln!(out, "{}", if damaged { "some of it is damaged" } else { "all is well" })?;
+    Ok(u8::from(damaged))
+}
+
+fn each_frame(disk: &dyn Disk, segment: &Segment, mut look: impl FnMut(Item) -> io::Result<()>) -> io::Result<()> {
+    let name = segment_name(segment.number);
+    // The spool may be in use: a segment that was just deleted was delivered.
+    let Ok(len) = disk.len(&name) else { return Ok(()) };
+    let mut scanner = Scanner::new(name, segment.salt, segment.body, len);
+    while let Some(item) = scanner.next(disk)? {
+        let end = matches!(item, Item::Footer(_));
+        look(item)?;
+        if end {
+            break;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        drain::testing::batch,
+        spool::{codec::testing::header, disk::RealDisk, log::Log},
+    };
+    use std::sync::Arc;
+
+    fn spool() -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk::new(dir.path().to_owned()));
+        let mut log = Log::new(Arc::clone(&disk), header(), 400, 1 << 20, recover(&*disk));
+        for index in 0..9 {
+            log.append(&[batch(1 + 2 * index, 2)], &mut Vec::new()).unwrap();
+        }
+        dir
+    }
+
+    fn text(run: impl FnOnce(&mut Vec<u8>) -> io::Result<u8>) -> (u8, String) {
+        let mut out = Vec::new();
+        let code = run(&mut out).unwrap();
+        (code, String::from_utf8(out).unwrap())
+    }
+
+    #[test]
+    fn lines_come_out_as_they_went_in_and_looking_changes_nothing() {
+        let dir = spool();
+        let files = || -> Vec<_> {
+            let disk = RealDisk::new(dir.path().to_owned());
+            let mut files = disk.list().unwrap();
+            files.sort();
+            files
+        };
+        let before = files();
+        let want: String = (1..=18).map(|seq| format!("line {seq}\n")).collect();
+        assert_eq!(text(|out| cat(dir.path(), None, out)), (0, want.clone()));
+        assert_eq!(text(|out| cat(dir.path(), Some("all"), out)), (0, want));
+        assert_eq!(text(|out| cat(dir.path(), Some("nobody"), out)).0, 1);
+        let (code, list) = text(|out| ls(dir.path(), out));
+        assert!(code == 0 && list.contains("all: 18 lines to send") && list.contains("shop on web-7"), "{list}");
+        let (code, said) = text(|out| verify(dir.path(), out));
+        assert!(code == 0 && said.ends_with("all is well\n"), "{said}");
+        assert_eq!(files(), before);
+    }
+
+    #[test]
+    fn damage_is_found_and_named() {
+        let dir = spool();
+        let path = dir.path().join(segment_name(1));
+        let mut bytes = std::fs::read(&path).unwrap();
+        let at = bytes.windows(6).position(|window| window == b"line 2").unwrap();
+        bytes[at] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+        let (code, said) = text(|out| verify(dir.path(), out));
+        assert!(code == 1 && said.contains("DAMAGED in 1 places, 2 lines missing"), "{said}");
+    }
+}

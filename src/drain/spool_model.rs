@@ -1,0 +1,340 @@
+//! Queue and spool together against a model that is a plain list: random pushes, appends, settling, cursors, failing and
+//! full disks, evictions, SIGKILLs and exits, over several lives on one disk.
+
+use super::{
+    pack::Limits,
+    queue::Queue,
+    sealed::Piece,
+    testing::{batch, limits, seeds},
+};
+use crate::{
+    config::WhenFull,
+    ledger::{Grade, Loss},
+    line::{Batch, Stamp},
+    spool::{
+        codec::{Header, Owed},
+        disk::Disk,
+        index::Index,
+        load::Loader,
+        log::Log,
+        recovery::recover,
+        sim::{Faults, SimDisk},
+        thread::place_of,
+    },
+    transport::Progress,
+};
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+};
+
+/// A unit of any life.
+type Unit = (u32, u64);
+
+/// What one life has.
+struct Life {
+    number: u32,
+    queue: Queue,
+    log: Log,
+    index: Arc<Index>,
+    loader: Loader,
+    next: u64,
+    /// Pushed, not appended.
+    in_hand: Vec<Arc<Batch>>,
+    /// What the drain is to deliver, in order.
+    expected: VecDeque<Unit>,
+    /// Passed over in `expected`: must be counted as lost.
+    passed: u64,
+    wire: u64,
+}
+
+/// What outlives a life.
+struct World {
+    disk: Arc<SimDisk>,
+    policy: WhenFull,
+    appended: BTreeSet<Unit>,
+    delivered: BTreeSet<Unit>,
+    lost: BTreeSet<Unit>,
+    /// Given to the disk, which said no: it may have them all the same.
+    refused: BTreeSet<Unit>,
+    /// Whose each segment is.
+    segments: BTreeMap<u64, u32>,
+    seen: Seen,
+}
+
+/// What must have happened, or the test proves nothing.
+#[derive(Debug, Default)]
+struct Seen {
+    unloaded: u32,
+    loaded: u32,
+    overflowed: u64,
+    adopted: u64,
+    spooled: u64,
+    duplicates: u64,
+    refused: usize,
+    evicted: u64,
+}
+
+fn run_name(number: u32) -> String {
+    format!("life-{number}")
+}
+
+fn life_of(batch: &Batch, own: u32) -> u32 {
+    batch.source().map_or(own, |source| source.origin.run["life-".len()..].parse().unwrap())
+}
+
+impl World {
+    fn begin(&mut self, number: u32, rng: &mut StdRng) -> Life {
+        self.disk.set_faults(Faults::default());
+        let disk: Arc<dyn Disk> = Arc::clone(&self.disk) as Arc<dyn Disk>;
+        let found = recover(&*self.disk);
+        let owed = found.owed(&*self.disk, "drain");
+        let index = Arc::new(Index::new(found.segments.iter().map(|segment| segment.number)));
+        let header = Header {
+            run: run_name(number),
+            drains: vec![Owed { identity: "drain".into(), stream: None }],
+            ..Header::default()
+        };
+        let expected: VecDeque<Unit> = owed
+            .iter()
+            .flat_map(|range| {
+                let segment = found.segments.iter().find(|it| it.number == range.segment).unwrap();
+                let life = segment.source.origin.run["life-".len()..].parse().unwrap();
+                (range.from..range.to).map(move |seq| (life, seq))
+            })
+            .collect();
+        for segment in &found.segments {
+            let life = segment.source.origin.run["life-".len()..].parse().unwrap();
+            self.segments.insert(segment.number, life);
+        }
+        let set: BTreeSet<_> = expected.iter().copied().collect();
+        for unit in &self.appended {
+            let done = self.delivered.contains(unit) || self.lost.contains(unit);
+            assert!(done || set.contains(unit), "{unit:?} was appended, and is not owed");
+        }
+        let known = |unit: &Unit| self.appended.contains(unit) || self.refused.contains(unit);
+        assert!(set.iter().all(known), "owed what was never given to the disk");
+        let max = if rng.random_bool(0.3) { 3000 } else { 1 << 20 };
+        let log = Log::new(Arc::clone(&disk), header, 600, max, found);
+        let mut queue = Queue::new(self.policy, 4000);
+        queue.attach(Arc::clone(&index), 1500, owed);
+        assert_eq!(queue.counts().adopted, expected.len() as u64);
+        self.seen.adopted += expected.len() as u64;
+        let loader = Loader::new(disk, Arc::clone(&index), run_name(number));
+        Life { number, queue, log, index, loader, next: 1, in_hand: Vec::new(), expected, passed: 0, wire: 0 }
+    }
+
+    fn push(&mut self, life: &mut Life, rng: &mut StdRng) {
+        let len = rng.random_range(1..6);
+        let batch = batch(life.next, len);
+        let room = life.queue.has_room(batch.lines().data.len());
+        if self.policy == WhenFull::Block && !room {
+            return;
+        }
+        life.queue.push(&batch);
+        life.expected.extend((life.next..life.next + len).map(|seq| (life.number, seq)));
+        life.next += len;
+        life.in_hand.push(batch);
+        // The inbox is bounded; what has no room is left out.
+        if life.in_hand.len() > 4 {
+            life.in_hand.remove(0);
+        }
+        self.seen.unloaded += u32::from(life.queue.contents().1.iter().any(|piece| matches!(piece, Piece::OnLog(_))));
+    }
+
+    fn append(&mut self, life: &mut Life) {
+        let mut done = Vec::new();
+        let result = life.log.append(&life.in_hand, &mut done);
+        for extent in done {
+            life.index.add(extent);
+            self.segments.insert(extent.segment, life.number);
+            self.appended.extend((extent.first_seq..extent.end_seq).map(|seq| (life.number, seq)));
+            life.in_hand.retain(|batch| batch.first_seq() >= extent.end_seq);
+        }
+        assert!(result.is_err() || life.in_hand.is_empty());
+        let left = life.in_hand.iter().flat_map(|batch| batch.first_seq()..batch.end_seq());
+        self.refused.extend(left.map(|seq| (life.number, seq)));
+        for segment in life.log.take_evicted() {
+            life.index.remove(segment.number);
+            let source = segment.source.origin.run["life-".len()..].parse().unwrap();
+            let before = life.queue.counts().lost.total();
+            life.queue.evict(segment.number, Stamp::default());
+            self.seen.evicted += life.queue.counts().lost.total() - before;
+            // What is in memory may yet be delivered; for the next life it is gone.
+            self.lost.extend((segment.first_seq..segment.end_seq).map(|seq| (source, seq)));
+        }
+    }
+
+    fn load(&mut self, life: &mut Life, rng: &mut StdRng) {
+        let Some(range) = life.queue.to_load() else { return };
+        let loaded = life.loader.load(&range, rng.random_range(1..900));
+        assert!(loaded.upto > range.from || loaded.upto >= range.to, "no progress");
+        life.queue.load(range, loaded.batches, loaded.upto, loaded.reason, Stamp::default());
+        self.seen.loaded += 1;
+    }
+
+    fn deliver(&mut self, life: &mut Life, rng: &mut StdRng) {
+        let limits = Limits { bytes: rng.random_range(1..200), items: rng.random_range(1..9), ..limits() };
+        life.queue.seal(&limits);
+        let Some(run) = life.queue.unsent().cloned() else { return };
+        if run.span().is_none() {
+            let ends: Vec<u32> = (1..=run.open_items() as u32).collect();
+            life.wire += ends.len() as u64;
+            life.queue.place(run.id(), ends.into());
+        }
+        let run = life.queue.unsent().cloned().unwrap();
+        let (from, to) = run.span().unwrap();
+        let upto = rng.random_range(from..=to);
+        let mut left = upto - from;
+        for piece in run.open_pieces() {
+            let take = left.min(piece.items() as u64);
+            left -= take;
+            if let Piece::Units { batch, from, .. } = &piece {
+                for index in *from..from + take as usize {
+                    let unit = batch.unit(index);
+                    assert_eq!(unit.text, format!("line {}", unit.seq).as_bytes(), "mangled");
+                    self.arrived(life, (life_of(batch, life.number), unit.seq));
+                }
+            }
+        }
+        if upto == to {
+            life.queue.mark_sent(run.id());
+        }
+        life.queue.progress(Progress { epoch: 1, upto, grade: Grade::Confirmed });
+    }
+
+    fn arrived(&mut self, life: &mut Life, unit: Unit) {
+        while let Some(next) = life.expected.pop_front() {
+            if next == unit {
+                self.seen.duplicates += u64::from(!self.delivered.insert(unit));
+                return;
+            }
+            life.passed += 1;
+            self.lost.insert(next);
+        }
+        panic!("{unit:?} arrived out of order, twice, or from nowhere");
+    }
+
+    fn look(life: &mut Life, closing: bool) -> bool {
+        let place = place_of(life.queue.low(), &life.index, &life.log);
+        let result = life.log.advance(&[("drain".to_owned(), place)], closing);
+        if let Ok(deleted) = &result {
+            deleted.iter().for_each(|&segment| life.index.remove(segment));
+        }
+        result.is_ok()
+    }
+
+    fn check(&mut self, life: &Life) {
+        life.queue.recount();
+        let counts = life.queue.counts();
+        assert!(counts.lost.total() >= life.passed, "{} passed over, {counts:?}", life.passed);
+        assert_eq!(life.queue.held() + counts.lost.total(), life.expected.len() as u64 + life.passed);
+        self.seen.overflowed += u64::from(counts.lost.of(Loss::Overflow) > 0);
+    }
+
+    /// What was dropped, though nothing behind it has arrived yet that would show it.
+    fn note_lost(&mut self, life: &Life) {
+        let (window, waiting) = life.queue.contents();
+        let mut held = BTreeSet::new();
+        for piece in window.iter().flatten().chain(&waiting) {
+            match piece {
+                Piece::Units { batch, from, to } => {
+                    let of = life_of(batch, life.number);
+                    held.extend((*from..*to).map(|index| (of, batch.unit(index).seq)));
+                }
+                Piece::OnLog(range) => {
+                    let of = self.segments[&range.segment];
+                    held.extend((range.from..range.to).map(|seq| (of, seq)));
+                }
+                Piece::Gap(_) => {}
+            }
+        }
+        self.lost.extend(life.expected.iter().filter(|unit| !held.contains(unit)));
+    }
+
+    /// An orderly exit: what is pending is spooled if it was appended, else lost, to the unit.
+    fn exit(&mut self, mut life: Life) {
+        self.append(&mut life);
+        let lost_before = life.queue.counts().lost.total();
+        assert!(life.queue.close_books());
+        let counts = *life.queue.counts();
+        assert_eq!(counts.pending(), 0);
+        self.seen.spooled += counts.spooled;
+        let well = Self::look(&mut life, true);
+        self.disk.set_faults(Faults::default());
+        let found = recover(&*self.disk);
+        let owed: u64 = found.owed(&*self.disk, "drain").iter().map(|range| range.units).sum();
+        if well && self.disk.failed() == 0 && lost_before == life.passed {
+            // Nothing was left out in between, so the border is exact.
+            assert_eq!(owed, counts.spooled, "{counts:?}");
+        }
+        assert!(owed >= counts.spooled, "{owed} are owed, {counts:?}");
+    }
+}
+
+fn live(seed: u64, seen: &mut Seen) {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let policy = [WhenFull::DropOldest, WhenFull::DropNewest, WhenFull::Block][rng.random_range(0..3)];
+    let mut world = World {
+        disk: Arc::default(),
+        policy,
+        appended: BTreeSet::new(),
+        delivered: BTreeSet::new(),
+        lost: BTreeSet::new(),
+        refused: BTreeSet::new(),
+        segments: BTreeMap::new(),
+        seen: Seen::default(),
+    };
+    for number in 0..4 {
+        let mut life = world.begin(number, &mut rng);
+        let weights = [rng.random_range(10..60), rng.random_range(10..60), rng.random_range(1..50)];
+        for _ in 0..rng.random_range(20..200) {
+            match rng.random_range(0..100 + weights[2]) {
+                choice if choice < weights[0] => world.push(&mut life, &mut rng),
+                choice if choice < weights[0] + weights[1] => world.append(&mut life),
+                95 => drop(life.log.sync()),
+                96 => {
+                    let errno = [nix::libc::EIO, nix::libc::ENOSPC][rng.random_range(0..2)];
+                    let fail_at = Some((rng.random_range(0..4), errno));
+                    world.disk.set_faults(Faults { fail_at, for_good: rng.random_bool(0.2), room: None });
+                }
+                97 => world.disk.set_faults(Faults::default()),
+                98 => drop(World::look(&mut life, false)),
+                _ => {
+                    // A reader finds a disk that reads; what it can't read is lost, and counted, by other tests.
+                    world.seen.refused += world.disk.failed();
+                    world.disk.set_faults(Faults::default());
+                    world.load(&mut life, &mut rng);
+                    world.deliver(&mut life, &mut rng);
+                }
+            }
+            world.check(&life);
+        }
+        world.note_lost(&life);
+        if rng.random_bool(0.5) {
+            world.exit(life);
+        }
+        // Else a SIGKILL: nothing is closed, nothing is said.
+    }
+    let Seen { unloaded, loaded, overflowed, adopted, spooled, duplicates, refused, evicted } = world.seen;
+    seen.unloaded += unloaded;
+    seen.loaded += loaded;
+    seen.overflowed += overflowed;
+    seen.adopted += adopted;
+    seen.spooled += spooled;
+    seen.duplicates += duplicates;
+    seen.refused += refused;
+    seen.evicted += evicted;
+}
+
+#[test]
+fn queue_and_spool_do_what_a_list_would_through_kills_exits_and_failing_disks() {
+    let mut seen = Seen::default();
+    for seed in seeds(1000) {
+        live(seed.value(), &mut seen);
+    }
+    let Seen { unloaded, loaded, overflowed, adopted, spooled, duplicates, refused, evicted } = seen;
+    let met = [unloaded.into(), loaded.into(), overflowed, adopted, spooled, duplicates, refused as u64, evicted];
+    assert!(met.iter().all(|&count| count > 20) || std::env::var_os("LASTWORD_SEED").is_some(), "{seen:?}");
+}

@@ -1,0 +1,120 @@
+//! A drain's cursor: how far it has come, in two slots that are written in turn, so that a torn write costs one of them.
+
+use super::{
+    codec::{Reader, cut, put_text},
+    disk::Disk,
+};
+use crc32c::crc32c;
+use std::io;
+
+const MAGIC: &[u8; 4] = b"LWcu";
+const SLOT_STRIDE: u64 = 4096;
+/// Magic, checksum, three numbers; the identity stands behind.
+const FIXED: usize = 32;
+
+/// A border in the log: everything in earlier segments is settled, and in this one everything before `seq`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Place {
+    pub(crate) segment: u64,
+    pub(crate) seq: u64,
+}
+
+/// The cursor of one drain, as it stands on the disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Cursor {
+    pub(crate) identity: String,
+    pub(crate) place: Place,
+    generation: u64,
+}
+
+impl Cursor {
+    /// A cursor that is not on the disk yet.
+    pub(crate) fn new(identity: &str) -> Self {
+        // A slot holds its identity in whole; what is longer than that still names its drain.
+        let identity = cut(identity, SLOT_STRIDE as usize - FIXED - 2);
+        Self { identity: identity.to_owned(), place: Place::default(), generation: 0 }
+    }
+
+    /// The file of a drain: 64 bits of FNV-1a of its identity.
+    pub(crate) fn file_name(identity: &str) -> String {
+        let hash = identity
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
+        format!("{hash:016x}.cur")
+    }
+
+    /// Reads a file; None if both slots are bad.
+    ///
+    /// # Errors
+    /// If the disk does not give the bytes.
+    pub(crate) fn load(disk: &dyn Disk, name: &str) -> io::Result<Option<Self>> {
+        let mut bytes = Vec::new();
+        disk.read(name, 0, 2 * SLOT_STRIDE as usize, &mut bytes)?;
+        let slots = [0, SLOT_STRIDE as usize].map(|at| bytes.get(at..).and_then(decode));
+        Ok(slots.into_iter().flatten().max_by_key(|cursor| cursor.generation))
+    }
+
+    /// Writes the next slot. The cursor in memory moves though the disk fails: it is a hint there.
+    ///
+    /// # Errors
+    /// If the disk does not take it.
+    pub(crate) fn store(&mut self, disk: &dyn Disk, place: Place) -> io::Result<()> {
+        self.place = place;
+        self.generation += 1;
+        let name = Self::file_name(&self.identity);
+        let offset = self.generation % 2 * SLOT_STRIDE;
+        let slot = self.encode();
+        match disk.write(&name, offset, &slot) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                disk.create(&name)?;
+                disk.write(&name, offset, &slot)
+            }
+            result => result,
+        }
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let mut out = MAGIC.to_vec();
+        out.extend_from_slice(&[0; 4]);
+        for number in [self.generation, self.place.segment, self.place.seq] {
+            out.extend_from_slice(&number.to_le_bytes());
+        }
+        put_text(&mut out, &self.identity);
+        let crc = crc32c(&out[8..]);
+        out[4..8].copy_from_slice(&crc.to_le_bytes());
+        out
+    }
+}
+
+fn decode(slot: &[u8]) -> Option<Cursor> {
+    let mut reader = Reader(slot.strip_prefix(MAGIC)?);
+    let crc = reader.u32()?;
+    let body = reader.0;
+    let (generation, segment, seq) = (reader.u64()?, reader.u64()?, reader.u64()?);
+    let identity = reader.text()?;
+    let len = body.len() - reader.0.len();
+    (crc32c(&body[..len]) == crc).then_some(Cursor { identity, place: Place { segment, seq }, generation })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::sim::SimDisk, *};
+
+    #[test]
+    fn a_torn_slot_costs_one_step_and_two_bad_slots_are_no_cursor() {
+        let disk = SimDisk::default();
+        let mut cursor = Cursor::new("logs");
+        let name = Cursor::file_name("logs");
+        for seq in 1..=5 {
+            cursor.store(&disk, Place { segment: 2, seq }).unwrap();
+            assert_eq!(Cursor::load(&disk, &name).unwrap().unwrap(), cursor);
+        }
+        // Generation 5 is in slot 1.
+        disk.flip(&name, SLOT_STRIDE as usize + 20);
+        assert_eq!(Cursor::load(&disk, &name).unwrap().unwrap().place, Place { segment: 2, seq: 4 });
+        disk.flip(&name, 20);
+        assert_eq!(Cursor::load(&disk, &name).unwrap(), None);
+        cursor.store(&disk, Place { segment: 3, seq: 1 }).unwrap();
+        assert_eq!(Cursor::load(&disk, &name).unwrap().unwrap(), cursor, "and it is written anew");
+    }
+}

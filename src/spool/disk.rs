@@ -1,0 +1,195 @@
+//! The one seam to the disk: a directory of files, by name. Tests have a simulated one that tears, forgets and fails.
+//!
+//! Files are opened anew for each call: a directory or file that vanished is noticed at once, nothing leaks, and the
+//! two system calls more are little beside the write itself.
+
+use nix::fcntl::{Flock, FlockArg};
+use std::{
+    fmt::Debug,
+    fs, io,
+    os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+/// A directory of files. Every call may fail, and leaves an unknown part of its effect behind if it does.
+pub(crate) trait Disk: Debug + Send + Sync {
+    /// Names and lengths of the files.
+    fn list(&self) -> io::Result<Vec<(String, u64)>>;
+    /// Length of a file.
+    fn len(&self, name: &str) -> io::Result<u64>;
+    /// Appends up to `max` bytes from `offset` on to `out`; fewer only at the end of the file.
+    fn read(&self, name: &str, offset: u64, max: usize, out: &mut Vec<u8>) -> io::Result<()>;
+    /// A new, empty file. Fails if there is one.
+    fn create(&self, name: &str) -> io::Result<()>;
+    /// Writes all of `bytes` at `offset` into a file that exists.
+    fn write(&self, name: &str, offset: u64, bytes: &[u8]) -> io::Result<()>;
+    /// Cuts a file.
+    fn truncate(&self, name: &str, len: u64) -> io::Result<()>;
+    /// Makes the contents of a file safe against a crash of the machine.
+    fn sync(&self, name: &str) -> io::Result<()>;
+    /// Makes names safe against a crash of the machine.
+    fn sync_dir(&self) -> io::Result<()>;
+    /// Gives a file another name.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Removes a file.
+    fn remove(&self, name: &str) -> io::Result<()>;
+}
+
+/// A real directory.
+#[derive(Debug)]
+pub(crate) struct RealDisk {
+    dir: PathBuf,
+}
+
+/// Holds a directory for this process; ends with it, however it ends.
+#[derive(Debug)]
+pub(crate) struct Lock {
+    _held: Flock<fs::File>,
+}
+
+impl RealDisk {
+    pub(crate) fn new(dir: PathBuf) -> Self {
+        Self { dir }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+}
+
+/// Makes the directory (others may not look into it: log lines are nobody's business) and takes its lock.
+///
+/// # Errors
+/// `WouldBlock` if another process has it; else what the file system says.
+pub(crate) fn lock(dir: &Path) -> io::Result<Lock> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    let file = fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(dir.join("lock"))?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(held) => Ok(Lock { _held: held }),
+        Err((_, errno)) => Err(errno.into()),
+    }
+}
+
+impl Disk for RealDisk {
+    fn list(&self) -> io::Result<Vec<(String, u64)>> {
+        let mut files = Vec::new();
+        for entry in fs::read_dir(&self.dir)? {
+            let entry = entry?;
+            // A file that vanishes between the two calls is none.
+            let Ok(meta) = entry.metadata() else { continue };
+            if let (true, Ok(name)) = (meta.is_file(), entry.file_name().into_string()) {
+                files.push((name, meta.len()));
+            }
+        }
+        Ok(files)
+    }
+
+    fn len(&self, name: &str) -> io::Result<u64> {
+        Ok(fs::metadata(self.path(name))?.len())
+    }
+
+    fn read(&self, name: &str, offset: u64, max: usize, out: &mut Vec<u8>) -> io::Result<()> {
+        let file = fs::File::open(self.path(name))?;
+        let start = out.len();
+        out.resize(start + max, 0);
+        let mut filled = start;
+        let result = loop {
+            if filled == out.len() {
+                break Ok(());
+            }
+            match file.read_at(&mut out[filled..], offset + (filled - start) as u64) {
+                Ok(0) => break Ok(()),
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => break Err(error),
+            }
+        };
+        out.truncate(filled);
+        result
+    }
+
+    fn create(&self, name: &str) -> io::Result<()> {
+        fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(self.path(name)).map(drop)
+    }
+
+    fn write(&self, name: &str, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        fs::OpenOptions::new().write(true).open(self.path(name))?.write_all_at(bytes, offset)
+    }
+
+    fn truncate(&self, name: &str, len: u64) -> io::Result<()> {
+        fs::OpenOptions::new().write(true).open(self.path(name))?.set_len(len)
+    }
+
+    fn sync(&self, name: &str) -> io::Result<()> {
+        fs::File::open(self.path(name))?.sync_data()
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        fs::File::open(&self.dir)?.sync_all()
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.path(from), self.path(to))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        fs::remove_file(self.path(name))
+    }
+}
+
+/// A real directory that is looked at alone: whatever would change it is refused.
+#[derive(Debug)]
+pub(crate) struct ReadOnly(RealDisk);
+
+impl ReadOnly {
+    pub(crate) fn new(dir: PathBuf) -> Self {
+        Self(RealDisk::new(dir))
+    }
+}
+
+/// How [`ReadOnly`] refuses.
+fn refused() -> io::Result<()> {
+    Err(io::ErrorKind::ReadOnlyFilesystem.into())
+}
+
+impl Disk for ReadOnly {
+    fn list(&self) -> io::Result<Vec<(String, u64)>> {
+        self.0.list()
+    }
+
+    fn len(&self, name: &str) -> io::Result<u64> {
+        self.0.len(name)
+    }
+
+    fn read(&self, name: &str, offset: u64, max: usize, out: &mut Vec<u8>) -> io::Result<()> {
+        self.0.read(name, offset, max, out)
+    }
+
+    fn create(&self, _name: &str) -> io::Result<()> {
+        refused()
+    }
+
+    fn write(&self, _name: &str, _offset: u64, _bytes: &[u8]) -> io::Result<()> {
+        refused()
+    }
+
+    fn truncate(&self, _name: &str, _len: u64) -> io::Result<()> {
+        refused()
+    }
+
+    fn sync(&self, _name: &str) -> io::Result<()> {
+        refused()
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        refused()
+    }
+
+    fn rename(&self, _from: &str, _to: &str) -> io::Result<()> {
+        refused()
+    }
+
+    fn remove(&self, _name: &str) -> io::Result<()> {
+        refused()
+    }
+}

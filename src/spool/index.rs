@@ -1,0 +1,85 @@
+//! The index: which units are on the disk now. Asked by the drains' queues, told by the spool's thread; never held
+//! across a system call.
+
+use super::log::Extent;
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Index {
+    state: Mutex<State>,
+    /// Grows with every change, so that a queue can tell whether asking again may help.
+    version: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Units of this run, ascending; one extent a segment.
+    extents: Vec<Extent>,
+    /// Segments that exist, those of earlier runs too.
+    alive: BTreeSet<u64>,
+}
+
+impl Index {
+    pub(crate) fn new(alive: impl IntoIterator<Item = u64>) -> Self {
+        let state = State { extents: Vec::new(), alive: alive.into_iter().collect() };
+        Self { state: Mutex::new(state), version: AtomicU64::new(0) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// More is on the disk.
+    pub(crate) fn add(&self, extent: Extent) {
+        let mut state = self.state();
+        state.alive.insert(extent.segment);
+        match state.extents.last_mut() {
+            Some(last) if last.segment == extent.segment && last.end_seq == extent.first_seq => {
+                last.end_seq = extent.end_seq;
+            }
+            _ => state.extents.push(extent),
+        }
+        drop(state);
+        self.version.fetch_add(1, Ordering::Release);
+    }
+
+    /// A segment is gone.
+    pub(crate) fn remove(&self, segment: u64) {
+        let mut state = self.state();
+        state.alive.remove(&segment);
+        state.extents.retain(|extent| extent.segment != segment);
+        drop(state);
+        self.version.fetch_add(1, Ordering::Release);
+    }
+
+    /// See the field.
+    pub(crate) fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// The segment that holds these units of this run, all of them.
+    pub(crate) fn segment_of(&self, first_seq: u64, end_seq: u64) -> Option<u64> {
+        let state = self.state();
+        let at = state.extents.partition_point(|extent| extent.end_seq < end_seq);
+        state.extents.get(at).filter(|extent| extent.first_seq <= first_seq).map(|extent| extent.segment)
+    }
+
+    /// The first extent of this run that ends behind `seq`.
+    pub(crate) fn at_or_behind(&self, seq: u64) -> Option<Extent> {
+        let state = self.state();
+        let at = state.extents.partition_point(|extent| extent.end_seq <= seq);
+        state.extents.get(at).copied()
+    }
+
+    /// Whether a segment is there.
+    pub(crate) fn is_alive(&self, segment: u64) -> bool {
+        self.state().alive.contains(&segment)
+    }
+}

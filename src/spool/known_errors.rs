@@ -1,0 +1,172 @@
+//! One test for each way in which a spool is known to break, named as the sentence that must hold.
+
+use super::{
+    codec::{Header, testing::header},
+    cursor::{Cursor, Place},
+    disk::Disk,
+    log::Log,
+    recovery::{Found, recover, segment_name},
+    sim::SimDisk,
+};
+use crate::drain::testing::batch;
+use std::sync::Arc;
+
+const SEGMENT: u64 = 600;
+
+/// Segments of ten batches of two lines each, sealed; the last one is not.
+fn spool(batches: u64) -> Arc<SimDisk> {
+    let disk = Arc::new(SimDisk::default());
+    let mut log = Log::new(Arc::clone(&disk) as Arc<dyn Disk>, header(), SEGMENT, 1 << 30, recover(&*disk));
+    for index in 0..batches {
+        log.append(&[batch(1 + 2 * index, 2)], &mut Vec::new()).unwrap();
+    }
+    disk
+}
+
+fn owed(disk: &SimDisk, found: &Found) -> u64 {
+    found.owed(disk, "all").iter().map(|range| range.units).sum()
+}
+
+fn files(disk: &SimDisk) -> Vec<String> {
+    disk.files().into_keys().collect()
+}
+
+#[test]
+fn a_torn_tail_is_cut_off_and_the_frames_before_it_are_kept() {
+    let disk = spool(3);
+    let name = segment_name(1);
+    let whole = disk.files()[&name].len();
+    disk.edit(&name, |bytes| bytes.truncate(whole - 5));
+    let found = recover(&*disk);
+    assert_eq!(owed(&disk, &found), 4);
+    assert!(found.notes[0].contains("torn; its last"), "{:?}", found.notes);
+    let again = recover(&*disk);
+    assert_eq!((owed(&disk, &again), again.notes.len()), (4, 0), "it is mended");
+}
+
+#[test]
+fn a_tail_of_zeroes_as_file_systems_leave_it_is_cut_off() {
+    let disk = spool(3);
+    disk.edit(&segment_name(1), |bytes| bytes.resize(bytes.len() + 4096, 0));
+    assert_eq!(owed(&disk, &recover(&*disk)), 6);
+}
+
+#[test]
+fn a_bad_frame_in_the_middle_costs_its_own_lines_and_is_counted() {
+    let disk = spool(3);
+    let name = segment_name(1);
+    let body = recover(&SimDisk::with(&disk.files())).segments[0].body as usize;
+    let middle = (body + disk.files()[&name].len()) / 2;
+    disk.flip(&name, middle);
+    let found = recover(&*disk);
+    assert!(found.notes.iter().any(|note| note.contains("damaged; about 2 lines of 6")), "{:?}", found.notes);
+    assert_eq!(found.segments[0].units, [6, 0, 0], "the drain finds out what is missing when it reads");
+}
+
+#[test]
+fn a_bad_length_does_not_swallow_the_frames_behind_it() {
+    let disk = spool(3);
+    let name = segment_name(1);
+    let body = recover(&SimDisk::with(&disk.files())).segments[0].body as usize;
+    for byte in 4..8 {
+        let disk = SimDisk::with(&disk.files());
+        disk.edit(&name, |bytes| bytes[body + byte] = 0xff);
+        let found = recover(&disk);
+        assert_eq!(found.segments[0].first_seq, 3, "the second frame is found");
+    }
+}
+
+#[test]
+fn a_file_with_a_bad_header_is_quarantined_with_the_reason_in_its_name() {
+    let disk = spool(30);
+    disk.flip(&segment_name(2), 30);
+    let before = recover(&SimDisk::with(&spool(30).files())).segments.len();
+    let found = recover(&*disk);
+    assert_eq!(found.segments.len(), before - 1);
+    assert!(files(&disk).contains(&format!("{}.bad-bad-header", segment_name(2))), "{:?}", files(&disk));
+    assert!(found.notes[0].contains("bad-header"));
+    assert!(recover(&*disk).notes.is_empty(), "said once");
+}
+
+#[test]
+fn a_newer_version_and_a_foreign_file_are_left_alone() {
+    let disk = spool(1);
+    disk.edit(&segment_name(1), |bytes| bytes[8] = 9);
+    disk.create("0000000000000007.seg").unwrap();
+    disk.write("0000000000000007.seg", 0, b"not a segment of anyone's that we know").unwrap();
+    let before = disk.files();
+    let found = recover(&*disk);
+    assert_eq!(disk.files(), before);
+    assert!(found.segments.is_empty());
+    assert_eq!(found.next_number, 8, "and their numbers are not used again");
+    assert!(
+        found.notes[0].contains("version-9; left alone") && found.notes[1].contains("foreign"),
+        "{:?}",
+        found.notes
+    );
+}
+
+#[test]
+fn an_empty_file_and_a_bare_header_are_cleared_away() {
+    let disk = spool(1);
+    let name = segment_name(1);
+    let body = recover(&SimDisk::with(&disk.files())).segments[0].body as usize;
+    for len in [0, body, body + 20] {
+        let disk = SimDisk::with(&disk.files());
+        disk.edit(&name, |bytes| bytes.truncate(len));
+        let found = recover(&disk);
+        assert!(found.segments.is_empty() && files(&disk).is_empty(), "{len}: {:?}", files(&disk));
+    }
+}
+
+#[test]
+fn a_missing_segment_in_the_middle_costs_its_own_lines() {
+    let disk = spool(30);
+    let all = recover(&SimDisk::with(&disk.files()));
+    disk.remove(&segment_name(2)).unwrap();
+    let found = recover(&*disk);
+    assert_eq!(found.segments.len(), all.segments.len() - 1);
+    assert_eq!(owed(&disk, &found), 60 - (all.segments[1].end_seq - all.segments[1].first_seq));
+}
+
+#[test]
+fn with_both_cursor_slots_bad_a_drain_gets_its_lines_again() {
+    let disk = spool(3);
+    let mut cursor = Cursor::new("all");
+    cursor.store(&*disk, Place { segment: 1, seq: 3 }).unwrap();
+    assert_eq!(owed(&disk, &recover(&*disk)), 4);
+    disk.edit(&Cursor::file_name("all"), |bytes| bytes.fill(0xee));
+    let found = recover(&*disk);
+    assert_eq!(owed(&disk, &found), 6, "duplicates, no loss");
+    assert!(found.notes[0].contains("both slots are bad"), "{:?}", found.notes);
+}
+
+#[test]
+fn a_drain_that_was_not_configured_then_is_owed_nothing() {
+    let disk = spool(3);
+    assert!(recover(&*disk).owed(&*disk, "new").is_empty());
+    assert!(recover(&*disk).owed(&*disk, "err").is_empty(), "nothing was written to its stream");
+}
+
+#[test]
+fn a_directory_that_cant_be_read_is_a_note_and_no_more() {
+    let disk = spool(3);
+    for at in 0..4 {
+        disk.set_faults(super::sim::Faults { fail_at: Some((at, nix::libc::EIO)), for_good: true, room: None });
+        let found = recover(&*disk);
+        assert!(!found.notes.is_empty());
+        assert!(disk.calls() < 20, "it is not tried over and over");
+    }
+    disk.set_faults(super::sim::Faults::default());
+    assert_eq!(owed(&disk, &recover(&*disk)), 6, "and nothing is thrown away because of it");
+}
+
+#[test]
+fn a_segment_keeps_who_wrote_it_and_for_whom() {
+    let disk = spool(1);
+    let found = recover(&*disk);
+    let Header { run, host, app, .. } = header();
+    let origin = &found.segments[0].source.origin;
+    assert_eq!((&origin.run, &origin.host, &origin.app, origin.instance.wait()), (&run, &host, &app, "4121"));
+    assert_eq!(found.segments[0].drains[..], header().drains[..]);
+}

@@ -1,0 +1,326 @@
+//! The log: appends batches to the newest segment, seals it, makes room, deletes what all drains are done with.
+//!
+//! Invariants: what [`Log::append`] answers for is in the file, whole and checksummed; within a segment the sequence has
+//! no hole; after any failed write or sync a segment is never written to again (what was written before stays readable);
+//! the files together stay within `max_bytes`, or pass it by one segment.
+
+use super::{
+    codec::{Footer, Header, encode_footer, encode_frame, encode_header},
+    cursor::{Cursor, Place},
+    disk::Disk,
+    index::Index,
+    recovery::{Found, Segment, segment_name},
+};
+use crate::{
+    format::{Instance, Origin},
+    line::{Batch, Source},
+};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    io,
+    sync::Arc,
+};
+
+/// A sealed segment has about this many bytes.
+pub(crate) const SEGMENT_BYTES: u64 = 8 << 20;
+/// One write takes about this many bytes at most.
+const WRITE_BYTES: usize = 256 << 10;
+
+/// Units of this run that are on the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Extent {
+    pub(crate) first_seq: u64,
+    pub(crate) end_seq: u64,
+    pub(crate) segment: u64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Log {
+    disk: Arc<dyn Disk>,
+    header: Header,
+    segment_bytes: u64,
+    max_bytes: u64,
+    /// Not written to any more, oldest first.
+    segments: VecDeque<Segment>,
+    current: Option<Current>,
+    next_number: u64,
+    cursors: BTreeMap<String, Cursor>,
+    /// Names were made or removed since the last sync of the directory.
+    dir_dirty: bool,
+    buffer: Vec<u8>,
+    evicted: Vec<Segment>,
+    sync_sealed: bool,
+    /// Sealed at the end, and not synced yet.
+    sealed_dirty: Option<String>,
+    /// Cursors could not be written: those on the disk are behind those here.
+    stale: bool,
+    index: Option<Arc<Index>>,
+}
+
+/// The segment that is written to.
+#[derive(Debug)]
+struct Current {
+    /// What it will be when it is sealed; `bytes` is what is written and known to be good.
+    segment: Segment,
+    dirty: bool,
+}
+
+impl Log {
+    /// A log that goes on behind what was found. `header` is what new segments say.
+    pub(crate) fn new(disk: Arc<dyn Disk>, header: Header, segment_bytes: u64, max_bytes: u64, found: Found) -> Self {
+        Self {
+            disk,
+            header,
+            segment_bytes,
+            max_bytes,
+            segments: found.segments.into(),
+            current: None,
+            next_number: found.next_number,
+            cursors: found.cursors,
+            dir_dirty: false,
+            buffer: Vec::new(),
+            evicted: Vec::new(),
+            sync_sealed: true,
+            sealed_dirty: None,
+            stale: false,
+            index: None,
+        }
+    }
+
+    /// Whatever is deleted to make room leaves this index first: a reader that misses the file can tell why.
+    pub(crate) fn tell(&mut self, index: Arc<Index>) {
+        self.index = Some(index);
+    }
+
+    /// Segments are sealed without a sync.
+    pub(crate) fn never_sync(&mut self) {
+        self.sync_sealed = false;
+    }
+
+    /// The app's instance, once it is known; segments that exist keep theirs.
+    pub(crate) fn set_instance(&mut self, instance: &str) {
+        instance.clone_into(&mut self.header.instance);
+    }
+
+    /// Appends batches, which ascend. On an error, some at the front are appended all the same: `done` gets them.
+    ///
+    /// # Errors
+    /// What the disk says. Calling again with what is missing begins a new segment.
+    pub(crate) fn append(&mut self, batches: &[Arc<Batch>], done: &mut Vec<Extent>) -> io::Result<()> {
+        let mut left = batches;
+        while let Some(first) = left.first() {
+            self.make_current(first)?;
+            let Some(current) = &mut self.current else { return Ok(()) };
+            let (salt, mut taken, mut next) = (current.segment.salt, 0, first.first_seq());
+            self.buffer.clear();
+            while let Some(batch) = left.get(taken)
+                && batch.first_seq() == next
+                && (taken == 0 || self.buffer.len() < WRITE_BYTES)
+            {
+                encode_frame(batch, salt, &mut self.buffer);
+                (taken, next) = (taken + 1, batch.end_seq());
+            }
+            let name = segment_name(current.segment.number);
+            if let Err(error) = self.disk.write(&name, current.segment.bytes, &self.buffer) {
+                self.give_up_current(true);
+                return Err(error);
+            }
+            current.dirty = true;
+            current.segment.bytes += self.buffer.len() as u64;
+            current.segment.end_seq = next;
+            for batch in &left[..taken] {
+                current.segment.units[batch.stream() as usize] += batch.len() as u64;
+            }
+            let extent = Extent { first_seq: first.first_seq(), end_seq: next, segment: current.segment.number };
+            done.push(extent);
+            left = &left[taken..];
+        }
+        Ok(())
+    }
+
+    /// Makes what was appended safe against a crash of the machine.
+    ///
+    /// # Errors
+    /// What the disk says. The segment is not written to again, and not synced again: the kernel may have dropped what it could
+    /// not write, and would say that all is well the second time.
+    pub(crate) fn sync(&mut self) -> io::Result<()> {
+        if self.current.as_ref().is_some_and(|current| current.dirty) {
+            self.sync_current()?;
+        }
+        if let Some(name) = self.sealed_dirty.take() {
+            match self.disk.sync(&name) {
+                // Nobody was owed it any more.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                result => result?,
+            }
+        }
+        if std::mem::take(&mut self.dir_dirty) {
+            self.disk.sync_dir()?;
+        }
+        Ok(())
+    }
+
+    /// Whether [`Log::sync`] has anything to do.
+    pub(crate) fn is_dirty(&self) -> bool {
+        self.dir_dirty || self.sealed_dirty.is_some() || self.current.as_ref().is_some_and(|current| current.dirty)
+    }
+
+    /// Takes down how far the drains are, and deletes what nobody is owed any more. `closing`: nothing more will come.
+    ///
+    /// # Errors
+    /// The first thing that the disk refused; the rest was tried all the same.
+    pub(crate) fn advance(&mut self, places: &[(String, Place)], closing: bool) -> io::Result<Vec<u64>> {
+        let mut result = Ok(());
+        for (identity, place) in places {
+            let cursor = self.cursors.entry(identity.clone()).or_insert_with(|| Cursor::new(identity));
+            if cursor.place < *place || self.stale {
+                result = result.and(cursor.store(&*self.disk, *place));
+            }
+        }
+        self.stale = result.is_err();
+        if closing {
+            self.seal_current(false);
+        }
+        let mut deleted = Vec::new();
+        let (keep, done): (Vec<_>, Vec<_>) =
+            self.segments.drain(..).partition(|segment| is_owed(segment, &self.cursors));
+        self.segments = keep.into();
+        for segment in done {
+            deleted.push(segment.number);
+            self.dir_dirty = true;
+            result = result.and(self.disk.remove(&segment_name(segment.number)));
+        }
+        result.map(|()| deleted)
+    }
+
+    /// Where a drain stands that has settled everything appended so far.
+    pub(crate) fn end(&self) -> Place {
+        match &self.current {
+            Some(current) => Place { segment: current.segment.number, seq: current.segment.end_seq },
+            // The next segment's number is above; its sequence numbers do not matter.
+            None => Place { segment: self.next_number, seq: 0 },
+        }
+    }
+
+    /// Segments that were deleted to make room since the last call.
+    pub(crate) fn take_evicted(&mut self) -> Vec<Segment> {
+        std::mem::take(&mut self.evicted)
+    }
+}
+
+impl Log {
+    /// Sees to it that there is a segment that `first` may go to.
+    fn make_current(&mut self, first: &Batch) -> io::Result<()> {
+        if let Some(Current { segment, .. }) = &self.current {
+            if segment.end_seq == first.first_seq() && segment.bytes < self.segment_bytes {
+                return Ok(());
+            }
+            self.seal_current(true);
+        }
+        self.make_room();
+        let (header, salt) = encode_header(&self.header);
+        let number = self.next_number;
+        let name = segment_name(number);
+        self.next_number += 1;
+        self.disk.create(&name)?;
+        self.dir_dirty = true;
+        if let Err(error) = self.disk.write(&name, 0, &header) {
+            let _ = self.disk.remove(&name);
+            return Err(error);
+        }
+        let Header { run, host, app, instance, drains, .. } = self.header.clone();
+        let origin = Origin { run, host, app, instance: Instance::known(instance) };
+        let seq = first.first_seq();
+        let segment = Segment {
+            number,
+            bytes: header.len() as u64,
+            body: header.len() as u64,
+            salt,
+            first_seq: seq,
+            end_seq: seq,
+            units: [0; 3],
+            source: Arc::new(Source { origin, segment: number }),
+            drains: drains.into(),
+        };
+        self.current = Some(Current { segment, dirty: true });
+        Ok(())
+    }
+
+    fn make_room(&mut self) {
+        let used = |segments: &VecDeque<Segment>| segments.iter().map(|segment| segment.bytes).sum::<u64>();
+        while used(&self.segments) + self.segment_bytes > self.max_bytes
+            && let Some(oldest) = self.segments.pop_front()
+        {
+            if let Some(index) = &self.index {
+                index.remove(oldest.number);
+            }
+            // One that can't be removed is not counted on any more; the next run finds it.
+            let _ = self.disk.remove(&segment_name(oldest.number));
+            self.dir_dirty = true;
+            self.evicted.push(oldest);
+        }
+    }
+
+    fn sync_current(&mut self) -> io::Result<()> {
+        let Some(current) = &mut self.current else { return Ok(()) };
+        if let Err(error) = self.disk.sync(&segment_name(current.segment.number)) {
+            self.give_up_current(false);
+            return Err(error);
+        }
+        current.dirty = false;
+        Ok(())
+    }
+
+    /// A footer that can't be written is left to recovery.
+    fn seal_current(&mut self, sync: bool) {
+        let Some(Current { mut segment, .. }) = self.current.take() else { return };
+        let name = segment_name(segment.number);
+        if segment.first_seq == segment.end_seq {
+            let _ = self.disk.remove(&name);
+            return;
+        }
+        if self.disk.write(&name, segment.bytes, &footer(&segment)).is_ok() {
+            segment.bytes += super::codec::FOOTER_LEN as u64;
+            // What the interval would have done; a failure costs no more than having waited for it.
+            if self.sync_sealed && sync {
+                let _ = self.disk.sync(&name);
+            } else {
+                self.sealed_dirty = Some(name);
+            }
+        }
+        self.segments.push_back(segment);
+    }
+
+    /// The disk refused a write or a sync: this file gets no more appends.
+    fn give_up_current(&mut self, torn: bool) {
+        let Some(Current { mut segment, .. }) = self.current.take() else { return };
+        let name = segment_name(segment.number);
+        if segment.first_seq == segment.end_seq {
+            let _ = self.disk.remove(&name);
+            return;
+        }
+        // Cutting makes room, and the footer takes less than was cut; else recovery does it.
+        if torn
+            && self.disk.truncate(&name, segment.bytes).is_ok()
+            && self.disk.write(&name, segment.bytes, &footer(&segment)).is_ok()
+        {
+            segment.bytes += super::codec::FOOTER_LEN as u64;
+        }
+        self.segments.push_back(segment);
+    }
+}
+
+fn footer(segment: &Segment) -> [u8; super::codec::FOOTER_LEN] {
+    let Segment { first_seq, end_seq, units, bytes, .. } = *segment;
+    encode_footer(&Footer { first_seq, end_seq, units, offset: bytes })
+}
+
+/// Whether any drain is not done with a segment. A drain without a cursor has done nothing.
+fn is_owed(segment: &Segment, cursors: &BTreeMap<String, Cursor>) -> bool {
+    let done = Place { segment: segment.number, seq: segment.end_seq };
+    segment.drains.iter().any(|owed| {
+        let streams = owed.stream.map_or(1, |stream| segment.units[stream as usize]);
+        streams > 0 && cursors.get(&owed.identity).is_none_or(|cursor| cursor.place < done)
+    })
+}

@@ -1,0 +1,292 @@
+//! Recovery: from a directory in any state to what is owed to whom.
+//!
+//! It cannot fail. Whatever is odd becomes a note, and costs at most what it damaged; a second recovery finds what the
+//! first one left, and changes nothing.
+
+use super::{
+    codec::{
+        BadHeader, FOOTER_LEN, FRAME_FIXED, Footer, HEADER_MAX, Header, Owed, decode_footer, decode_header,
+        encode_footer, frame_head, header_len,
+    },
+    cursor::{Cursor, Place},
+    disk::Disk,
+    scan::{Item, Scanner},
+};
+use crate::{
+    format::{Instance, Origin},
+    line::{Source, Stream},
+};
+use std::{collections::BTreeMap, io, sync::Arc};
+
+/// A segment that is no longer written to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Segment {
+    pub(crate) number: u64,
+    /// Length of the file.
+    pub(crate) bytes: u64,
+    /// Where the first frame begins, and what its checksum starts from.
+    pub(crate) body: u64,
+    pub(crate) salt: u32,
+    pub(crate) first_seq: u64,
+    pub(crate) end_seq: u64,
+    /// Units of stdout and of stderr.
+    pub(crate) units: [u64; 3],
+    /// Who wrote it.
+    pub(crate) source: Arc<Source>,
+    /// Who is owed it.
+    pub(crate) drains: Arc<[Owed]>,
+}
+
+/// Units of one segment that one drain is owed: sequence numbers `from..to` of a stream, or of both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Range {
+    pub(crate) segment: u64,
+    pub(crate) from: u64,
+    pub(crate) to: u64,
+    pub(crate) stream: Option<Stream>,
+    /// How many units that are.
+    pub(crate) units: u64,
+}
+
+/// What a directory holds.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    /// In the order of their lines.
+    pub(crate) segments: Vec<Segment>,
+    /// By identity.
+    pub(crate) cursors: BTreeMap<String, Cursor>,
+    /// No file has this number or a higher one.
+    pub(crate) next_number: u64,
+    /// What was odd, one line each.
+    pub(crate) notes: Vec<String>,
+}
+
+/// The file of a segment.
+pub(crate) fn segment_name(number: u64) -> String {
+    format!("{number:016x}.seg")
+}
+
+fn segment_number(name: &str) -> Option<u64> {
+    let digits = name.get(..16).filter(|_| name.get(16..).is_some_and(|rest| rest.starts_with(".seg")))?;
+    u64::from_str_radix(digits, 16).ok()
+}
+
+/// Reads the directory, and mends what can be mended.
+pub(crate) fn recover(disk: &dyn Disk) -> Found {
+    let mut found = Found { next_number: 1, ..Found::default() };
+    let mut files = match disk.list() {
+        Ok(files) => files,
+        Err(error) => {
+            found.notes.push(format!("the directory can't be listed: {error}"));
+            return found;
+        }
+    };
+    files.sort();
+    for (name, len) in files {
+        if let Some(number) = segment_number(&name) {
+            found.reserve(number);
+            if name.ends_with(".seg") {
+                found.segment(disk, name, number, len);
+            }
+        } else if name.ends_with(".cur") {
+            found.cursor(disk, &name);
+        }
+    }
+    found
+}
+
+impl Found {
+    /// What a drain is owed, oldest first.
+    pub(crate) fn owed(&self, disk: &dyn Disk, identity: &str) -> Vec<Range> {
+        let place = self.cursors.get(identity).map_or(Place::default(), |cursor| cursor.place);
+        let mut ranges = Vec::new();
+        for segment in &self.segments {
+            let Some(owed) = segment.drains.iter().find(|owed| owed.identity == identity) else { continue };
+            let from = match segment.number {
+                number if number < place.segment => segment.end_seq,
+                number if number == place.segment => place.seq.max(segment.first_seq),
+                _ => segment.first_seq,
+            };
+            let stream = owed.stream;
+            let units = match stream {
+                _ if from >= segment.end_seq => 0,
+                None => segment.end_seq - from,
+                Some(stream) if from == segment.first_seq => segment.units[stream as usize],
+                Some(stream) => count(disk, segment, stream, from),
+            };
+            if units > 0 {
+                ranges.push(Range { segment: segment.number, from, to: segment.end_seq, stream, units });
+            }
+        }
+        ranges
+    }
+
+    fn reserve(&mut self, number: u64) {
+        self.next_number = self.next_number.max(number.saturating_add(1));
+    }
+
+    fn cursor(&mut self, disk: &dyn Disk, name: &str) {
+        match Cursor::load(disk, name) {
+            Ok(Some(cursor)) => {
+                self.reserve(cursor.place.segment);
+                self.cursors.insert(cursor.identity.clone(), cursor);
+            }
+            Ok(None) => self.notes.push(format!("{name}: both slots are bad; its drain gets its lines again")),
+            Err(error) => self.notes.push(format!("{name}: {error}; its drain gets its lines again")),
+        }
+    }
+
+    fn segment(&mut self, disk: &dyn Disk, name: String, number: u64, len: u64) {
+        let (header, body, salt) = match read_header(disk, &name) {
+            Ok(Ok(read)) => read,
+            Ok(Err(BadHeader::Torn)) if len == 0 => return self.remove(disk, &name, "empty"),
+            Ok(Err(bad @ (BadHeader::Foreign | BadHeader::Version(_)))) => {
+                return self.notes.push(format!("{name}: {bad}; left alone"));
+            }
+            Ok(Err(bad)) => return self.quarantine(disk, &name, &bad.to_string()),
+            Err(error) => return self.notes.push(format!("{name}: {error}; left alone")),
+        };
+        let read = match sealed(disk, &name, len) {
+            Ok(Some(footer)) => Ok(Read { footer, torn: 0, damaged: 0 }),
+            Ok(None) => read_through(disk, &name, body, salt, len),
+            Err(error) => Err(error),
+        };
+        let read = match read {
+            Ok(read) => read,
+            Err(error) => return self.notes.push(format!("{name}: {error}; left alone")),
+        };
+        let mut bytes = len;
+        if read.footer.offset + FOOTER_LEN as u64 != len || read.torn > 0 {
+            if read.footer.first_seq == read.footer.end_seq {
+                return self.without_frames(disk, &name, body, len);
+            }
+            bytes = self.seal(disk, &name, &read, len);
+        }
+        let Footer { first_seq, end_seq, units, .. } = read.footer;
+        if read.damaged > 0 {
+            self.notes.push(format!("{name}: damaged; about {} lines of {} lost", read.damaged, end_seq - first_seq));
+        }
+        let Header { run, host, app, instance, drains, .. } = header;
+        let origin = Origin { host, app, instance: Instance::known(instance), run };
+        let source = Arc::new(Source { origin, segment: number });
+        let drains = drains.into();
+        self.segments.push(Segment { number, bytes, body, salt, first_seq, end_seq, units, source, drains });
+    }
+
+    /// Cuts what is torn and writes the footer that is missing. A disk that can't do that leaves it to the next recovery.
+    fn seal(&mut self, disk: &dyn Disk, name: &str, read: &Read, len: u64) -> u64 {
+        if read.torn > 0 {
+            self.notes.push(format!("{name}: torn; its last {} bytes are cut off", read.torn));
+        }
+        let offset = read.footer.offset;
+        let sealed = disk.truncate(name, offset).and_then(|()| disk.write(name, offset, &encode_footer(&read.footer)));
+        match sealed {
+            Ok(()) => offset + FOOTER_LEN as u64,
+            Err(error) => {
+                if error.kind() != io::ErrorKind::ReadOnlyFilesystem {
+                    self.notes.push(format!("{name}: can't be sealed: {error}"));
+                }
+                len
+            }
+        }
+    }
+
+    /// An append that was cut short leaves a header, or a frame that claims more than there is: nothing was promised.
+    fn without_frames(&mut self, disk: &dyn Disk, name: &str, body: u64, len: u64) {
+        let mut rest = Vec::new();
+        let _ = disk.read(name, body, FRAME_FIXED, &mut rest);
+        let torn = frame_head(&rest).is_some_and(|head| (FRAME_FIXED + head.len) as u64 > len - body);
+        if torn || rest.iter().all(|&byte| byte == 0) || rest.len() < FRAME_FIXED {
+            return self.remove(disk, name, "it has no whole frame");
+        }
+        self.quarantine(disk, name, "no-valid-frame");
+    }
+
+    fn remove(&mut self, disk: &dyn Disk, name: &str, reason: &str) {
+        if let Err(error) = disk.remove(name)
+            && error.kind() != io::ErrorKind::ReadOnlyFilesystem
+        {
+            self.notes.push(format!("{name}: {reason}, and can't be removed: {error}"));
+        }
+    }
+
+    fn quarantine(&mut self, disk: &dyn Disk, name: &str, reason: &str) {
+        let to = format!("{name}.bad-{reason}");
+        self.notes.push(match disk.rename(name, &to) {
+            Ok(()) => format!("{name}: {reason}; kept as {to}, its lines are lost"),
+            Err(error) => format!("{name}: {reason}, and can't be renamed: {error}; its lines are lost"),
+        });
+    }
+}
+
+/// What a look through an unsealed segment shows.
+struct Read {
+    footer: Footer,
+    torn: u64,
+    damaged: u64,
+}
+
+/// The header, the length of it, and the checksum that frames start from.
+pub(crate) fn read_header(disk: &dyn Disk, name: &str) -> io::Result<Result<(Header, u64, u32), BadHeader>> {
+    let mut bytes = Vec::new();
+    disk.read(name, 0, 4096, &mut bytes)?;
+    if let Some(len) = header_len(&bytes).filter(|&len| len > bytes.len() && len <= HEADER_MAX) {
+        disk.read(name, bytes.len() as u64, len - bytes.len(), &mut bytes)?;
+    }
+    Ok(decode_header(&bytes).map(|(header, len, salt)| (header, len as u64, salt)))
+}
+
+fn sealed(disk: &dyn Disk, name: &str, len: u64) -> io::Result<Option<Footer>> {
+    let Some(offset) = len.checked_sub(FOOTER_LEN as u64) else { return Ok(None) };
+    let mut bytes = Vec::new();
+    disk.read(name, offset, FOOTER_LEN, &mut bytes)?;
+    Ok(decode_footer(&bytes, offset))
+}
+
+fn read_through(disk: &dyn Disk, name: &str, body: u64, salt: u32, len: u64) -> io::Result<Read> {
+    let mut scanner = Scanner::new(name.to_owned(), salt, body, len);
+    let mut read = Read { footer: Footer { offset: body, ..Footer::default() }, torn: 0, damaged: 0 };
+    let mut seen = 0;
+    while let Some(item) = scanner.next(disk)? {
+        match item {
+            Item::Frame { batch, end } => {
+                let footer = &mut read.footer;
+                if seen == 0 {
+                    footer.first_seq = batch.first_seq();
+                }
+                seen += batch.len() as u64;
+                footer.units[batch.stream() as usize] += batch.len() as u64;
+                footer.end_seq = batch.end_seq();
+                footer.offset = end;
+            }
+            Item::Footer(footer) => {
+                // Something was written behind the footer: it says more than what is left before it.
+                read.torn = len - footer.offset - FOOTER_LEN as u64;
+                return Ok(Read { footer, ..read });
+            }
+            Item::Damage { .. } => {}
+        }
+    }
+    let Footer { first_seq, end_seq, .. } = read.footer;
+    // Within a segment the sequence has no hole, so what is missing was damaged. Its stream is not known.
+    read.damaged = (end_seq - first_seq).saturating_sub(seen);
+    read.footer.units[0] += read.damaged;
+    read.torn = len - read.footer.offset;
+    Ok(read)
+}
+
+/// Units of a stream from `from` on. What can't be read counts as none.
+fn count(disk: &dyn Disk, segment: &Segment, stream: Stream, from: u64) -> u64 {
+    let mut scanner = Scanner::new(segment_name(segment.number), segment.salt, segment.body, segment.bytes);
+    let mut units = 0;
+    while let Ok(Some(item)) = scanner.next(disk) {
+        match item {
+            Item::Frame { batch, .. } if batch.stream() == stream => {
+                units += batch.end_seq().saturating_sub(from.max(batch.first_seq()));
+            }
+            Item::Frame { .. } | Item::Damage { .. } => {}
+            Item::Footer(_) => break,
+        }
+    }
+    units
+}
