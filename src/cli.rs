@@ -346,7 +346,11 @@ Drain URLs:
 {}
   Options stand behind a #, with commas between:
     #name=main,stream=stderr        a name for reports; just one stream
+    #require=confirmed              no start where lines can't be confirmed
     #framing=lf,replay=1MiB         syslog+tcp; ndjson+tcp has replay
+    #ca=FILE,cert=FILE,key=FILE     tls; also servername= and fingerprint=
+    #max-message=8KiB               syslog and relp: longer lines in pieces
+    #rotate=100MiB,keep=5           file; also rotate-age= and compress=off
     #bearer=${{TOKEN}},header=X-A:b   http(s); also ca=FILE and timeout=10s
   ${{NAME}} is a variable's value, in any part behind the scheme; %24 is a
   plain $. Secrets can be files: bearer=file:/run/secrets/token.

@@ -327,12 +327,14 @@ fn syslog_ng() -> (Daemon, [u16; 3]) {
 fn syslog_ng_gets_every_line_in_both_framings_over_tls_and_its_sockets() {
     let (mut daemon, [network, counted, tls]) = syslog_ng();
     let file = |name: &str| certificates::file(name).display().to_string();
-    let (ca, cert, key) = (file("ca.pem"), file("client.pem"), file("client.key"));
+    let (cert, key) = (file("client.pem"), file("client.key"));
+    // Known by its fingerprint alone, so its name and its issuer do not matter.
+    let pinned = format!("servername=whatever,fingerprint=sha256:{}", certificates::fingerprint("server.pem"));
     let socket = |name: &str| daemon.path(&format!("{name}.socket")).display().to_string();
     let done = Setup::new()
         .drain(&format!("syslog+tcp://127.0.0.1:{network}#name=network,framing=lf"))
         .drain(&format!("syslog+tcp://127.0.0.1:{counted}#name=counted"))
-        .drain(&format!("syslog+tls://127.0.0.1:{tls}#name=tls,ca={ca},cert={cert},key={key}"))
+        .drain(&format!("syslog+tls://127.0.0.1:{tls}#name=tls,{pinned},cert={cert},key={key}"))
         .drain(&format!("syslog+unix:{}#name=dgram", socket("dgram")))
         .drain(&format!("syslog+unix:{}#name=stream", socket("stream")))
         .start_oracle(LINES)

@@ -172,8 +172,9 @@ impl File {
         if (full || old) && now >= regular.retry {
             regular.retry = now + RETRY_EVERY;
             // One that somebody moved is set aside already, and what has its name now is not ours to move.
-            let moved = regular.was_moved(&self.target.path);
             self.sync()?;
+            let Some(regular) = &mut self.regular else { return Ok(all) };
+            let moved = regular.was_moved(&self.target.path);
             match if moved { Ok(()) } else { self.shelf.set_aside() } {
                 Ok(()) => {
                     self.file = None;

@@ -4,7 +4,7 @@
 //! at a time, lowest priority there is: none. It writes to a `.part` first and deletes the original last, so that an
 //! exit or crash in the midst of it leaves the original, which the next one compresses.
 
-use crate::{clock, format::StampText};
+use crate::{clock, format::StampText, say::say};
 use flate2::{Compression, write::GzEncoder};
 use std::{
     ffi::OsString,
@@ -41,11 +41,25 @@ impl Shelf {
     }
 
     /// Sets the file aside, removes the oldest ones beyond what is kept, and has the rest compressed.
+    ///
+    /// # Errors
+    /// If the file is still where it was; whoever has it open must let go of it otherwise.
     pub(super) fn set_aside(&self) -> io::Result<()> {
         let mut stamp = StampText::default();
         let mut name = self.path.clone().into_os_string();
         name.push(format!(".{}", stamp.render(clock::stamp()).replace(':', "-")));
-        fs::rename(&self.path, &name)?;
+        match fs::rename(&self.path, &name) {
+            // Somebody was faster.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && directory(&self.path).is_dir() => {}
+            other => other?,
+        }
+        if let Err(error) = self.tidy() {
+            say(format_args!("{}: old files stay: {error}", self.path.display()));
+        }
+        Ok(())
+    }
+
+    fn tidy(&self) -> io::Result<()> {
         let mut aside = self.aside()?;
         while aside.len() > self.keep {
             let (oldest, _) = aside.remove(0);
@@ -178,5 +192,20 @@ mod tests {
         let aside = shelf.aside().unwrap();
         assert!(aside.len() == 2 && aside.iter().all(|(_, done)| *done), "{aside:?}");
         assert!(!old.exists());
+    }
+
+    #[test]
+    fn a_file_that_was_renamed_is_set_aside_whatever_happens_to_the_old_ones() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("app.log");
+        // A directory with the name of an old file cannot be removed as one.
+        fs::create_dir(dir.path().join("app.log.2026-01-02T03-04-05.678901Z")).unwrap();
+        fs::write(&path, "new\n").unwrap();
+        let shelf = Shelf::new(path.clone(), 1, false, 0o600);
+        shelf.set_aside().unwrap();
+        assert!(!path.exists(), "else its writer would go on in a file that may be removed");
+        shelf.set_aside().unwrap();
+        fs::remove_dir_all(dir.path()).unwrap();
+        assert!(shelf.set_aside().is_err());
     }
 }

@@ -46,3 +46,14 @@ sign expired -1
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     dir
 }
+
+/// The SHA-256 of a certificate, as openssl prints it.
+pub fn fingerprint(name: &str) -> String {
+    let output = Command::new(tools::program("/usr/bin/openssl", "openssl"))
+        .args(["x509", "-noout", "-fingerprint", "-sha256", "-in"])
+        .arg(file(name))
+        .output()
+        .expect("openssl starts");
+    let text = String::from_utf8(output.stdout).expect("openssl prints text");
+    text.trim().rsplit_once('=').unwrap_or_else(|| panic!("no fingerprint: {text}")).1.to_owned()
+}
