@@ -159,7 +159,8 @@ impl Queue {
         let charge = charge(bytes, 1);
         // A range on the disk is not worth waiting for: it is the spool's, which takes more.
         let idle = self.waiting.is_empty() || self.log.is_some() && self.charged() + charge <= self.limit();
-        self.state != State::Open || idle || self.fits(charge)
+        let blocks = self.policy == WhenFull::Block && self.state == State::Open;
+        !blocks || idle || self.fits(charge)
     }
 
     /// Takes a batch, or the room for it, as `--when-full` says.
