@@ -209,7 +209,7 @@ fn a_number_that_was_the_apps_is_not_signalled_17() {
     for place in BOTH {
         let app = format!("(setsid {worker} &); sleep 0.3; exit 3");
         let mut run = Run::start(place, &["--linger", "5s", "--stop-timeout", "20"], &["sh", "-c", &app]);
-        run.wait_for("the app exited with 3");
+        run.wait_for("the app exited 3");
         run.wait_for("ready");
         run.signal(Signal::SIGTERM);
         let (code, lines) = run.end();

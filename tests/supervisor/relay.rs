@@ -121,7 +121,7 @@ fn leftovers_that_are_waited_for_hear_a_stop() {
     for place in BOTH {
         let app = "sh -c 'trap \"echo left got TERM; exit 0\" TERM; echo left ready; while :; do sleep 0.02; done' & sleep 0.1; exit 3";
         let mut run = Run::start(place, &["--leftovers", "wait", "--stop-timeout", "10"], &["sh", "-c", app]);
-        run.wait_for("the app exited with 3");
+        run.wait_for("the app exited 3");
         run.wait_for("left ready");
         run.signal(Signal::SIGTERM);
         let (code, lines) = run.end();
