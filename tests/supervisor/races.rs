@@ -1,6 +1,7 @@
 //! Stops at awkward moments: between fork and exec, at setpgid, at reaping [1] [3] [26]; under a CPU quota, and while we or
 //! the app do not run [23] [24].
 
+use crate::broadcast;
 use crate::run::{BOTH, Place, Run, WORKER, has, inside, now, program, script, wrapped};
 use nix::{
     sys::signal::{Signal, kill},
@@ -103,31 +104,36 @@ impl Drop for Quota {
 #[test]
 fn a_tenth_of_a_processor_is_enough_for_exactly_once_19() {
     let quota = Quota::new();
+    let done = (0..5).any(|_| twelve_stops_under(&quota));
+    assert!(done, "the sender was too slow each time");
+}
+
+/// Four broadcasts in each order and four direct stops, in turn. False if the sender was too slow.
+fn twelve_stops_under(quota: &Quota) -> bool {
     let app = "$| = 1; my $n = 0; $SIG{TERM} = sub { $n++; print \"stop $n\\n\" }; $SIG{USR1} = sub { exit $n };
 print \"ready\\n\"; sleep 60 while 1";
-    let mut run =
-        Run::spawn(quota.run(&inside(Place::Pid1, &["--stop-timeout", "100"], &["perl", "-e", app])), Place::Elsewhere);
+    let command = inside(Place::Pid1, &["--stop-timeout", "100"], &["perl", "-e", app]);
+    let mut run = Run::spawn(quota.run(&command), Place::Elsewhere);
     run.wait_for("ready");
     run.pid = run.child_of(run.pid);
     for round in 1..=12 {
         wait(&run, Duration::from_millis(300));
-        let mut pids: Vec<Pid> = crate::broadcast::everybody(&run);
+        let mut pids: Vec<Pid> = broadcast::everybody(&run);
         match round % 3 {
             0 => pids = vec![run.pid],
             1 => pids.reverse(),
             _ => {}
         }
-        let start = now();
-        for pid in &pids {
-            let _ = kill(*pid, Signal::SIGTERM);
+        if !broadcast::broadcast(&pids) {
+            return false;
         }
-        assert!(start.elapsed() < Duration::from_millis(40), "this machine is too slow to send a broadcast");
         run.wait_for(&format!("stop {round}"));
         wait(&run, Duration::from_millis(300));
     }
     run.signal(Signal::SIGUSR1);
     let (stops, lines) = run.end();
     assert_eq!(stops, 12, "{lines:#?}");
+    true
 }
 
 #[test]
