@@ -2,7 +2,7 @@
 //! the app do not run [23] [24].
 
 use crate::broadcast;
-use crate::run::{BOTH, Place, Run, WORKER, has, inside, now, program, script, wrapped};
+use crate::run::{BOTH, Place, Run, WORKER, has, inside, now, open_directory, program, script, wrapped};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -183,11 +183,8 @@ fn many_children_that_end_at_once_are_all_reaped_26() {
 #[test]
 fn an_app_that_became_another_user_does_not_end_us_16() {
     // We are nobody, and the app becomes root through a set-user-id program. The kernel refuses our signals.
-    let dir = PathBuf::from("/usr/local/bin");
-    let (ours, theirs) = (
-        dir.join(format!("lastword-eperm-{}", std::process::id())),
-        dir.join(format!("setpriv-eperm-{}", std::process::id())),
-    );
+    let dir = open_directory();
+    let (ours, theirs) = (dir.path().join("lastword"), dir.path().join("setpriv"));
     fs::copy(program(), &ours).expect("a copy");
     fs::copy("/usr/bin/setpriv", &theirs).expect("a copy");
     let status = Command::new("chmod").arg("u+s").arg(&theirs).status();
@@ -203,7 +200,6 @@ fn an_app_that_became_another_user_does_not_end_us_16() {
     let app: i32 = run.wait_for("the app is pid").rsplit(' ').next().expect("a pid").parse().expect("a pid");
     kill(Pid::from_raw(app), Signal::SIGKILL).expect("we may");
     let (code, _) = run.end();
-    let _ = (fs::remove_file(&ours), fs::remove_file(&theirs));
     assert_eq!(code, 137);
 }
 
