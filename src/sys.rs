@@ -198,10 +198,10 @@ pub(crate) fn fork_unseen(child: impl FnOnce()) -> nix::Result<i32> {
     i32::try_from(pid).map_err(|_| Errno::ERANGE)
 }
 
-/// Reaps a child of [`fork_unseen`], if it ended.
+/// Reaps a child of [`fork_unseen`] that is about to end, and waits for that.
 pub(crate) fn reap_unseen(pid: i32) {
     // SAFETY: a null status is not written to; the call keeps no pointer.
-    unsafe { libc::waitpid(pid, ptr::null_mut(), libc::WNOHANG | libc::__WALL) };
+    unsafe { libc::waitpid(pid, ptr::null_mut(), libc::__WALL) };
 }
 
 /// Whether a descriptor is open and stays so over an exec.

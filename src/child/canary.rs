@@ -75,6 +75,7 @@ impl Canary {
         loop {
             match self.pipe.read(&mut reports) {
                 Ok(0) => {
+                    // Its descriptors are closed, which is on the way out: what remains takes microseconds.
                     sys::reap_unseen(self.pid);
                     return false;
                 }

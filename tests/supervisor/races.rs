@@ -1,7 +1,8 @@
 //! Stops at awkward moments: between fork and exec, at setpgid, at reaping [1] [3] [26]; under a CPU quota, and while we or
 //! the app do not run [23] [24].
 
-use crate::run::{BOTH, Place, Run, WORKER, has, inside, now, program, script, wrapped};
+use crate::broadcast;
+use crate::run::{BOTH, Place, Run, WORKER, has, inside, now, open_directory, program, script, wrapped};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -103,31 +104,36 @@ impl Drop for Quota {
 #[test]
 fn a_tenth_of_a_processor_is_enough_for_exactly_once_19() {
     let quota = Quota::new();
+    let done = (0..5).any(|_| twelve_stops_under(&quota));
+    assert!(done, "the sender was too slow each time");
+}
+
+/// Four broadcasts in each order and four direct stops, in turn. False if the sender was too slow.
+fn twelve_stops_under(quota: &Quota) -> bool {
     let app = "$| = 1; my $n = 0; $SIG{TERM} = sub { $n++; print \"stop $n\\n\" }; $SIG{USR1} = sub { exit $n };
 print \"ready\\n\"; sleep 60 while 1";
-    let mut run =
-        Run::spawn(quota.run(&inside(Place::Pid1, &["--stop-timeout", "100"], &["perl", "-e", app])), Place::Elsewhere);
+    let command = inside(Place::Pid1, &["--stop-timeout", "100"], &["perl", "-e", app]);
+    let mut run = Run::spawn(quota.run(&command), Place::Elsewhere);
     run.wait_for("ready");
     run.pid = run.child_of(run.pid);
     for round in 1..=12 {
         wait(&run, Duration::from_millis(300));
-        let mut pids: Vec<Pid> = crate::broadcast::everybody(&run);
+        let mut pids: Vec<Pid> = broadcast::everybody(&run);
         match round % 3 {
             0 => pids = vec![run.pid],
             1 => pids.reverse(),
             _ => {}
         }
-        let start = now();
-        for pid in &pids {
-            let _ = kill(*pid, Signal::SIGTERM);
+        if !broadcast::broadcast(&pids) {
+            return false;
         }
-        assert!(start.elapsed() < Duration::from_millis(40), "this machine is too slow to send a broadcast");
         run.wait_for(&format!("stop {round}"));
         wait(&run, Duration::from_millis(300));
     }
     run.signal(Signal::SIGUSR1);
     let (stops, lines) = run.end();
     assert_eq!(stops, 12, "{lines:#?}");
+    true
 }
 
 #[test]
@@ -177,11 +183,8 @@ fn many_children_that_end_at_once_are_all_reaped_26() {
 #[test]
 fn an_app_that_became_another_user_does_not_end_us_16() {
     // We are nobody, and the app becomes root through a set-user-id program. The kernel refuses our signals.
-    let dir = PathBuf::from("/usr/local/bin");
-    let (ours, theirs) = (
-        dir.join(format!("lastword-eperm-{}", std::process::id())),
-        dir.join(format!("setpriv-eperm-{}", std::process::id())),
-    );
+    let dir = open_directory();
+    let (ours, theirs) = (dir.path().join("lastword"), dir.path().join("setpriv"));
     fs::copy(program(), &ours).expect("a copy");
     fs::copy("/usr/bin/setpriv", &theirs).expect("a copy");
     let status = Command::new("chmod").arg("u+s").arg(&theirs).status();
@@ -197,7 +200,6 @@ fn an_app_that_became_another_user_does_not_end_us_16() {
     let app: i32 = run.wait_for("the app is pid").rsplit(' ').next().expect("a pid").parse().expect("a pid");
     kill(Pid::from_raw(app), Signal::SIGKILL).expect("we may");
     let (code, _) = run.end();
-    let _ = (fs::remove_file(&ours), fs::remove_file(&theirs));
     assert_eq!(code, 137);
 }
 

@@ -228,3 +228,11 @@ pub(crate) fn script(dir: &tempfile::TempDir, name: &str, text: &str) -> String 
     file.set_permissions(std::fs::Permissions::from_mode(0o755)).expect("executable");
     path.to_str().expect("UTF-8").to_owned()
 }
+
+/// A directory that other users can reach, on a file system that honours set-user-id; it goes with the value.
+pub(crate) fn open_directory() -> tempfile::TempDir {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir_in("/usr/local/lib").expect("a directory; this test needs root");
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).expect("our own directory");
+    dir
+}

@@ -1,6 +1,6 @@
 //! Starting the app: what it inherits, how failures are told, and its exit code.
 
-use crate::run::{BOTH, Place, Run, has, program, script};
+use crate::run::{BOTH, Place, Run, has, open_directory, program, script};
 use std::process::Command;
 
 #[test]
@@ -191,13 +191,11 @@ fn it_works_under_tini_under_itself_and_as_another_user_without_a_writable_place
     let mut command = Command::new("unshare");
     let text = "mount -t tmpfs -o ro none /tmp; cd /; exec setpriv --reuid=65534 --regid=65534 --clear-groups --no-new-privs \
                 --bounding-set=-all \"$0\" -- sh -c 'id -u; exit 5'";
-    let dir = tempfile::tempdir().expect("a directory");
-    // Where another user can reach it.
-    let copy = std::path::Path::new("/usr/local/bin").join(format!("lastword-test-{}", std::process::id()));
+    let dir = open_directory();
+    let copy = dir.path().join("lastword");
     std::fs::copy(program(), &copy).expect("a copy");
-    command.args(["--pid", "--fork", "--mount-proc", "sh", "-c", text]).arg(&copy).current_dir(dir.path());
+    command.args(["--pid", "--fork", "--mount-proc", "sh", "-c", text]).arg(&copy);
     let (code, lines) = Run::spawn(command, Place::Elsewhere).end();
-    std::fs::remove_file(&copy).expect("our own file");
     assert_eq!(code, 5, "{lines:#?}");
     assert!(has(&lines, "65534"), "{lines:#?}");
 }
@@ -205,15 +203,15 @@ fn it_works_under_tini_under_itself_and_as_another_user_without_a_writable_place
 #[test]
 fn no_process_to_be_had_is_125_and_said_49() {
     let mut outer = Command::new("setpriv");
-    let dir = std::path::Path::new("/usr/local/bin").join(format!("lastword-limit-{}", std::process::id()));
-    std::fs::copy(program(), &dir).expect("a copy");
+    let dir = open_directory();
+    let copy = dir.path().join("lastword");
+    std::fs::copy(program(), &copy).expect("a copy");
     // Another user with no process to spare: our threads count too, so the pass-through fails or the spawn does.
     outer
         .args(["--reuid=61234", "--regid=61234", "--clear-groups", "prlimit", "--nproc=1"])
-        .arg(&dir)
+        .arg(&copy)
         .args(["--", "true"]);
     let (code, lines) = Run::spawn(outer, Place::Elsewhere).end();
-    std::fs::remove_file(&dir).expect("our own file");
     assert_eq!(code, 125, "{lines:#?}");
     assert!(has(&lines, "temporarily unavailable") || has(&lines, "could not"), "{lines:#?}");
 }
