@@ -8,6 +8,7 @@ use crate::{
     exit::Ending,
     lifecycle::{Action, Event, State, Timer},
     line::Stream,
+    restart::When,
     signals::Signal,
 };
 use nix::{errno::Errno, libc};
@@ -85,7 +86,10 @@ impl<P: Plant> Supervisor<'_, P> {
         });
         match app {
             Ok(app) => {
-                self.setup.inherited.close_descriptors();
+                // A later run is given the same ones.
+                if self.setup.restart.when == When::Never {
+                    self.setup.inherited.close_descriptors();
+                }
                 self.reaper.watch(app.pid());
                 self.guard.app_born(Family::born(app.pid()));
                 self.plant.started(app.pid());

@@ -224,3 +224,14 @@ fn pipes_have_the_size_that_was_asked_for_30() {
         assert!(has(&lines, sizes), "{options:?}: {lines:#?}");
     }
 }
+
+#[test]
+fn a_descriptor_that_was_meant_for_the_app_is_there_in_every_run_of_it() {
+    let mut outer = Command::new("sh");
+    let script = r#"exec "$0" --restart on-failure --restart-delay 100ms --max-restarts 1 -- sh -c \
+        '[ "$(readlink /proc/self/fd/3)" = /dev/null ] && echo has three; exit 1' 3</dev/null"#;
+    outer.args(["-c", script]).arg(program());
+    let (code, lines) = Run::spawn(outer, Place::Elsewhere).end();
+    assert_eq!(code, 1);
+    assert_eq!(lines.iter().filter(|line| *line == "has three").count(), 2, "{lines:#?}");
+}
