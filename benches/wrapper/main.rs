@@ -103,6 +103,7 @@ impl Bench {
         let report = self.dir.join("idle.json");
         let drains = [format!("syslog+tcp://127.0.0.1:{tcp}"), format!("http://127.0.0.1:{http}/")];
         let status = Command::new(&self.lastword)
+            .env("LASTWORD_LIFECYCLE_LINES", "off")
             .args(["--quiet", "--drain", &drains[0], "--drain", &drains[1], "--report"])
             .arg(&report)
             .args(["--", "sh", "-c", "echo one; sleep 0.5; echo two"])
@@ -181,6 +182,7 @@ impl Bench {
                 let count = if pace == Pace::PacedBlocks { 2_000_000 } else { 20_000 };
                 let report = self.dir.join("flood.json");
                 let mut command = Command::new(&self.lastword);
+                command.env("LASTWORD_LIFECYCLE_LINES", "off");
                 command.args(["--quiet", "--flush-timeout", "100ms", "--memory", &format!("{memory}MiB"), "--report"]);
                 command.arg(&report).args(drain.iter().flat_map(|url| ["--drain", url]));
                 command.arg("--").arg(&self.me).args(writer::arguments(size, count, pace));
@@ -238,6 +240,7 @@ impl Bench {
     fn lastword(&self, drains: &[String], size: usize, count: usize, pace: Pace) -> Cost {
         let report = self.dir.join("report.json");
         let mut command = Command::new(&self.lastword);
+        command.env("LASTWORD_LIFECYCLE_LINES", "off");
         command.args(["--quiet", "--when-full", "block", "--report"]).arg(&report);
         command.args(drains.iter().flat_map(|url| ["--drain", url]));
         command.arg("--").arg(&self.me).args(writer::arguments(size, count, pace));

@@ -51,6 +51,7 @@ fn run(flags: &[&str], lines: u64) -> Cost {
     let report = dir.path().join("report.json");
     // An app that is blocked for good fails the test.
     let mut command = Command::new("timeout");
+    command.env("LASTWORD_LIFECYCLE_LINES", "off");
     command.arg("100").arg(lastword()).arg("--report").arg(&report).args(flags);
     command.args(["--", "sh", "-c", APP, &"x".repeat(199), &lines.to_string()]);
     let output = command.stdout(Stdio::null()).output().expect("lastword starts");

@@ -30,8 +30,9 @@ use tokio::time::Instant;
 pub(super) const AGE: Duration = Duration::from_secs(5);
 /// Acknowledgements that are nearer in time than this share a mark, and leave together, the later.
 const GRAIN: Duration = Duration::from_millis(50);
-/// An automatic window may always be this large: what a socket buffer holds at the least.
-const FLOOR: u64 = 256 * 1024;
+/// An automatic window may always be this large: what a socket buffer holds at the least, what it grows to before we see
+/// it, and what the application took out of it but did not use (a TLS library's buffer, say).
+const FLOOR: u64 = 1024 * 1024;
 /// The capacity of a peer whose window is not known.
 const CEILING: u64 = 4 * 1024 * 1024;
 
@@ -55,7 +56,7 @@ impl Policy {
             (None, _, _) => return CEILING.min(roof),
         };
         // The looks may have missed the largest window, hence half as much again.
-        let capacity = (largest + largest / 2).max(FLOOR);
+        let capacity = (largest + largest / 2).max(FLOOR.min(roof));
         if capacity <= roof {
             return capacity;
         }
