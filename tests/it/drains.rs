@@ -341,26 +341,6 @@ fn an_idle_connection_that_is_reset_costs_no_line_and_at_most_one_duplicate() {
 }
 
 #[test]
-fn a_receiver_that_dies_forty_times_under_200_000_lines_loses_none() {
-    let pair = Pair::start();
-    let kinds = [Death::Reset, Death::Fin];
-    let deaths = (0..40).map(|index| (ms(120 + index % 7 * 10), kinds[index as usize % 2])).collect();
-    let mortal = TcpSink::start(Plan { reading: Reading::Normal, deaths });
-    let setup = pair.setup().drain(&mortal.url("mortal"));
-    let enough = setup.path("enough");
-    let options = format!("--count 200000 --rate 20000 --shape f200 --until {}", enough.display());
-    let run = setup.start_oracle(&options);
-    until("forty deaths", Duration::from_secs(60), || mortal.deaths() == 40);
-    fs::write(&enough, "").expect("a fresh file");
-    let done = run.finish(Duration::from_secs(60));
-    assert!(done.record.done() >= 200_000 && mortal.connections() > 40);
-    assert!(mortal.resets_with_unread() >= 15, "{} resets threw bytes away", mortal.resets_with_unread());
-    pair.acquit(&done);
-    let facts = done.acquit("mortal", &mortal.collect(), Terms { duplicates: u64::MAX, ..Terms::default() });
-    crate::support::note(&format!("forty deaths: {} lines, {} duplicates", facts.lines, facts.duplicates));
-}
-
-#[test]
 fn the_app_never_waits_for_a_drain() {
     // Twenty thousand lines a second into drains that take nothing: the app must keep its pace.
     let deaf = TcpSink::start(Plan { reading: Reading::Never, deaths: Vec::new() });

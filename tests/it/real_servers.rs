@@ -2,9 +2,11 @@
 
 use crate::support::{
     judge::{Seen, Terms},
-    ms,
+    ms, note,
     pair::Pair,
-    syslog, tools, until,
+    syslog,
+    tcp::{Death, Plan, Reading, TcpSink},
+    tools, until,
     wrapper::{Finished, Setup, without_own},
 };
 use nix::{
@@ -93,14 +95,25 @@ impl Drop for Rsyslogd {
 }
 
 #[test]
-fn rsyslogd_and_an_http_receiver_each_get_every_one_of_200_000_lines() {
+fn rsyslogd_and_http_get_each_of_200_000_lines_while_a_third_receiver_dies_forty_times_and_loses_none() {
     let rsyslogd = Rsyslogd::start();
     let pair = Pair::start();
-    let setup = pair.setup().drain(&rsyslogd.url("rsyslogd"));
-    let done = setup.start_oracle("--count 200000 --rate 20000 --shape f200 --err-every 5").finish(LIMIT);
-    assert_eq!((done.code(), done.record.done()), (0, 200_000));
+    let kinds = [Death::Reset, Death::Fin];
+    let deaths = (0..40).map(|index| (ms(120 + index % 7 * 10), kinds[index as usize % 2])).collect();
+    let mortal = TcpSink::start(Plan { reading: Reading::Normal, deaths });
+    let setup = pair.setup().drain(&rsyslogd.url("rsyslogd")).drain(&mortal.url("mortal"));
+    let enough = setup.path("enough");
+    let options = format!("--count 200000 --rate 20000 --shape f200 --err-every 5 --until {}", enough.display());
+    let run = setup.start_oracle(&options);
+    until("forty deaths", Duration::from_secs(60), || mortal.deaths() == 40);
+    fs::write(&enough, "").expect("a fresh file");
+    let done = run.finish(Duration::from_secs(60));
+    assert!(done.code() == 0 && done.record.done() >= 200_000 && mortal.connections() > 40);
+    assert!(mortal.resets_with_unread() >= 15, "{} resets threw bytes away", mortal.resets_with_unread());
     done.acquit("rsyslogd", &rsyslogd.collect(), Terms { confirmed: true, ..Terms::default() });
     pair.acquit(&done);
+    let facts = done.acquit("mortal", &mortal.collect(), Terms { duplicates: u64::MAX, ..Terms::default() });
+    note(&format!("forty deaths: {} lines, {} duplicates", facts.lines, facts.duplicates));
 }
 
 #[test]
