@@ -57,8 +57,11 @@ pub(super) fn server_name(target: &TlsTarget, host: &str) -> Result<ServerName<'
     ServerName::try_from(name.to_owned()).map_err(|_| format!("`{name}` can't be the name in a certificate"))
 }
 
-/// The platform's roots, or the compiled-in ones where it has none, and those that the user named.
-fn roots(ca_pem: Option<&[u8]>) -> Result<RootCertStore, String> {
+/// The platform's roots, or the compiled-in ones where it has none (`FROM scratch`), and those that the user named.
+///
+/// # Errors
+/// In words, if the user's are no certificates.
+pub(super) fn roots(ca_pem: Option<&[u8]>) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if roots.is_empty() {

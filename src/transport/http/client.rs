@@ -1,12 +1,8 @@
 //! The HTTP client: TLS by rustls and ring, roots of the platform or else compiled in, names by our own resolver.
 
-use crate::{config::HttpTarget, names::Names};
+use crate::{config::HttpTarget, names::Names, transport::tls};
 use reqwest::{Client, redirect};
-use rustls::{
-    ClientConfig, RootCertStore,
-    crypto::ring,
-    pki_types::{CertificateDer, pem::PemObject},
-};
+use rustls::{ClientConfig, RootCertStore, crypto::ring};
 use std::{sync::Arc, time::Duration};
 
 /// Time for one connection, TLS included.
@@ -22,7 +18,7 @@ const USER_TIMEOUT: Duration = Duration::from_secs(15);
 /// In words, if no client can be made: no usable root certificate.
 pub(super) fn build(target: &HttpTarget) -> Result<Client, String> {
     let client = Client::builder()
-        .tls_backend_preconfigured(tls(target)?)
+        .tls_backend_preconfigured(config(target)?)
         .dns_resolver(Names)
         .redirect(redirect::Policy::none())
         .http1_only()
@@ -36,9 +32,10 @@ pub(super) fn build(target: &HttpTarget) -> Result<Client, String> {
     client.build().map_err(|error| format!("no HTTP client: {}", super::verdict::innermost(&error)))
 }
 
-fn tls(target: &HttpTarget) -> Result<ClientConfig, String> {
+fn config(target: &HttpTarget) -> Result<ClientConfig, String> {
     // Reading the platform's roots takes milliseconds and a megabyte, which plain HTTP need not pay.
-    let roots = if target.url.scheme() == "https" { roots(target.ca_pem.as_deref())? } else { RootCertStore::empty() };
+    let roots =
+        if target.url.scheme() == "https" { tls::roots(target.ca_pem.as_deref())? } else { RootCertStore::empty() };
     let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|error| format!("no TLS: {error}"))?
@@ -46,18 +43,4 @@ fn tls(target: &HttpTarget) -> Result<ClientConfig, String> {
         .with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
-}
-
-/// The platform's roots, or the compiled-in ones where it has none (`FROM scratch`), and those that the user named.
-fn roots(ca_pem: Option<&[u8]>) -> Result<RootCertStore, String> {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if roots.is_empty() {
-        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-    }
-    for certificate in ca_pem.into_iter().flat_map(CertificateDer::pem_slice_iter) {
-        let certificate = certificate.map_err(|error| format!("ca: not a PEM certificate: {error}"))?;
-        roots.add(certificate).map_err(|error| format!("ca: not a root certificate: {error}"))?;
-    }
-    Ok(roots)
 }
