@@ -12,7 +12,7 @@ use crate::{
     clock,
     drain::Drains,
     event::{Bell, Event},
-    line::{Batch, Framer, Lines, Stream},
+    line::{Batch, Framer, Lines, Stamp, Stream},
     passthrough::Passthrough,
     sys,
 };
@@ -42,23 +42,33 @@ const NAP: Duration = Duration::from_micros(50);
 /// Numbers batches over both streams and hands them to the drains in that order: one lock a batch.
 #[derive(Clone)]
 pub struct Publisher {
-    next_seq: Arc<Mutex<u64>>,
+    numbers: Arc<Mutex<Numbers>>,
     drains: Drains,
+}
+
+/// What the next batch gets.
+struct Numbers {
+    seq: u64,
+    /// Per stream: the earliest time. A batch takes a nanosecond a unit, so that each unit has a time of its own, strictly
+    /// ascending, also where the wall clock steps back.
+    earliest: [i64; 2],
 }
 
 impl Publisher {
     /// Sequence numbers begin at 1.
     pub fn new(drains: Drains) -> Self {
-        Self { next_seq: Arc::new(Mutex::new(1)), drains }
+        Self { numbers: Arc::new(Mutex::new(Numbers { seq: 1, earliest: [i64::MIN; 2] })), drains }
     }
 
     /// Publishes `lines` to all drains.
     pub fn publish(&self, stream: Stream, lines: Lines) {
         self.drains.wait_for_room(lines.data.len());
         // The stamp is taken under the lock, so stamps ascend with the sequence unless the wall clock steps.
-        let mut next = self.next_seq.lock().unwrap_or_else(PoisonError::into_inner);
-        let batch = Arc::new(Batch::new(stream, *next, clock::stamp(), lines));
-        *next += batch.len() as u64;
+        let mut numbers = self.numbers.lock().unwrap_or_else(PoisonError::into_inner);
+        let time = clock::stamp().0.max(numbers.earliest[stream as usize]);
+        let batch = Arc::new(Batch::new(stream, numbers.seq, Stamp(time), lines));
+        numbers.seq += batch.len() as u64;
+        numbers.earliest[stream as usize] = time.saturating_add(batch.len() as i64);
         self.drains.publish(&batch);
     }
 }

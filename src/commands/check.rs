@@ -149,7 +149,7 @@ mod tests {
         let args = ["lastword", "check", "--name", "shop", "--host", "h1", "--memory", "1MiB"].iter().chain(args);
         let variables = [("LASTWORD_PORT".into(), "1".into())];
         match config::load(args.map(std::ffi::OsString::from), variables) {
-            Ok(config::Invocation::Command(config::Command::Check(config))) => config,
+            Ok(config::Invocation::Command(config::Command::Check(config))) => *config,
             other => panic!("{other:?}"),
         }
     }

@@ -19,7 +19,7 @@ use std::io::Write;
 /// Runs one of our own commands; returns its exit code.
 pub fn run(command: Command) -> u8 {
     match command {
-        Command::Check(config) => check::run(config),
+        Command::Check(config) => check::run(*config),
         Command::Completions(shell) => u8::from(std::io::stdout().write_all(&cli::completions(shell)).is_err()),
         Command::Demo => demo::run(),
         Command::DemoWorker(copy) => demo::worker::run(&copy),

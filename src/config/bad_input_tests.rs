@@ -109,8 +109,9 @@ fn complaints_about_values_name_the_flag_or_the_variable() {
 
 #[test]
 fn complaints_about_drain_urls() {
-    let supported = "supported: syslog+tcp, syslog+udp, https, http, ndjson+https, ndjson+http, ndjson+tcp, file, \
-                     ndjson+file, syslog+file";
+    let supported = "supported: syslog+tcp, syslog+udp, https, ndjson+tcp, file, json+https, logplex+https, loki+https, \
+                     otlp+https, elastic+https, splunk+https, datadog+https, gelf+https, betterstack+https, \
+                     axiom+https, newrelic+https, victorialogs+https, gelf+tcp";
     let ports = "ports go from 1 to 65535";
     let no_number = "the port is not a number; ports go from 1 to 65535, and in a password `/` is `%2F`, `?` is `%3F`, `#` is `%23`";
     let no_scheme = "the scheme is missing; write FORMAT+TRANSPORT://HOST, as in `syslog+tcp://logs.example:514`";
@@ -123,7 +124,7 @@ fn complaints_about_drain_urls() {
         ("udp://h", "unknown scheme `udp`; did you mean `syslog+udp`?".into()),
         ("gopher://h", format!("unknown scheme `gopher`; {supported}")),
         ("syslog+tls://h:6514", format!("`syslog+tls` is not in this version; {supported}")),
-        ("otlp+https://h", format!("`otlp+https` is not in this version; {supported}")),
+        ("forward+tcp://h", format!("`forward+tcp` is not in this version; {supported}")),
         ("https:h", "`//` is missing behind `https:`; write it as in `https://in.example/ingest`".into()),
         ("https:/h", "`//` is missing behind `https:`; write it as in `https://in.example/ingest`".into()),
         ("syslog+tcp://", "the host is missing; write it as in `syslog+tcp://logs.example:514`".into()),
@@ -179,7 +180,7 @@ fn complaints_about_drain_urls() {
         ),
         (
             "https://u:p@h#bearer=x",
-            "there are several credentials; use one of `user:password@`, `bearer=` and `header=Authorization:`".into(),
+            "there are several credentials; use one of `user:password@`, `token=`, `bearer=` and `header=Authorization:`".into(),
         ),
     ];
     for (url, expected) in &table {
@@ -204,9 +205,19 @@ fn complaints_about_drain_urls() {
 fn complaints_about_drain_options() {
     let table = [
         ("https://h#steam=stdout", "unknown option `steam`; did you mean `stream`?"),
-        ("file:x#compress=gzip", "unknown option `compress`; `file` takes name, stream"),
+        ("file:x#gzip=on", "unknown option `gzip`; `file` takes name, stream"),
+        ("file:x#compress=gzip", "`file` takes no option `compress`; it is for HTTP drains"),
+        ("loki+https://h#compress=zstd", "option `compress`: bad value `zstd`; write `gzip` or `off`"),
+        ("syslog+udp://h#rfc=822", "option `rfc`: bad value `822`; write `5424` or `3164`"),
+        ("logplex+https://h#sd=no", "option `sd`: bad value `no`; write `omit` or `nil`"),
+        ("otlp+https://h#encoding=grpc", "option `encoding`: bad value `grpc`; write `protobuf` or `json`"),
+        ("https://h#body=xml", "option `body`: bad value `xml`; write `ndjson`, `array`, `wrapped` or `text`"),
+        (
+            "loki+https://h#body=text",
+            "`loki+https` takes no option `body`; it is for https, http, ndjson+https, ndjson+http",
+        ),
         ("syslog+udp://h#framing=lf", "`syslog+udp` takes no option `framing`; it is for syslog+tcp"),
-        ("http://h#ca=/x", "`http` takes no option `ca`; it is for https, ndjson+https"),
+        ("http://h#ca=/x", "`http` takes no option `ca`; it is for HTTPS drains"),
         (
             "https://h#stream",
             "an option without `=` behind `#`; write `#NAME=VALUE,NAME=VALUE`, a literal `,` as `%2C`, and `#` in a password as `%23`",

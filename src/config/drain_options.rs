@@ -6,12 +6,16 @@ use super::{
     Secret,
     component::expand,
     drain_url::DrainUrl,
+    drains,
     environment::Environment,
     problem::{Problem, nearest},
     schemes::{Encoding, SCHEMES, Scheme, Way},
     units,
 };
-use crate::{format::syslog::Framing, line::Stream};
+use crate::{
+    format::{Format, gelf::Carrier, http::Compress, logplex::Data, otlp, syslog::Framing, webhook::Preset},
+    line::Stream,
+};
 use std::{fs, path::PathBuf, time::Duration};
 
 /// What is between the options and the secrets that are files.
@@ -27,6 +31,13 @@ enum Kind {
     Bearer,
     Header,
     Timeout,
+    Token,
+    Compress,
+    Encoding,
+    Data,
+    Rfc,
+    Bulk,
+    Body,
 }
 
 /// An option's name, which schemes take it, and how to write it.
@@ -51,6 +62,33 @@ const RULES: &[Rule] = &[
     Rule { kind: Kind::Bearer, name: "bearer", fits: Scheme::is_http, example: "bearer=${TOKEN}" },
     Rule { kind: Kind::Header, name: "header", fits: Scheme::is_http, example: "header=X-Api-Key:${KEY}" },
     Rule { kind: Kind::Timeout, name: "timeout", fits: Scheme::is_http, example: "timeout=10s" },
+    Rule { kind: Kind::Token, name: "token", fits: Scheme::is_http, example: "token=${TOKEN}" },
+    Rule { kind: Kind::Compress, name: "compress", fits: Scheme::is_http, example: "compress=zstd" },
+    Rule {
+        kind: Kind::Encoding,
+        name: "encoding",
+        fits: |s| matches!(s.encoding, Encoding::Of(Format::Otlp(_))),
+        example: "encoding=json",
+    },
+    Rule {
+        kind: Kind::Data,
+        name: "sd",
+        fits: |s| matches!(s.encoding, Encoding::Of(Format::Logplex(_))),
+        example: "sd=nil",
+    },
+    Rule { kind: Kind::Rfc, name: "rfc", fits: |s| s.encoding == Encoding::Syslog, example: "rfc=3164" },
+    Rule {
+        kind: Kind::Bulk,
+        name: "bulk",
+        fits: |s| s.encoding == Encoding::Of(Format::Gelf(Carrier::Single)),
+        example: "bulk=on",
+    },
+    Rule {
+        kind: Kind::Body,
+        name: "body",
+        fits: |s| s.is_http() && s.encoding == Encoding::Ndjson,
+        example: "body=array",
+    },
 ];
 
 /// All options of a drain; what was not given is None or empty.
@@ -66,6 +104,15 @@ pub(crate) struct DrainOptions {
     pub(crate) bearer: Option<Secret>,
     pub(crate) headers: Vec<(String, Secret)>,
     pub(crate) timeout: Option<Duration>,
+    /// The service's own kind of token, without the prefix that its format puts before it.
+    pub(crate) token: Option<Secret>,
+    pub(crate) compress: Option<Compress>,
+    pub(crate) encoding: Option<otlp::Encoding>,
+    pub(crate) data: Option<Data>,
+    /// `rfc=3164`.
+    pub(crate) old_syslog: bool,
+    pub(crate) bulk: bool,
+    pub(crate) body: Option<Format>,
 }
 
 impl DrainOptions {
@@ -90,12 +137,12 @@ impl DrainOptions {
             }
             seen.push(rule.name);
             let value = expand(value, &format!("option `{name}`"), environment)?;
-            options.set(rule, value)?;
+            options.set(rule, value, url.scheme)?;
         }
         Ok(options)
     }
 
-    fn set(&mut self, rule: &Rule, value: String) -> Result<(), Problem> {
+    fn set(&mut self, rule: &Rule, value: String, scheme: &Scheme) -> Result<(), Problem> {
         let inside = |problem: Problem| problem.within(&format!("option `{}`", rule.name));
         let wrong = |right: &str| Problem::new(format!("option `{}`: bad value `{value}`", rule.name), right);
         if value.is_empty() {
@@ -129,6 +176,49 @@ impl DrainOptions {
             Kind::Ca => self.ca_pem = Some(certificates(&value)?),
             Kind::Bearer => self.bearer = Some(secret(&value, "Bearer ", "option `bearer`")?),
             Kind::Header => self.headers.push(header(&value)?),
+            Kind::Token => {
+                let prefix = drains::untuned(scheme).protocol().token.1;
+                self.token = Some(secret(&value, prefix, "option `token`")?);
+            }
+            Kind::Compress => {
+                let known = [Compress::Off, Compress::Gzip, Compress::Zstd];
+                let taken = drains::untuned(scheme).protocol().compress;
+                let found = known.into_iter().find(|compress| compress.name() == value && taken.contains(compress));
+                let names: Vec<_> = taken.iter().map(|compress| format!("`{}`", compress.name())).collect();
+                let right = format!("write {}", names.join(" or "));
+                self.compress = Some(found.ok_or_else(|| wrong(&right))?);
+            }
+            Kind::Encoding => {
+                self.encoding = Some(match value.as_str() {
+                    "protobuf" => otlp::Encoding::Protobuf,
+                    "json" => otlp::Encoding::Json,
+                    _ => return Err(wrong("write `protobuf` or `json`")),
+                });
+            }
+            Kind::Data => {
+                self.data = Some(match value.as_str() {
+                    "omit" => Data::Omit,
+                    "nil" => Data::Nil,
+                    _ => return Err(wrong("write `omit` or `nil`")),
+                });
+            }
+            Kind::Rfc => {
+                self.old_syslog = match value.as_str() {
+                    "5424" => false,
+                    "3164" => true,
+                    _ => return Err(wrong("write `5424` or `3164`")),
+                };
+            }
+            Kind::Bulk => self.bulk = units::switch(&value).map_err(inside)?,
+            Kind::Body => {
+                self.body = Some(match value.as_str() {
+                    "ndjson" => Format::Ndjson,
+                    "array" => Format::Webhook(Preset::Array),
+                    "wrapped" => Format::Webhook(Preset::Wrapped),
+                    "text" => Format::Webhook(Preset::Text),
+                    _ => return Err(wrong("write `ndjson`, `array`, `wrapped` or `text`")),
+                });
+            }
         }
         Ok(())
     }
@@ -140,11 +230,16 @@ fn rule(name: &str, scheme: &Scheme) -> Result<&'static Rule, Problem> {
         if (rule.fits)(scheme) {
             return Ok(rule);
         }
-        let takers: Vec<_> = SCHEMES.iter().filter(|scheme| (rule.fits)(scheme)).map(|scheme| scheme.name).collect();
-        return Err(Problem::new(
-            format!("`{}` takes no option `{name}`", scheme.name),
-            format!("it is for {}", takers.join(", ")),
-        ));
+        let takers: Vec<_> = SCHEMES.iter().filter(|scheme| (rule.fits)(scheme)).collect();
+        let takers = match takers.as_slice() {
+            // A list of thirty helps nobody.
+            [_, _, _, _, _, _, _, ..] if takers.iter().all(|taker| taker.way == Way::Https) => {
+                "HTTPS drains".to_string()
+            }
+            [_, _, _, _, _, _, _, ..] if takers.iter().all(|taker| taker.is_http()) => "HTTP drains".to_string(),
+            few => few.iter().map(|taker| taker.name).collect::<Vec<_>>().join(", "),
+        };
+        return Err(Problem::new(format!("`{}` takes no option `{name}`", scheme.name), format!("it is for {takers}")));
     }
     // A name that looks like none may be the rest of a password with a `#`: not repeated.
     let is_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphabetic() || b"-_".contains(&byte));

@@ -3,7 +3,7 @@
 use super::{
     Budget, Command, Config, Environment, Invocation, WhenFull, drains,
     environment::PREFIX,
-    memory,
+    labels, memory,
     problem::{Exit, Problem, nearest},
     stop_signals, units,
 };
@@ -60,7 +60,7 @@ pub fn load(
             return config(&options, Vec::new(), Role::Tee, &environment).map(Invocation::Tee);
         }
         Subcommands::Check { options } => {
-            Command::Check(config(&options, command.unwrap_or_default(), Role::Check, &environment)?)
+            Command::Check(config(&options, command.unwrap_or_default(), Role::Check, &environment)?.into())
         }
         Subcommands::Sink(options) => Command::Sink(sink(&options, &environment)?),
         Subcommands::Demo => Command::Demo,
@@ -228,6 +228,20 @@ fn line_and_memory(max_line: Option<Setting>, memory: Option<Setting>, default: 
     Ok((line, bytes))
 }
 
+/// Those typed, else those of the variable.
+fn labels(options: &Options, environment: &Environment) -> Result<Vec<(String, String)>, Exit> {
+    let mut labels = Vec::new();
+    for text in &options.label {
+        labels::add(text, &mut labels).map_err(|problem| problem.of("--label"))?;
+    }
+    if options.label.is_empty()
+        && let Some(found) = setting("", "LASTWORD_LABEL", None, environment)?
+    {
+        found.read(|text| labels::add(text, &mut labels))?;
+    }
+    Ok(labels)
+}
+
 /// Who the lines are from.
 fn origin(options: &Options, command: &[OsString], role: Role, environment: &Environment) -> Result<Origin, Exit> {
     let find = |flag: &str, typed: &Option<String>| setting(flag, &cli::variable(flag), typed.as_ref(), environment);
@@ -243,7 +257,7 @@ fn origin(options: &Options, command: &[OsString], role: Role, environment: &Env
     };
     let instance =
         if role == Role::Run { Instance::default() } else { Instance::known(std::process::id().to_string()) };
-    Ok(Origin { host, app, instance, run: uuid::Uuid::now_v7().to_string() })
+    Ok(Origin { host, app, instance, run: uuid::Uuid::now_v7().to_string(), labels: labels(options, environment)? })
 }
 
 /// A name that formats can carry; they escape or cut it as they must.

@@ -19,6 +19,7 @@ mod drain_options;
 mod drain_url;
 mod drains;
 mod environment;
+mod labels;
 mod load;
 #[cfg(test)]
 mod load_tests;
@@ -38,7 +39,7 @@ pub(crate) use units::human_size;
 
 use crate::{
     commands::{demo::plain_init::PlainInitOptions, sink::SinkOptions},
-    format::{Format, Origin},
+    format::{Format, Origin, http::Compress},
     line::Stream,
 };
 use std::{ffi::OsString, path::PathBuf, time::Duration};
@@ -58,7 +59,7 @@ pub enum Invocation {
 #[derive(Clone, Debug)]
 pub enum Command {
     /// `lastword check`.
-    Check(Config),
+    Check(Box<Config>),
     /// `lastword completions SHELL`.
     Completions(clap_complete::Shell),
     /// `lastword demo`.
@@ -209,6 +210,8 @@ pub struct HttpTarget {
     pub ca_pem: Option<Vec<u8>>,
     /// Time limit of one request.
     pub timeout: Duration,
+    /// How bodies are compressed.
+    pub compress: Compress,
 }
 
 impl std::fmt::Debug for HttpTarget {

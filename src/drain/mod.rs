@@ -209,7 +209,7 @@ impl DrainThread {
     fn run(self) {
         let limits = self.limits;
         match self.spec.target.clone() {
-            Target::Http(target) => self.live(move |encoder| http::Http::new(target, encoder.content_type())),
+            Target::Http(target) => self.live(move |encoder| http::Http::new(target, encoder.protocol())),
             Target::Tcp(target) => self.live(move |_| tcp::Tcp::new(&target, limits.in_flight as u64)),
             Target::Udp(peer) => self.live(move |_| udp::Udp::new(peer)),
             Target::File(path) => self.live(move |_| file::File::new(path)),

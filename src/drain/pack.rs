@@ -32,7 +32,7 @@ impl Limits {
     pub(crate) fn new(spec: &DrainSpec, memory: usize) -> Self {
         const KIB: usize = 1024;
         let (bytes, items, linger, nap) = match &spec.target {
-            Target::Http(_) => (1024 * KIB, 10_000, 150, 150),
+            Target::Http(_) => (spec.format.protocol().bytes, spec.format.protocol().items, 150, 150),
             Target::Tcp(_) => (64 * KIB, 10_000, 0, 5),
             Target::Udp(_) => (64 * KIB, 256, 0, 1),
             Target::File(_) => (1024 * KIB, 20_000, 0, 5),
@@ -69,21 +69,31 @@ pub(crate) fn in_flight(memory: usize) -> usize {
     (memory / 4).min(4 << 20)
 }
 
-/// Encodes the open items of `sealed` behind what is in `out`, and notes where each ends.
+/// Encodes the open items of `sealed` as a payload into `out`, which is empty, and notes where each ends.
 pub(crate) fn encode(sealed: &Sealed, encoder: &mut Encoder, out: &mut Vec<u8>, ends: &mut Vec<u32>) {
     let mut note = |out: &Vec<u8>| ends.push(u32::try_from(out.len()).unwrap_or(u32::MAX));
+    encoder.begin(out);
+    let mut is_first = true;
+    let mut separate = |encoder: &mut Encoder, out: &mut Vec<u8>| {
+        if !std::mem::replace(&mut is_first, false) {
+            encoder.separate(out);
+        }
+    };
     for piece in sealed.open_pieces() {
         match piece {
             Piece::Units { batch, from, to } => {
                 for index in from..to {
+                    separate(encoder, out);
                     encoder.encode(&batch.unit(index), out);
                     note(out);
                 }
             }
             Piece::Gap(gap) => {
+                separate(encoder, out);
                 encoder.encode_gap(&gap, out);
                 note(out);
             }
         }
     }
+    encoder.end(out, ends);
 }

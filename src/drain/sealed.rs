@@ -157,6 +157,11 @@ impl Sealed {
         Some((self.slice(self.done, middle), self.slice(middle, self.items)))
     }
 
+    /// The open items `from..to`, counted from the first open one.
+    pub(crate) fn open_between(&self, from: usize, to: usize) -> Vec<Piece> {
+        self.slice(self.done + from, self.done + to)
+    }
+
     fn units_between(&self, from: usize, to: usize) -> usize {
         self.overlaps(from, to).map(|(piece, first, last)| if piece.units() == 0 { 0 } else { last - first }).sum()
     }

@@ -8,7 +8,7 @@
 //! and broken UTF-8 included (MSG-ANY of §6.4), and without a byte order mark, which rsyslog would keep in the text. A line feed cannot
 //! occur in it: units end there. Nothing is cut: over-long lines were split into parts before.
 
-use super::{Gap, OWN_STREAM, Origin, StampText};
+use super::{Encode, Format, Gap, OWN_STREAM, Origin, StampText};
 use crate::line::{Stamp, Stream, Unit};
 
 /// How messages are told apart on a stream (RFC 6587), or that datagrams do it.
@@ -22,10 +22,10 @@ pub enum Framing {
     Datagram,
 }
 
-const LOCAL0: u8 = 16 << 3;
-const ERR: u8 = LOCAL0 | 3;
-const WARNING: u8 = LOCAL0 | 4;
-const INFO: u8 = LOCAL0 | 6;
+pub(super) const LOCAL0: u8 = 16 << 3;
+pub(super) const ERR: u8 = LOCAL0 | 3;
+pub(super) const WARNING: u8 = LOCAL0 | 4;
+pub(super) const INFO: u8 = LOCAL0 | 6;
 
 /// `sequenceId` counts 1..=2147483647 and starts over at 1 (RFC 5424 §7.3.1).
 const SEQUENCE_ID_MAX: u64 = i32::MAX as u64;
@@ -53,7 +53,7 @@ impl Syslog {
                 header_field(&origin.app, 48),
                 header_field(origin.instance.wait(), 128)
             ),
-            run: format!("[lastword@32473 run=\"{}\"", param_value(&origin.run)),
+            run: format!("{}[lastword@32473 run=\"{}\"", label_element(&origin.labels), param_value(&origin.run)),
             stamp: StampText::default(),
             prefixes: Default::default(),
         }
@@ -101,6 +101,35 @@ impl Syslog {
     }
 }
 
+pub(crate) fn make(format: Format, origin: &Origin) -> Box<dyn Encode> {
+    let framing = if let Format::Syslog(framing) = format { framing } else { Framing::Counted };
+    Box::new(Syslog::new(framing, origin))
+}
+
+impl Encode for Syslog {
+    fn unit(&mut self, unit: &Unit<'_>, out: &mut Vec<u8>) {
+        self.encode(unit, out);
+    }
+
+    fn gap(&mut self, gap: &Gap, out: &mut Vec<u8>) {
+        self.encode_gap(gap, out);
+    }
+}
+
+/// `[labels@32473 k="v"]`, or nothing.
+fn label_element(labels: &[(String, String)]) -> String {
+    if labels.is_empty() {
+        return String::new();
+    }
+    let params = labels.iter().map(|(name, value)| format!(" {}=\"{}\"", param_name(name), param_value(value)));
+    format!("[labels@32473{}]", params.collect::<String>())
+}
+
+/// A PARAM-NAME: 1 to 32 octets of 33..=126 but `=`, `]` and `"` (§6.3.3).
+fn param_name(text: &str) -> String {
+    header_field(text, 32).replace(['=', ']', '"'], "_")
+}
+
 /// HEADER of §6 with a space behind it.
 fn header(priority: u8, ts: &str, origin: &str, msgid: &str, out: &mut Vec<u8>) {
     let mut digits = itoa::Buffer::new();
@@ -124,7 +153,7 @@ fn part_params(part: crate::line::Part, scratch: &mut [u8; PART_MAX]) -> &[u8] {
 }
 
 /// Appends the message that `pieces` make up, so that its length is known before its first byte and each byte is copied once.
-fn frame(framing: Framing, pieces: &[&[u8]], out: &mut Vec<u8>) {
+pub(super) fn frame(framing: Framing, pieces: &[&[u8]], out: &mut Vec<u8>) {
     let len = pieces.iter().map(|piece| piece.len()).sum::<usize>();
     out.reserve(len + 24);
     if framing == Framing::Counted {
@@ -138,7 +167,7 @@ fn frame(framing: Framing, pieces: &[&[u8]], out: &mut Vec<u8>) {
 }
 
 /// A HEADER field: at most `max` octets of 33..=126 (§6.2.4–6.2.6); others become `_`, and nothing becomes `-` (NILVALUE).
-fn header_field(text: &str, max: usize) -> String {
+pub(super) fn header_field(text: &str, max: usize) -> String {
     let clean = |byte: u8| if byte.is_ascii_graphic() { char::from(byte) } else { '_' };
     let field: String = text.bytes().take(max).map(clean).collect();
     if field.is_empty() { "-".into() } else { field }
