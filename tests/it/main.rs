@@ -10,6 +10,7 @@
 
 mod container;
 mod drains;
+mod formats;
 mod input;
 mod oracle;
 mod passthrough;

@@ -1,6 +1,7 @@
 //! What the tests share: the numbered lines and their record, the judge, receivers with faults, and the wrapper's
 //! harness.
 
+pub mod fakes;
 pub mod http;
 pub mod judge;
 pub mod lines;
