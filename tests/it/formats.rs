@@ -10,11 +10,12 @@ use crate::support::{
 };
 use std::{fs, io::Read, net::TcpListener, thread, time::Duration};
 
-const LINES: usize = 10_000;
+/// Lines in a run.
+pub const LINES: usize = 10_000;
 const LIMIT: Duration = Duration::from_secs(90);
 
 /// Line `index`. No newline in it; none longer than `--max-line`.
-fn hostile(index: usize) -> Vec<u8> {
+pub fn hostile(index: usize) -> Vec<u8> {
     let text = |text: &str| text.as_bytes().to_vec();
     match index % 20 {
         0 if index.is_multiple_of(2000) => vec![b'x'; 64 << 10],
@@ -42,7 +43,7 @@ fn hostile(index: usize) -> Vec<u8> {
 }
 
 /// Runs `lastword -- cat FILE` with this drain.
-fn run(url: &str) -> Finished {
+pub fn run(url: &str) -> Finished {
     let setup = Setup::new().flags(["--label", "env=prod,9x.y=z"]).drain(url);
     let file = setup.path("hostile");
     let text: Vec<u8> = (0..LINES).flat_map(|index| [hostile(index), b"\n".to_vec()].concat()).collect();
@@ -52,8 +53,9 @@ fn run(url: &str) -> Finished {
     done
 }
 
+/// All lines, in order, as they were written.
 #[track_caller]
-fn same_lines(name: &str, kept: &[Kept]) {
+pub fn same_lines(name: &str, kept: &[Kept]) {
     assert_eq!(kept.len(), LINES, "{name}");
     for (index, (seq, text)) in kept.iter().enumerate() {
         assert!(seq.is_none_or(|seq| seq == index as u64 + 1), "{name}: line {index} is {seq:?}");

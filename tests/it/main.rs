@@ -14,6 +14,7 @@ mod formats;
 mod input;
 mod oracle;
 mod passthrough;
+mod peers;
 mod process;
 mod real_servers;
 mod stop;
