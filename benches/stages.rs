@@ -81,6 +81,7 @@ fn encode(bencher: Bencher<'_, '_>, format: Format, size: usize) {
         app: "shop".into(),
         instance: Instance::known("4121"),
         run: "01980c5e-7d3a-7cc2-b1a3-6f0c1e2d3a4b".into(),
+        labels: Vec::new(),
     };
     let (mut packer, batch) = (Packer::new(format, origin), batch(size));
     bencher.counter(items(size)).bench_local(|| packer.pack(black_box(&batch)));

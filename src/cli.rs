@@ -238,6 +238,9 @@ pub struct Options {
     /// The host's name in the drains [default: $HOSTNAME (on Kubernetes $NODE_NAME first), or the kernel's]
     #[arg(long, value_name = "NAME", help_heading = "Lines and memory")]
     pub host: Option<String>,
+    /// A label for every line, as in `env=prod`; repeat for more, or separate with commas
+    #[arg(long, value_name = "NAME=VALUE", help_heading = "Lines and memory")]
+    pub label: Vec<String>,
     /// Split longer lines into numbered parts [default: 64KiB]
     #[arg(long, value_name = "SIZE", help_heading = "Lines and memory")]
     pub max_line: Option<String>,

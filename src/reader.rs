@@ -12,7 +12,7 @@ use crate::{
     clock,
     drain::Drains,
     event::{Bell, Event},
-    line::{Batch, Framer, Lines, Stream},
+    line::{Batch, Framer, Lines, Stamp, Stream},
     passthrough::Passthrough,
     sys,
 };
@@ -59,9 +59,13 @@ struct Shared {
     opened: Condvar,
 }
 
+/// What the next batch gets.
 #[derive(Debug)]
 struct Numbers {
     next: u64,
+    /// Per stream: the earliest time. A batch takes a nanosecond a unit, so that each unit has a time of its own, strictly
+    /// ascending, also where the wall clock steps back.
+    earliest: [i64; 3],
     /// The app's lines wait for one of ours that is to stand before them.
     held: bool,
 }
@@ -69,7 +73,8 @@ struct Numbers {
 impl Publisher {
     /// Sequence numbers begin at 1.
     pub fn new(drains: Drains) -> Self {
-        let shared = Shared { numbers: Mutex::new(Numbers { next: 1, held: false }), opened: Condvar::new() };
+        let numbers = Numbers { next: 1, earliest: [i64::MIN; 3], held: false };
+        let shared = Shared { numbers: Mutex::new(numbers), opened: Condvar::new() };
         Self { shared: Arc::new(shared), drains }
     }
 
@@ -109,8 +114,10 @@ impl Publisher {
 
     /// The stamp is taken under the lock, so stamps ascend with the sequence unless the wall clock steps.
     fn number(&self, mut numbers: MutexGuard<'_, Numbers>, stream: Stream, lines: Lines) {
-        let batch = Arc::new(Batch::new(stream, numbers.next, clock::stamp(), lines));
+        let time = clock::stamp().0.max(numbers.earliest[stream as usize]);
+        let batch = Arc::new(Batch::new(stream, numbers.next, Stamp(time), lines));
         numbers.next += batch.len() as u64;
+        numbers.earliest[stream as usize] = time.saturating_add(batch.len() as i64);
         self.drains.publish(&batch);
     }
 }

@@ -126,8 +126,9 @@ fn complaints_about_values_name_the_flag_or_the_variable() {
 
 #[test]
 fn complaints_about_drain_urls() {
-    let supported = "supported: syslog+tcp, syslog+tls, relp+tcp, relp+tls, syslog+udp, syslog+unix, https, http, \
-                     ndjson+https, ndjson+http, ndjson+tcp, ndjson+tls, file, ndjson+file, syslog+file";
+    let supported = "supported: syslog+tcp, syslog+tls, relp+tcp, syslog+udp, syslog+unix, https, ndjson+tcp, \
+                     file, json+https, logplex+https, loki+https, otlp+https, elastic+https, splunk+https, datadog+https, \
+                     gelf+https, betterstack+https, axiom+https, newrelic+https, victorialogs+https, gelf+tcp";
     let ports = "ports go from 1 to 65535";
     let no_number = "the port is not a number; ports go from 1 to 65535, and in a password `/` is `%2F`, `?` is `%3F`, `#` is `%23`";
     let no_scheme = "the scheme is missing; write FORMAT+TRANSPORT://HOST, as in `syslog+tcp://logs.example:514`";
@@ -142,7 +143,7 @@ fn complaints_about_drain_urls() {
         ("relp+tls://h", "the port is missing; write it as in `relp+tls://logs.example:2514`".into()),
         ("syslog+unix://h/dev/log", "a socket has no host; write `syslog+unix:/PATH`, or `syslog+unix:PATH` for a relative one".into()),
         ("syslog+unix:", "the socket's name is missing; write `syslog+unix:/PATH`, or `syslog+unix:PATH` for a relative one".into()),
-        ("otlp+https://h", format!("`otlp+https` is not in this version; {supported}")),
+        ("forward+tcp://h", format!("`forward+tcp` is not in this version; {supported}")),
         ("https:h", "`//` is missing behind `https:`; write it as in `https://in.example/ingest`".into()),
         ("https:/h", "`//` is missing behind `https:`; write it as in `https://in.example/ingest`".into()),
         ("syslog+tcp://", "the host is missing; write it as in `syslog+tcp://logs.example:514`".into()),
@@ -198,7 +199,7 @@ fn complaints_about_drain_urls() {
         ),
         (
             "https://u:p@h#bearer=x",
-            "there are several credentials; use one of `user:password@`, `bearer=` and `header=Authorization:`".into(),
+            "there are several credentials; use one of `user:password@`, `token=`, `bearer=` and `header=Authorization:`".into(),
         ),
     ];
     for (url, expected) in &table {
@@ -227,11 +228,7 @@ fn complaints_about_drain_options() {
             "file:x#fsync=no",
             "unknown option `fsync`; `file` takes name, stream, require, rotate, rotate-age, keep, compress, mode",
         ),
-        ("syslog+udp://h#framing=lf", "`syslog+udp` takes no option `framing`; it is for syslog+tcp"),
-        (
-            "http://h#ca=/x",
-            "`http` takes no option `ca`; it is for syslog+tls, relp+tls, https, ndjson+https, ndjson+tls",
-        ),
+        ("http://h#ca=/x", "`http` takes no option `ca`; it is for syslog+tls, relp+tls, ndjson+tls, HTTPS drains"),
         ("syslog+tls://h#framing=lf", "`syslog+tls` takes no option `framing`; it is for syslog+tcp"),
         (
             "syslog+tls://h#cert=/x",
@@ -257,13 +254,37 @@ fn complaints_about_drain_options() {
         ("file:x#mode=999", "option `mode`: bad value `999`; write octal permissions, as in `mode=640`"),
         (
             "syslog+udp://h#require=confirmed",
-            "option `require`: `syslog+udp` gets no evidence of arrival, so its lines are `sent` at best; use one of relp+tcp, relp+tls, https, http, ndjson+https, ndjson+http, file, ndjson+file, syslog+file",
+            "option `require`: `syslog+udp` gets no evidence of arrival, so its lines are `sent` at best; use one of relp+tcp, relp+tls, file, ndjson+file, syslog+file, HTTP drains",
         ),
         (
             "syslog+tcp://h#require=confirmed",
-            "option `require`: `syslog+tcp` knows what the peer's kernel took, not what its application did, so its lines are `accepted` until the connection ends; use one of relp+tcp, relp+tls, https, http, ndjson+https, ndjson+http, file, ndjson+file, syslog+file",
+            "option `require`: `syslog+tcp` knows what the peer's kernel took, not what its application did, so its lines are `accepted` until the connection ends; use one of relp+tcp, relp+tls, file, ndjson+file, syslog+file, HTTP drains",
         ),
         ("file:x#require=much", "option `require`: bad value `much`; write `confirmed` or `accepted`"),
+        (
+            "file:x#gzip=on",
+            "unknown option `gzip`; `file` takes name, stream, require, rotate, rotate-age, keep, compress, mode",
+        ),
+        ("file:x#compress=gzip", "option `compress`: `gzip` is not a switch; write `on` or `off`"),
+        ("https://h#compress=on", "option `compress`: bad value `on`; write `off` or `gzip` or `zstd`"),
+        (
+            "syslog+udp://h#compress=off",
+            "`syslog+udp` takes no option `compress`; it is for file, ndjson+file, syslog+file, HTTP drains",
+        ),
+        (
+            "syslog+unix:/x#rfc=3164",
+            "`syslog+unix` takes no option `rfc`; it is for syslog+tcp, syslog+tls, relp+tcp, relp+tls, syslog+udp, syslog+file",
+        ),
+        ("loki+https://h#compress=zstd", "option `compress`: bad value `zstd`; write `gzip` or `off`"),
+        ("syslog+udp://h#rfc=822", "option `rfc`: bad value `822`; write `5424` or `3164`"),
+        ("logplex+https://h#sd=no", "option `sd`: bad value `no`; write `omit` or `nil`"),
+        ("otlp+https://h#encoding=grpc", "option `encoding`: bad value `grpc`; write `protobuf` or `json`"),
+        ("https://h#body=xml", "option `body`: bad value `xml`; write `ndjson`, `array`, `wrapped` or `text`"),
+        (
+            "loki+https://h#body=text",
+            "`loki+https` takes no option `body`; it is for https, http, ndjson+https, ndjson+http",
+        ),
+        ("syslog+udp://h#framing=lf", "`syslog+udp` takes no option `framing`; it is for syslog+tcp"),
         (
             "https://h#stream",
             "an option without `=` behind `#`; write `#NAME=VALUE,NAME=VALUE`, a literal `,` as `%2C`, and `#` in a password as `%23`",

@@ -6,12 +6,17 @@ use super::{
     Secret,
     component::expand,
     drain_url::DrainUrl,
+    drains,
     environment::Environment,
     problem::{Problem, nearest},
     schemes::{Encoding, SCHEMES, Scheme, Way},
     units,
 };
-use crate::{format::syslog::Framing, ledger::Grade, line::Stream};
+use crate::{
+    format::{Format, gelf::Carrier, http::Compress, logplex::Data, otlp, syslog::Framing, webhook::Preset},
+    ledger::Grade,
+    line::Stream,
+};
 use rustls::pki_types::pem::PemObject;
 use std::{fs, path::PathBuf, time::Duration};
 
@@ -40,6 +45,12 @@ enum Kind {
     Keep,
     Compress,
     Mode,
+    Token,
+    Encoding,
+    Data,
+    Rfc,
+    Bulk,
+    Body,
 }
 
 /// An option's name, which schemes take it, and how to write it.
@@ -79,8 +90,44 @@ const RULES: &[Rule] = &[
     Rule { kind: Kind::Rotate, name: "rotate", fits: |s| s.way == Way::File, example: "rotate=100MiB" },
     Rule { kind: Kind::RotateAge, name: "rotate-age", fits: |s| s.way == Way::File, example: "rotate-age=24h" },
     Rule { kind: Kind::Keep, name: "keep", fits: |s| s.way == Way::File, example: "keep=5" },
-    Rule { kind: Kind::Compress, name: "compress", fits: |s| s.way == Way::File, example: "compress=off" },
+    Rule {
+        kind: Kind::Compress,
+        name: "compress",
+        fits: |s| s.is_http() || s.way == Way::File,
+        example: "compress=off",
+    },
     Rule { kind: Kind::Mode, name: "mode", fits: |s| s.way == Way::File, example: "mode=640" },
+    Rule { kind: Kind::Token, name: "token", fits: Scheme::is_http, example: "token=${TOKEN}" },
+    Rule {
+        kind: Kind::Encoding,
+        name: "encoding",
+        fits: |s| matches!(s.encoding, Encoding::Of(Format::Otlp(_))),
+        example: "encoding=json",
+    },
+    Rule {
+        kind: Kind::Data,
+        name: "sd",
+        fits: |s| matches!(s.encoding, Encoding::Of(Format::Logplex(_))),
+        example: "sd=nil",
+    },
+    Rule {
+        kind: Kind::Rfc,
+        name: "rfc",
+        fits: |s| s.encoding == Encoding::Syslog && s.way != Way::Unix,
+        example: "rfc=3164",
+    },
+    Rule {
+        kind: Kind::Bulk,
+        name: "bulk",
+        fits: |s| s.encoding == Encoding::Of(Format::Gelf(Carrier::Single)),
+        example: "bulk=on",
+    },
+    Rule {
+        kind: Kind::Body,
+        name: "body",
+        fits: |s| s.is_http() && s.encoding == Encoding::Ndjson,
+        example: "body=array",
+    },
 ];
 
 /// All options of a drain; what was not given is None or empty.
@@ -105,8 +152,19 @@ pub(crate) struct DrainOptions {
     pub(crate) rotate: Option<u64>,
     pub(crate) rotate_age: Option<Duration>,
     pub(crate) keep: Option<usize>,
-    pub(crate) compress: Option<bool>,
+    /// `compress` of a file: files set aside.
+    pub(crate) compress_old: Option<bool>,
     pub(crate) mode: Option<u32>,
+    /// The service's own kind of token, without the prefix that its format puts before it.
+    pub(crate) token: Option<Secret>,
+    /// `compress` of an HTTP drain: request bodies.
+    pub(crate) compress: Option<Compress>,
+    pub(crate) encoding: Option<otlp::Encoding>,
+    pub(crate) data: Option<Data>,
+    /// `rfc=3164`.
+    pub(crate) old_syslog: bool,
+    pub(crate) bulk: bool,
+    pub(crate) body: Option<Format>,
 }
 
 impl DrainOptions {
@@ -171,6 +229,62 @@ impl DrainOptions {
             Kind::Bearer => self.bearer = Some(secret(&value, "Bearer ", "option `bearer`")?),
             Kind::Header => self.headers.push(header(&value)?),
             Kind::Require => require(&value, scheme)?.map_or(Ok(()), |right| Err(wrong(right)))?,
+            _ => self.set_of_format(rule, value, scheme)?,
+        }
+        Ok(())
+    }
+
+    fn set_of_format(&mut self, rule: &Rule, value: String, scheme: &Scheme) -> Result<(), Problem> {
+        let inside = |problem: Problem| problem.within(&format!("option `{}`", rule.name));
+        let wrong = |right: &str| Problem::new(format!("option `{}`: bad value `{value}`", rule.name), right);
+        match rule.kind {
+            // Files that were set aside are compressed, or not; bodies of requests in one of several ways.
+            Kind::Compress if scheme.way == Way::File => {
+                self.compress_old = Some(units::switch(&value).map_err(inside)?);
+            }
+            Kind::Compress => {
+                let known = [Compress::Off, Compress::Gzip, Compress::Zstd];
+                let taken = drains::untuned(scheme).protocol().compress;
+                let found = known.into_iter().find(|compress| compress.name() == value && taken.contains(compress));
+                let names: Vec<_> = taken.iter().map(|compress| format!("`{}`", compress.name())).collect();
+                let right = format!("write {}", names.join(" or "));
+                self.compress = Some(found.ok_or_else(|| wrong(&right))?);
+            }
+            Kind::Token => {
+                let prefix = drains::untuned(scheme).protocol().token.1;
+                self.token = Some(secret(&value, prefix, "option `token`")?);
+            }
+            Kind::Encoding => {
+                self.encoding = Some(match value.as_str() {
+                    "protobuf" => otlp::Encoding::Protobuf,
+                    "json" => otlp::Encoding::Json,
+                    _ => return Err(wrong("write `protobuf` or `json`")),
+                });
+            }
+            Kind::Data => {
+                self.data = Some(match value.as_str() {
+                    "omit" => Data::Omit,
+                    "nil" => Data::Nil,
+                    _ => return Err(wrong("write `omit` or `nil`")),
+                });
+            }
+            Kind::Rfc => {
+                self.old_syslog = match value.as_str() {
+                    "5424" => false,
+                    "3164" => true,
+                    _ => return Err(wrong("write `5424` or `3164`")),
+                };
+            }
+            Kind::Bulk => self.bulk = units::switch(&value).map_err(inside)?,
+            Kind::Body => {
+                self.body = Some(match value.as_str() {
+                    "ndjson" => Format::Ndjson,
+                    "array" => Format::Webhook(Preset::Array),
+                    "wrapped" => Format::Webhook(Preset::Wrapped),
+                    "text" => Format::Webhook(Preset::Text),
+                    _ => return Err(wrong("write `ndjson`, `array`, `wrapped` or `text`")),
+                });
+            }
             _ => self.set_of_transport(rule, value)?,
         }
         Ok(())
@@ -211,7 +325,6 @@ impl DrainOptions {
                 self.rotate_age.ok_or_else(|| wrong("write at least `1m`"))?;
             }
             Kind::Keep => self.keep = Some(number(0, 1000, "write a number from 0 to 1000")?),
-            Kind::Compress => self.compress = Some(units::switch(&value).map_err(inside)?),
             Kind::Mode => {
                 let mode = u32::from_str_radix(&value, 8).ok().filter(|mode| *mode <= 0o777 && mode & 0o200 != 0);
                 self.mode = Some(mode.ok_or_else(|| wrong("write octal permissions, as in `mode=640`"))?);
@@ -228,11 +341,8 @@ fn rule(name: &str, scheme: &Scheme) -> Result<&'static Rule, Problem> {
         if (rule.fits)(scheme) {
             return Ok(rule);
         }
-        let takers: Vec<_> = SCHEMES.iter().filter(|scheme| (rule.fits)(scheme)).map(|scheme| scheme.name).collect();
-        return Err(Problem::new(
-            format!("`{}` takes no option `{name}`", scheme.name),
-            format!("it is for {}", takers.join(", ")),
-        ));
+        let takers = some(rule.fits);
+        return Err(Problem::new(format!("`{}` takes no option `{name}`", scheme.name), format!("it is for {takers}")));
     }
     // A name that looks like none may be the rest of a password with a `#`: not repeated.
     let is_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphabetic() || b"-_".contains(&byte));
@@ -242,6 +352,21 @@ fn rule(name: &str, scheme: &Scheme) -> Result<&'static Rule, Problem> {
         Some(near) => Problem::new(wrong, format!("did you mean `{near}`?")),
         None => Problem::new(wrong, format!("`{}` takes {}", scheme.name, taken().collect::<Vec<_>>().join(", "))),
     })
+}
+
+/// The names of the schemes that fit. A list of thirty helps nobody: many HTTP drains are called that.
+fn some(fits: impl Fn(&Scheme) -> bool) -> String {
+    const FEW: usize = 6;
+    let fitting = SCHEMES.iter().filter(|scheme| fits(scheme));
+    let (web, others): (Vec<&Scheme>, Vec<_>) = fitting.partition(|scheme| scheme.is_http());
+    let mut names: Vec<_> = others.iter().map(|scheme| scheme.name).collect();
+    if web.len() <= FEW {
+        names.extend(web.iter().map(|scheme| scheme.name));
+    } else {
+        let secure = web.iter().all(|scheme| scheme.way == Way::Https);
+        names.push(if secure { "HTTPS drains" } else { "HTTP drains" });
+    }
+    names.join(", ")
 }
 
 /// Names stand in reports and gap lines: short and plain.
@@ -261,11 +386,8 @@ fn require(value: &str, scheme: &Scheme) -> Result<Option<&'static str>, Problem
     if best >= wanted {
         return Ok(None);
     }
-    let others = SCHEMES.iter().filter(|scheme| scheme.way.evidence().0 >= wanted).map(|scheme| scheme.name);
-    Err(Problem::new(
-        format!("option `require`: `{}` {why}", scheme.name),
-        format!("use one of {}", others.collect::<Vec<_>>().join(", ")),
-    ))
+    let others = some(|scheme| scheme.way.evidence().0 >= wanted);
+    Err(Problem::new(format!("option `require`: `{}` {why}", scheme.name), format!("use one of {others}")))
 }
 
 /// `sha256:` and the digits, as openssl prints them or without colons.

@@ -8,7 +8,7 @@ use super::{
     problem::{Exit, Problem},
     schemes::{Encoding, Scheme, Way},
 };
-use crate::format::{Format, syslog::Framing};
+use crate::format::{Format, gelf::Carrier, http::Compress, syslog::Framing};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use std::time::Duration;
 
@@ -66,8 +66,8 @@ fn one(source: &Source<'_>, environment: &Environment, others: &[DrainSpec]) -> 
         Some(name) => name,
         None => free_name(url.default_name(), others),
     };
-    let (format, stream) = (format(url.scheme, options.framing), options.stream);
-    apply(options, url.scheme, &mut target)?;
+    let (format, stream) = (format(url.scheme, &options), options.stream);
+    apply(options, url.scheme, format, &mut target)?;
     Ok(DrainSpec { name, url: url.redacted(), format, target, stream })
 }
 
@@ -79,16 +79,30 @@ fn free_name(name: String, others: &[DrainSpec]) -> String {
     (2..).map(|number| format!("{name} ({number})")).find(is_free).unwrap_or(name)
 }
 
-fn format(scheme: &Scheme, framing: Option<Framing>) -> Format {
-    match (scheme.encoding, scheme.way) {
-        (Encoding::Ndjson, _) => Format::Ndjson,
-        (Encoding::Raw, _) => Format::Raw,
-        (Encoding::Syslog, Way::Udp) => Format::Syslog(Framing::Datagram),
-        (Encoding::Syslog, Way::Unix) => Format::LocalSyslog,
-        (Encoding::Syslog, Way::File) => Format::Syslog(Framing::Lf),
-        (Encoding::Syslog, Way::Tcp | Way::Tls | Way::Relp | Way::RelpTls | Way::Http | Way::Https) => {
-            Format::Syslog(framing.unwrap_or(Framing::Counted))
+/// The format of a scheme without options.
+pub(crate) fn untuned(scheme: &Scheme) -> Format {
+    format(scheme, &DrainOptions::default())
+}
+
+/// The format of a scheme with the options that are the format's. That they fit it was checked when they were parsed.
+fn format(scheme: &Scheme, options: &DrainOptions) -> Format {
+    let framing = match scheme.way {
+        Way::Udp | Way::Unix => Framing::Datagram,
+        Way::File => Framing::Lf,
+        Way::Tcp | Way::Tls | Way::Relp | Way::RelpTls | Way::Http | Way::Https => {
+            options.framing.unwrap_or(Framing::Counted)
         }
+    };
+    match scheme.encoding {
+        Encoding::Ndjson => options.body.unwrap_or(Format::Ndjson),
+        Encoding::Raw => Format::Raw,
+        Encoding::Syslog if scheme.way == Way::Unix => Format::LocalSyslog,
+        Encoding::Syslog if options.old_syslog => Format::Syslog3164(framing),
+        Encoding::Syslog => Format::Syslog(framing),
+        Encoding::Of(Format::Otlp(encoding)) => Format::Otlp(options.encoding.unwrap_or(encoding)),
+        Encoding::Of(Format::Logplex(data)) => Format::Logplex(options.data.unwrap_or(data)),
+        Encoding::Of(Format::Gelf(Carrier::Single)) if options.bulk => Format::Gelf(Carrier::Bulk),
+        Encoding::Of(format) => format,
     }
 }
 
@@ -107,6 +121,7 @@ fn target(url: &DrainUrl<'_>, environment: &Environment) -> Result<Target, Probl
             headers: basic(url.user(environment)?)?.into_iter().collect(),
             ca_pem: None,
             timeout: HTTP_TIMEOUT,
+            compress: Compress::Off,
         }),
         Way::Tcp | Way::Tls => Target::Tcp(TcpTarget::new(url.host_port(environment)?)),
         Way::Relp | Way::RelpTls => Target::Relp(RelpTarget::new(url.host_port(environment)?)),
@@ -131,7 +146,7 @@ fn basic(user: Option<(String, String)>) -> Result<Option<(String, Secret)>, Pro
 }
 
 /// Options that belong to the transport. That they fit it was checked when they were parsed.
-fn apply(mut options: DrainOptions, scheme: &Scheme, target: &mut Target) -> Result<(), Problem> {
+fn apply(mut options: DrainOptions, scheme: &Scheme, format: Format, target: &mut Target) -> Result<(), Problem> {
     match target {
         Target::Tcp(tcp) => {
             (tcp.replay, tcp.max_message) = (options.replay, options.max_message);
@@ -145,10 +160,14 @@ fn apply(mut options: DrainOptions, scheme: &Scheme, target: &mut Target) -> Res
         Target::File(file) => {
             (file.rotate, file.rotate_age) = (options.rotate, options.rotate_age);
             file.keep = options.keep.unwrap_or(file.keep);
-            file.compress = options.compress.unwrap_or(file.compress);
+            file.compress = options.compress_old.unwrap_or(file.compress);
             file.mode = options.mode.unwrap_or(file.mode);
         }
         Target::Http(http) => {
+            let protocol = format.protocol();
+            protocol.complete(&mut http.url);
+            http.compress = options.compress.unwrap_or(protocol.compress[0]);
+            http.headers.extend(options.token.map(|token| (protocol.token.0.to_string(), token)));
             http.headers.extend(options.bearer.map(|bearer| ("Authorization".to_string(), bearer)));
             http.headers.extend(options.headers);
             http.ca_pem = options.ca_pem;
@@ -156,7 +175,7 @@ fn apply(mut options: DrainOptions, scheme: &Scheme, target: &mut Target) -> Res
             if http.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("authorization")).count() > 1 {
                 return Err(Problem::new(
                     "there are several credentials",
-                    "use one of `user:password@`, `bearer=` and `header=Authorization:`",
+                    "use one of `user:password@`, `token=`, `bearer=` and `header=Authorization:`",
                 ));
             }
         }

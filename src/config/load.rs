@@ -3,7 +3,7 @@
 use super::{
     Budget, Command, Config, Environment, Fallback, Invocation, LifecycleLines, SpoolSpec, SpoolSync, WhenFull, drains,
     environment::PREFIX,
-    memory,
+    labels, memory,
     platform::{self, Platform},
     problem::{Exit, Problem, nearest},
     process, relaying, stop_signals, units,
@@ -315,6 +315,20 @@ fn line_and_memory(max_line: Option<Setting>, memory: Option<Setting>, default: 
     Ok((line, bytes))
 }
 
+/// Those typed, else those of the variable.
+fn labels(options: &Options, environment: &Environment) -> Result<Vec<(String, String)>, Exit> {
+    let mut labels = Vec::new();
+    for text in &options.label {
+        labels::add(text, &mut labels).map_err(|problem| problem.of("--label"))?;
+    }
+    if options.label.is_empty()
+        && let Some(found) = setting("", "LASTWORD_LABEL", None, environment)?
+    {
+        found.read(|text| labels::add(text, &mut labels))?;
+    }
+    Ok(labels)
+}
+
 /// Who the lines are from.
 fn origin(
     options: &Options,
@@ -340,7 +354,7 @@ fn origin(
         None if role == Role::Run => Instance::default(),
         None => Instance::known(std::process::id().to_string()),
     };
-    Ok(Origin { host, app, instance, run: uuid::Uuid::now_v7().to_string() })
+    Ok(Origin { host, app, instance, run: uuid::Uuid::now_v7().to_string(), labels: labels(options, environment)? })
 }
 
 /// A name that formats can carry; they escape or cut it as they must.

@@ -161,6 +161,7 @@ fn every_flag_has_a_variable_and_the_flag_wins() {
         ("LASTWORD_METRICS", "9464"),
         ("LASTWORD_NAME", "shop"),
         ("LASTWORD_HOST", "h1"),
+        ("LASTWORD_LABEL", "env=prod,team=a"),
         ("LASTWORD_MAX_LINE", "1KiB"),
         ("LASTWORD_MEMORY", "2MiB"),
         ("LASTWORD_PIPE_SIZE", "64KiB"),
@@ -191,6 +192,7 @@ fn every_flag_has_a_variable_and_the_flag_wins() {
     let [delay, cap, healthy] = [2, 5, 7].map(Duration::from_secs);
     assert_eq!(config.restart, Policy { when: When::Always, max: Some(3), delay, cap, healthy });
     assert_eq!((config.origin.app.as_str(), config.origin.host.as_str()), ("shop", "h1"));
+    assert_eq!(config.origin.labels, [("env".into(), "prod".into()), ("team".into(), "a".into())]);
     assert_eq!((config.max_line, config.memory, config.pipe_size), (1 << 10, 2 << 20, 64 << 10));
     assert!(config.warnings.is_empty(), "{:?}", config.warnings);
 

@@ -22,6 +22,7 @@ mod drain_options;
 mod drain_url;
 mod drains;
 mod environment;
+mod labels;
 mod load;
 #[cfg(test)]
 mod load_tests;
@@ -46,7 +47,7 @@ pub(crate) use units::human_size;
 
 use crate::{
     commands::{demo::plain_init::PlainInitOptions, sink::SinkOptions, spool::SpoolCommand},
-    format::{Format, Origin},
+    format::{Format, Origin, http::Compress},
     line::Stream,
     restart,
 };
@@ -347,6 +348,8 @@ pub struct HttpTarget {
     pub ca_pem: Option<Vec<u8>>,
     /// Time limit of one request.
     pub timeout: Duration,
+    /// How bodies are compressed.
+    pub compress: Compress,
 }
 
 impl std::fmt::Debug for HttpTarget {

@@ -1,7 +1,10 @@
 //! The closed table of drain URL schemes: adding one is a line here.
 
 use super::problem::{Problem, nearest};
-use crate::ledger::Grade;
+use crate::{
+    format::{Format, gelf::Carrier, logplex::Data, otlp, webhook::Preset},
+    ledger::Grade,
+};
 
 /// How lines become bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,6 +12,8 @@ pub(crate) enum Encoding {
     Ndjson,
     Raw,
     Syslog,
+    /// Any other, at its defaults; options may change them.
+    Of(Format),
 }
 
 /// How bytes travel.
@@ -73,10 +78,35 @@ pub(crate) const SCHEMES: &[Scheme] = &[
     Scheme { name: "file",         encoding: Encoding::Raw,    way: Way::File,  default_port: None,      example: "file:/var/log/app.log",                 help: "the lines as they are, appended" },
     Scheme { name: "ndjson+file",  encoding: Encoding::Ndjson, way: Way::File,  default_port: None,      example: "ndjson+file:/var/log/app.ndjson",       help: "" },
     Scheme { name: "syslog+file",  encoding: Encoding::Syslog, way: Way::File,  default_port: None,      example: "syslog+file:/var/log/app.syslog",       help: "" },
+    Scheme { name: "json+https", encoding: Encoding::Of(Format::Webhook(Preset::Array)), way: Way::Https, default_port: None, example: "json+https://in.example/ingest", help: "POST, a JSON array of objects" },
+    Scheme { name: "json+http", encoding: Encoding::Of(Format::Webhook(Preset::Array)), way: Way::Http, default_port: None, example: "json+http://in.example/ingest", help: "" },
+    Scheme { name: "logplex+https", encoding: Encoding::Of(Format::Logplex(Data::Omit)), way: Way::Https, default_port: None, example: "logplex+https://in.example/logplex", help: "Heroku's log drain protocol" },
+    Scheme { name: "logplex+http", encoding: Encoding::Of(Format::Logplex(Data::Omit)), way: Way::Http, default_port: None, example: "logplex+http://in.example/logplex", help: "" },
+    Scheme { name: "loki+https", encoding: Encoding::Of(Format::Loki), way: Way::Https, default_port: None, example: "loki+https://loki.example", help: "Grafana Loki push" },
+    Scheme { name: "loki+http", encoding: Encoding::Of(Format::Loki), way: Way::Http, default_port: None, example: "loki+http://loki.example", help: "" },
+    Scheme { name: "otlp+https", encoding: Encoding::Of(Format::Otlp(otlp::Encoding::Protobuf)), way: Way::Https, default_port: None, example: "otlp+https://collector.example:4318", help: "OpenTelemetry logs" },
+    Scheme { name: "otlp+http", encoding: Encoding::Of(Format::Otlp(otlp::Encoding::Protobuf)), way: Way::Http, default_port: None, example: "otlp+http://collector.example:4318", help: "" },
+    Scheme { name: "elastic+https", encoding: Encoding::Of(Format::Elastic), way: Way::Https, default_port: None, example: "elastic+https://es.example:9200/logs-shop-prod", help: "Elasticsearch, OpenSearch _bulk" },
+    Scheme { name: "elastic+http", encoding: Encoding::Of(Format::Elastic), way: Way::Http, default_port: None, example: "elastic+http://es.example:9200/logs-shop-prod", help: "" },
+    Scheme { name: "splunk+https", encoding: Encoding::Of(Format::Splunk), way: Way::Https, default_port: None, example: "splunk+https://splunk.example:8088", help: "Splunk HTTP Event Collector" },
+    Scheme { name: "splunk+http", encoding: Encoding::Of(Format::Splunk), way: Way::Http, default_port: None, example: "splunk+http://splunk.example:8088", help: "" },
+    Scheme { name: "datadog+https", encoding: Encoding::Of(Format::Datadog), way: Way::Https, default_port: None, example: "datadog+https://http-intake.logs.datadoghq.com", help: "Datadog logs intake v2" },
+    Scheme { name: "datadog+http", encoding: Encoding::Of(Format::Datadog), way: Way::Http, default_port: None, example: "datadog+http://http-intake.logs.datadoghq.com", help: "" },
+    Scheme { name: "gelf+https", encoding: Encoding::Of(Format::Gelf(Carrier::Single)), way: Way::Https, default_port: None, example: "gelf+https://graylog.example:12201/gelf", help: "Graylog GELF, one message a request" },
+    Scheme { name: "gelf+http", encoding: Encoding::Of(Format::Gelf(Carrier::Single)), way: Way::Http, default_port: None, example: "gelf+http://graylog.example:12201/gelf", help: "" },
+    Scheme { name: "betterstack+https", encoding: Encoding::Of(Format::Webhook(Preset::BetterStack)), way: Way::Https, default_port: None, example: "betterstack+https://in.logs.betterstack.com", help: "Better Stack (Logtail)" },
+    Scheme { name: "betterstack+http", encoding: Encoding::Of(Format::Webhook(Preset::BetterStack)), way: Way::Http, default_port: None, example: "betterstack+http://in.logs.betterstack.com", help: "" },
+    Scheme { name: "axiom+https", encoding: Encoding::Of(Format::Webhook(Preset::Axiom)), way: Way::Https, default_port: None, example: "axiom+https://api.axiom.co/v1/datasets/shop/ingest", help: "Axiom" },
+    Scheme { name: "axiom+http", encoding: Encoding::Of(Format::Webhook(Preset::Axiom)), way: Way::Http, default_port: None, example: "axiom+http://api.axiom.co/v1/datasets/shop/ingest", help: "" },
+    Scheme { name: "newrelic+https", encoding: Encoding::Of(Format::Webhook(Preset::NewRelic)), way: Way::Https, default_port: None, example: "newrelic+https://log-api.newrelic.com", help: "New Relic Log API" },
+    Scheme { name: "newrelic+http", encoding: Encoding::Of(Format::Webhook(Preset::NewRelic)), way: Way::Http, default_port: None, example: "newrelic+http://log-api.newrelic.com", help: "" },
+    Scheme { name: "victorialogs+https", encoding: Encoding::Of(Format::Webhook(Preset::VictoriaLogs)), way: Way::Https, default_port: None, example: "victorialogs+https://vl.example:9428", help: "VictoriaLogs jsonline" },
+    Scheme { name: "victorialogs+http", encoding: Encoding::Of(Format::Webhook(Preset::VictoriaLogs)), way: Way::Http, default_port: None, example: "victorialogs+http://vl.example:9428", help: "" },
+    Scheme { name: "gelf+tcp", encoding: Encoding::Of(Format::Gelf(Carrier::Stream)), way: Way::Tcp, default_port: Some(12201), example: "gelf+tcp://graylog.example:12201", help: "Graylog GELF over TCP" },
 ];
 
 /// Formats and transports that the project means to have, so that their names are not called typing errors.
-const LATER: &[&str] = &["json", "logplex", "loki", "otlp", "elastic", "splunk", "datadog", "forward", "gelf"];
+const LATER: &[&str] = &["forward"];
 
 /// The row of `name`, in any case.
 pub(crate) fn find(name: &str) -> Result<&'static Scheme, Problem> {
@@ -104,8 +134,10 @@ fn names() -> impl Iterator<Item = &'static str> {
     SCHEMES.iter().map(|scheme| scheme.name)
 }
 
+/// One name a destination: those that the help shows.
 fn supported() -> String {
-    format!("supported: {}", names().collect::<Vec<_>>().join(", "))
+    let shown = SCHEMES.iter().filter(|scheme| !scheme.help.is_empty()).map(|scheme| scheme.name);
+    format!("supported: {}", shown.collect::<Vec<_>>().join(", "))
 }
 
 /// A line of help for each scheme that has one.
@@ -151,15 +183,19 @@ mod tests {
     fn unknown_names_get_the_best_hint() {
         let hint = |name| find(name).unwrap_err().to_string();
         let supported = supported();
+        assert!(supported.starts_with("supported: syslog+tcp, syslog+tls, relp+tcp, syslog+udp, syslog+unix, https,"));
         assert_eq!(hint("syslog+tpc"), "unknown scheme `syslog+tpc`; did you mean `syslog+tcp`?");
         assert_eq!(hint("htps"), "unknown scheme `htps`; did you mean `https`?");
-        assert_eq!(hint("tcp"), "unknown scheme `tcp`; did you mean `syslog+tcp` or `relp+tcp` or `ndjson+tcp`?");
+        assert_eq!(
+            hint("tcp"),
+            "unknown scheme `tcp`; did you mean `syslog+tcp` or `relp+tcp` or `ndjson+tcp` or `gelf+tcp`?"
+        );
         assert_eq!(
             hint("syslog"),
             "unknown scheme `syslog`; did you mean `syslog+tcp` or `syslog+tls` or `syslog+udp` or `syslog+unix` or \
              `syslog+file`?"
         );
-        assert_eq!(hint("loki+https"), format!("`loki+https` is not in this version; {supported}"));
+        assert_eq!(hint("forward+tcp"), format!("`forward+tcp` is not in this version; {supported}"));
         assert_eq!(hint("amqp"), format!("unknown scheme `amqp`; {supported}"));
     }
 }

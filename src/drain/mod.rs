@@ -315,7 +315,7 @@ impl DrainThread {
     fn run(mut self) {
         let limits = self.limits;
         match self.spec.target.clone() {
-            Target::Http(target) => self.live(move |encoder| http::Http::new(target, encoder.content_type())),
+            Target::Http(target) => self.live(move |encoder| http::Http::new(target, encoder.protocol())),
             Target::Tcp(target) => self.live(move |_| tcp::Tcp::new(&target, limits.in_flight as u64)),
             Target::Relp(target) => self.live(move |_| relp::Relp::new(target)),
             Target::Udp(peer) => self.live(move |_| udp::Udp::new(peer)),

@@ -29,7 +29,7 @@ use crate::{
     ledger::{Counts, Grade, Loss, Losses},
     line::{Batch, Stamp},
     spool::{cursor::Place, index::Index, recovery::Range},
-    transport::Progress,
+    transport::{ItemVerdict, Progress},
 };
 use std::{collections::VecDeque, sync::Arc};
 
@@ -221,7 +221,9 @@ impl Queue {
         }
         let mut pieces = Vec::new();
         let (mut bytes, mut items) = (limits.bytes, limits.items);
-        while let Some(piece) = self.take_front(bytes, items, limits.overhead, pieces.is_empty()) {
+        while self.front_goes_with(&pieces)
+            && let Some(piece) = self.take_front(bytes, items, limits.overhead, pieces.is_empty())
+        {
             items = items.saturating_sub(piece.items());
             bytes = bytes.saturating_sub(wire_estimate(&piece, limits.overhead));
             pieces.push(piece);
@@ -331,6 +333,41 @@ impl Queue {
         }
         self.displace_unsent();
         self.check();
+    }
+
+    /// Obeys a verdict for each open item of the unsent run: the stored are confirmed, the rejected lost and announced
+    /// behind the window, and what is to be tried again stays as a run of its own. Returns how many units that settled;
+    /// nothing happens if there are not as many verdicts as items.
+    pub(crate) fn resolve(&mut self, verdicts: &[ItemVerdict]) -> u64 {
+        if self.state != State::Open || self.unsent().is_none_or(|run| run.open_items() != verdicts.len()) {
+            return 0;
+        }
+        let Some(run) = self.leave_window(self.sent) else { return 0 };
+        let (mut again, mut gap, mut stored, mut from) = (Vec::new(), Gap::default(), 0, 0);
+        for same in verdicts.chunk_by(|one, other| one == other) {
+            let pieces = run.open_between(from, from + same.len());
+            from += same.len();
+            match same[0] {
+                ItemVerdict::Stored => stored += pieces.iter().map(Piece::units).sum::<usize>() as u64,
+                ItemVerdict::Retry => again.extend(pieces),
+                ItemVerdict::Rejected => {
+                    for piece in pieces.iter().filter(|piece| piece.units() > 0) {
+                        merge(&mut gap, &self.lose(piece, Loss::Rejected));
+                    }
+                }
+            }
+        }
+        self.counts.settle(Grade::Confirmed, stored);
+        if !again.is_empty() {
+            let run = self.new_run(again);
+            self.enter_window(self.sent, run);
+        }
+        if gap.lost.total() > 0 {
+            self.insert_gap(0, gap.clone());
+        }
+        self.displace_unsent();
+        self.check();
+        stored + gap.lost.total()
     }
 
     /// The drain's thread is gone: what is pending is lost, and whatever comes later.
@@ -598,6 +635,17 @@ impl Queue {
         }
         self.waiting_charge += GAP_BYTES;
         self.waiting.insert(at, Piece::Gap(gap));
+    }
+
+    /// Whether the front piece has the origin of `pieces`: see [`Sealed::source`].
+    fn front_goes_with(&self, pieces: &[Piece]) -> bool {
+        let Some(next) = self.waiting.front().and_then(Piece::source) else { return true };
+        let Some(known) = pieces.iter().find_map(Piece::source) else { return true };
+        match (next, known) {
+            (Some(next), Some(known)) => Arc::ptr_eq(next, known) || next.origin == known.origin,
+            (None, None) => true,
+            _ => false,
+        }
     }
 
     /// Takes what fits from the front piece; at least one item if `first`.

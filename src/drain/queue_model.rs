@@ -9,7 +9,7 @@ use super::{
 use crate::{
     config::WhenFull,
     ledger::{Counts, Grade, Loss},
-    transport::Progress,
+    transport::{ItemVerdict, Progress},
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
@@ -372,4 +372,30 @@ fn the_queue_does_what_the_model_does() {
         assert_eq!(pair.queue.counts().pending(), 0);
     }
     assert!(overflows > 30 || std::env::var_os("LASTWORD_SEED").is_some(), "the test did not meet its subject");
+}
+
+#[test]
+fn each_item_of_a_run_gets_its_own_verdict_and_the_books_balance() {
+    use ItemVerdict::{Rejected, Retry, Stored};
+    let mut queue = Queue::new(WhenFull::DropOldest, 1 << 20);
+    queue.push(&batch(1, 7));
+    queue.push(&batch(8, 3));
+    let limits = Limits { items: 7, ..limits() };
+    assert!(queue.seal(&limits));
+    queue.place(1, vec![7, 14, 21, 28, 35, 42, 49].into());
+    assert_eq!(queue.resolve(&[Stored; 3]), 0, "not as many as items: nothing happens");
+    assert_eq!(queue.resolve(&[Stored, Stored, Retry, Stored, Rejected, Retry, Stored]), 5);
+    assert_eq!((queue.counts().confirmed, queue.counts().lost.of(Loss::Rejected)), (4, 1));
+    let (window, waiting) = queue.contents();
+    let again: Vec<Item> = window.iter().flat_map(|pieces| flat(pieces)).collect();
+    assert_eq!(again, [Item::Unit(3), Item::Unit(6)]);
+    assert_eq!(flat(&waiting), [Item::Gap(1), Item::Unit(8), Item::Unit(9), Item::Unit(10)]);
+    queue.recount();
+    let id = queue.unsent().unwrap().id();
+    assert_ne!(id, 1, "another body, another key");
+    queue.place(id, vec![7, 14].into());
+    assert_eq!(queue.unsent().unwrap().span(), Some((49, 63)), "behind all positions given out before");
+    assert_eq!(queue.resolve(&[Stored, Stored]), 2);
+    assert_eq!(queue.counts().pending(), 3);
+    assert!(queue.close_books());
 }

@@ -4,7 +4,11 @@
 //! encodes to the same bytes on every retry; only the count of settled items in front of it grows. The end of each
 //! item on the wire is kept (4 bytes an item), so that a position finds its unit without encoding again.
 
-use crate::{format::Gap, line::Batch, spool::recovery::Range};
+use crate::{
+    format::Gap,
+    line::{Batch, Source},
+    spool::recovery::Range,
+};
 use std::sync::Arc;
 
 /// What a gap line is charged as, in memory and on the wire.
@@ -48,6 +52,14 @@ impl Piece {
         }
     }
 
+    /// Where its lines come from: an earlier run, or none. None for a gap, which may stand among any lines.
+    pub(crate) fn source(&self) -> Option<Option<&Arc<Source>>> {
+        match self {
+            Self::Units { batch, .. } => Some(batch.source()),
+            Self::Gap(_) | Self::OnLog(_) => None,
+        }
+    }
+
     /// The items `from..to` of the piece.
     fn slice(&self, from: usize, to: usize) -> Self {
         match self {
@@ -78,6 +90,8 @@ struct Wire {
 pub(crate) struct Sealed {
     id: u64,
     pieces: Arc<[Piece]>,
+    /// Whose lines they are, if an earlier run's.
+    source: Option<Arc<Source>>,
     items: usize,
     done: usize,
     wire: Option<Wire>,
@@ -86,7 +100,14 @@ pub(crate) struct Sealed {
 impl Sealed {
     pub(crate) fn new(id: u64, pieces: Vec<Piece>) -> Self {
         let items = pieces.iter().map(Piece::items).sum();
-        Self { id, pieces: pieces.into(), items, done: 0, wire: None }
+        let source = pieces.iter().find_map(Piece::source).flatten().cloned();
+        Self { id, pieces: pieces.into(), source, items, done: 0, wire: None }
+    }
+
+    /// Where the lines come from, if an earlier run left them. All of a run come from one: formats may say the origin in
+    /// front of them all.
+    pub(crate) fn source(&self) -> Option<&Source> {
+        self.source.as_deref()
     }
 
     /// Names the run for ever; a re-cut one has another id.
@@ -174,6 +195,11 @@ impl Sealed {
         }
         let middle = self.done + self.open_items().div_ceil(2);
         Some((self.slice(self.done, middle), self.slice(middle, self.items)))
+    }
+
+    /// The open items `from..to`, counted from the first open one.
+    pub(crate) fn open_between(&self, from: usize, to: usize) -> Vec<Piece> {
+        self.slice(self.done + from, self.done + to)
     }
 
     fn units_between(&self, from: usize, to: usize) -> usize {

@@ -60,7 +60,13 @@ pub(crate) fn seeds(count: u64) -> impl Iterator<Item = Seed> {
 
 /// Somebody.
 pub(crate) fn origin() -> Origin {
-    Origin { host: "host".into(), app: "app".into(), instance: Instance::known("1"), run: "run".into() }
+    Origin {
+        host: "host".into(),
+        app: "app".into(),
+        instance: Instance::known("1"),
+        run: "run".into(),
+        labels: Vec::new(),
+    }
 }
 
 /// Settings with `memory` for all drains.

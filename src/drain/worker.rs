@@ -20,7 +20,7 @@ use crate::{
         load::{Loaded, Loader},
         recovery::Range,
     },
-    transport::{Failure, Payload, Transport, Verdict},
+    transport::{Failure, ItemVerdict, Payload, Transport, Verdict},
 };
 use bytes::Bytes;
 use std::{sync::Arc, time::Duration};
@@ -144,9 +144,13 @@ impl<'a, T: Transport> Worker<'a, T> {
     fn absorb(&mut self) {
         let now = Instant::now();
         let Some(progress) = self.transport.progress(now) else { return };
-        if self.inbox.progress(progress) == 0 {
-            return;
+        if self.inbox.progress(progress) > 0 {
+            self.got_on(now);
         }
+    }
+
+    /// The receiver took something.
+    fn got_on(&mut self, now: Instant) {
         self.mention_overflow();
         self.took = true;
         self.refusals = 0;
@@ -314,6 +318,27 @@ impl<'a, T: Transport> Worker<'a, T> {
             Verdict::Split => self.shrink(Loss::Oversize, &reason).await,
             Verdict::Reject => self.shrink(Loss::Rejected, &reason).await,
             Verdict::Hold => self.hold(&reason).await,
+            Verdict::Items { items, after } => self.resolve(&items, after, &reason).await,
+        }
+    }
+
+    /// A verdict for each item. An endpoint that refuses all of its very first lines is held, as in [`Self::shrink`].
+    async fn resolve(&mut self, items: &[ItemVerdict], after: Option<Duration>, reason: &str) {
+        let count = |wanted: ItemVerdict| items.iter().filter(|&&verdict| verdict == wanted).count();
+        let (stored, again) = (count(ItemVerdict::Stored), count(ItemVerdict::Retry));
+        let rejected = items.len() - stored - again;
+        if !self.took && stored == 0 && rejected >= REFUSALS as usize {
+            return self.hold(&format!("{reason}; no line was ever taken")).await;
+        }
+        self.inbox.change(|queue| queue.resolve(items));
+        if stored > 0 {
+            self.got_on(Instant::now());
+        }
+        self.complain(reason, false);
+        if again > 0 && after != Some(Duration::ZERO) {
+            let urgent = self.inbox.lock().orders.urgent();
+            let wait = self.backoff.retry(after, urgent);
+            self.back_off(wait).await;
         }
     }
 

@@ -4,7 +4,7 @@
 //! nothing newer (RFC 5424 arrives as a program called `1`). The text goes out as it is, but for NUL, which libc cannot
 //! write and which ends a message on a stream socket: it becomes `#000`, as in rsyslog's own files.
 
-use super::{Gap, Origin};
+use super::{Encode, Gap, Origin};
 use crate::line::{Stream, Unit};
 
 /// RFC 3164 §4.1.3 allows a tag of 32 characters.
@@ -25,16 +25,6 @@ impl LocalSyslog {
         Self { tag: format!("{ident}[{pid}]: ") }
     }
 
-    pub(crate) fn encode(&self, unit: &Unit<'_>, out: &mut Vec<u8>) {
-        // user(1), info(6) and err(3).
-        let priority: &[u8] = if unit.stream == Stream::Stdout { b"<14>" } else { b"<11>" };
-        self.message(priority, unit.text, out);
-    }
-
-    pub(crate) fn encode_gap(&self, gap: &Gap, out: &mut Vec<u8>) {
-        self.message(b"<12>", gap.message().as_bytes(), out);
-    }
-
     fn message(&self, priority: &[u8], text: &[u8], out: &mut Vec<u8>) {
         out.reserve(priority.len() + self.tag.len() + text.len());
         out.extend_from_slice(priority);
@@ -48,6 +38,22 @@ impl LocalSyslog {
     }
 }
 
+impl Encode for LocalSyslog {
+    fn unit(&mut self, unit: &Unit<'_>, out: &mut Vec<u8>) {
+        // user(1) with info(6), err(3) and notice(5).
+        let priority: &[u8] = match unit.stream {
+            Stream::Stdout => b"<14>",
+            Stream::Stderr => b"<11>",
+            Stream::Own => b"<13>",
+        };
+        self.message(priority, unit.text, out);
+    }
+
+    fn gap(&mut self, gap: &Gap, out: &mut Vec<u8>) {
+        self.message(b"<12>", gap.message().as_bytes(), out);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -55,7 +61,7 @@ mod tests {
 
     fn encoded(origin: &Origin, unit: &Unit<'_>) -> String {
         let mut out = Vec::new();
-        LocalSyslog::new(origin).encode(unit, &mut out);
+        LocalSyslog::new(origin).unit(unit, &mut out);
         String::from_utf8(out).unwrap()
     }
 
@@ -64,6 +70,8 @@ mod tests {
         assert_eq!(encoded(&origin(), &unit(1, b"GET /cart 200")), "<14>shop[4121]: GET /cart 200");
         let err = Unit { stream: Stream::Stderr, ..unit(1, b"") };
         assert_eq!(encoded(&origin(), &err), "<11>shop[4121]: ");
+        let own = Unit { stream: Stream::Own, ..unit(2, b"lastword: app started") };
+        assert_eq!(encoded(&origin(), &own), "<13>shop[4121]: lastword: app started");
         assert_eq!(encoded(&origin(), &unit(1, b"a\0\0b\0")), "<14>shop[4121]: a#000#000b#000");
     }
 

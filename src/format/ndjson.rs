@@ -8,13 +8,30 @@
 //! `message_base64`. Parts of an over-long line carry `part` and `last`. `level` is the stream's (info or error, as Docker's
 //! syslog driver has it), not a guess at the text. (`run`, `seq`) names a line for ever: receivers may drop duplicates by it.
 
-use super::{Gap, OWN_STREAM, Origin, StampText};
-use crate::line::{Stamp, Stream, Unit};
+use super::{Encode, Gap, OWN_STREAM, Origin, Protocol, StampText, level};
+use crate::line::{Stamp, Unit};
 use base64::{Engine, prelude::BASE64_STANDARD};
+
+/// What the fields are called that receivers have names of their own for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Names {
+    /// The time's.
+    pub time: &'static str,
+    /// The text's.
+    pub message: &'static str,
+    /// An empty text is sent as `-`, with its exact bytes (none) beside it: the receiver replaces or drops empty ones.
+    pub no_empty: bool,
+}
+
+/// The names in an object of ours.
+pub const NAMES: Names = Names { time: "ts", message: "message", no_empty: false };
+
+pub(crate) const PROTOCOL: Protocol = Protocol { content_type: "application/x-ndjson", ..Protocol::PLAIN };
 
 /// Encodes units as JSON objects.
 #[derive(Clone, Debug)]
 pub struct Ndjson {
+    names: Names,
     /// `,"host":…,"run":"…"`, the same in every object.
     origin: Vec<u8>,
     stamp: StampText,
@@ -23,7 +40,7 @@ pub struct Ndjson {
 }
 
 impl Ndjson {
-    pub(crate) fn new(origin: &Origin) -> Self {
+    pub(crate) fn new(origin: &Origin, names: Names) -> Self {
         let mut bytes = Vec::new();
         let fields =
             [("host", &*origin.host), ("app", &origin.app), ("instance", origin.instance.wait()), ("run", &origin.run)];
@@ -32,19 +49,19 @@ impl Ndjson {
             escape(value, &mut bytes);
             bytes.push(b'"');
         }
-        Self { origin: bytes, stamp: StampText::default(), prefixes: Default::default() }
+        if !origin.labels.is_empty() {
+            bytes.extend_from_slice(b",\"labels\":");
+            object(&origin.labels, &mut bytes);
+        }
+        Self { names, origin: bytes, stamp: StampText::default(), prefixes: Default::default() }
     }
 
     pub(crate) fn encode(&mut self, unit: &Unit<'_>, out: &mut Vec<u8>) {
-        let level = match unit.stream {
-            Stream::Stdout => "info",
-            Stream::Stderr => "error",
-            Stream::Own => "notice",
-        };
+        let level = level(unit.stream);
         let (time, prefix) = &mut self.prefixes[unit.stream as usize];
         if *time != Some(unit.time) {
             prefix.clear();
-            head(self.stamp.render(unit.time), unit.stream.name(), level, &self.origin, prefix);
+            head(self.names.time, self.stamp.render(unit.time), unit.stream.name(), level, &self.origin, prefix);
             prefix.extend_from_slice(b",\"seq\":");
             *time = Some(unit.time);
         }
@@ -56,35 +73,77 @@ impl Ndjson {
             out.extend_from_slice(itoa::Buffer::new().format(part.number).as_bytes());
             out.extend_from_slice(if part.last { b",\"last\":true" } else { b",\"last\":false" });
         }
-        message(unit.text, out);
+        if unit.text.is_empty() && self.names.no_empty {
+            out.extend_from_slice(format!(",\"{}\":\"-\",\"message_base64\":\"\"", self.names.message).as_bytes());
+        } else {
+            message(self.names.message, unit.text, out);
+        }
         out.extend_from_slice(b"}\n");
     }
 
     pub(crate) fn encode_gap(&mut self, gap: &Gap, out: &mut Vec<u8>) {
-        head(self.stamp.render(gap.last), OWN_STREAM, "warning", &self.origin, out);
+        head(self.names.time, self.stamp.render(gap.last), OWN_STREAM, "warning", &self.origin, out);
         out.extend_from_slice(format!(",\"lost\":{},\"lost_by\":{{", gap.lost.total()).as_bytes());
         for (index, (reason, units)) in gap.lost.iter().enumerate() {
             let comma = if index == 0 { "" } else { "," };
             out.extend_from_slice(format!("{comma}\"{}\":{units}", reason.name()).as_bytes());
         }
         out.push(b'}');
-        message(gap.message().as_bytes(), out);
+        message(self.names.message, gap.message().as_bytes(), out);
         out.extend_from_slice(b"}\n");
     }
 }
 
+impl Encode for Ndjson {
+    fn unit(&mut self, unit: &Unit<'_>, out: &mut Vec<u8>) {
+        self.encode(unit, out);
+    }
+
+    fn gap(&mut self, gap: &Gap, out: &mut Vec<u8>) {
+        self.encode_gap(gap, out);
+    }
+}
+
+/// Appends `{"name":"value",…}`.
+pub(super) fn object(fields: &[(String, String)], out: &mut Vec<u8>) {
+    out.push(b'{');
+    for (index, (name, value)) in fields.iter().enumerate() {
+        out.extend_from_slice(if index == 0 { b"\"" } else { b",\"" });
+        escape(name, out);
+        out.extend_from_slice(b"\":\"");
+        escape(value, out);
+        out.push(b'"');
+    }
+    out.push(b'}');
+}
+
 /// `{"ts":…,"stream":…,"level":…` and the origin.
-fn head(ts: &str, stream: &str, level: &str, origin: &[u8], out: &mut Vec<u8>) {
-    let pieces = ["{\"ts\":\"", ts, "\",\"stream\":\"", stream, "\",\"level\":\"", level, "\""];
+fn head(name: &str, ts: &str, stream: &str, level: &str, origin: &[u8], out: &mut Vec<u8>) {
+    let pieces = ["{\"", name, "\":\"", ts, "\",\"stream\":\"", stream, "\",\"level\":\"", level, "\""];
     pieces.iter().for_each(|piece| out.extend_from_slice(piece.as_bytes()));
     out.extend_from_slice(origin);
 }
 
-/// `,"message":…`, and `,"message_base64":…` where the text is not UTF-8.
-fn message(text: &[u8], out: &mut Vec<u8>) {
-    out.extend_from_slice(b",\"message\":\"");
-    match std::str::from_utf8(text) {
-        Ok(text) => escape(text, out),
+/// `,"message":…` (or what it is called), and `,"message_base64":…` where the text is not UTF-8.
+pub(super) fn message(name: &str, text: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(b",\"");
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"\":");
+    if !text_value(text, out) {
+        out.extend_from_slice(b",\"message_base64\":\"");
+        base64_into(text, out);
+        out.push(b'"');
+    }
+}
+
+/// Appends `text` as a JSON string, U+FFFD for what is not UTF-8; false if there was any of that.
+pub(super) fn text_value(text: &[u8], out: &mut Vec<u8>) -> bool {
+    out.push(b'"');
+    let whole = match std::str::from_utf8(text) {
+        Ok(text) => {
+            escape(text, out);
+            true
+        }
         Err(_) => {
             for chunk in text.utf8_chunks() {
                 escape(chunk.valid(), out);
@@ -92,15 +151,15 @@ fn message(text: &[u8], out: &mut Vec<u8>) {
                     out.extend_from_slice("\u{fffd}".as_bytes());
                 }
             }
-            out.extend_from_slice(b"\",\"message_base64\":\"");
-            base64_into(text, out);
+            false
         }
-    }
+    };
     out.push(b'"');
+    whole
 }
 
 /// Appends the standard base64 of `bytes`, padded, without an allocation of its own.
-fn base64_into(bytes: &[u8], out: &mut Vec<u8>) {
+pub(super) fn base64_into(bytes: &[u8], out: &mut Vec<u8>) {
     let start = out.len();
     out.resize(start + bytes.len().div_ceil(3) * 4, 0);
     let written = BASE64_STANDARD.encode_slice(bytes, &mut out[start..]).unwrap_or(0);
@@ -111,7 +170,7 @@ fn base64_into(bytes: &[u8], out: &mut Vec<u8>) {
 ///
 /// Most text needs none of that, so it is looked at in blocks whose check compiles to vector instructions; in the others
 /// eight bytes are looked at together. What stands between two escapes is copied in one go.
-fn escape(text: &str, out: &mut Vec<u8>) {
+pub(super) fn escape(text: &str, out: &mut Vec<u8>) {
     const BLOCK: usize = 32;
     let bytes = text.as_bytes();
     let mut copied = 0;
@@ -178,7 +237,7 @@ mod tests {
     use crate::{
         format::{Encoder, Format, testing::*},
         ledger::{Loss, Losses},
-        line::Part,
+        line::{Part, Stream},
     };
     use proptest::prelude::*;
 

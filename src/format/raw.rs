@@ -6,19 +6,25 @@
 //! line stands outside of that promise: it ends with a newline of its own. Lines about the app's life begin with `lastword: `, here
 //! as in every format.
 
-use super::Gap;
+use super::{Encode, Gap};
 use crate::line::Unit;
 
-pub(crate) fn encode(unit: &Unit<'_>, out: &mut Vec<u8>) {
-    out.extend_from_slice(unit.text);
-    if unit.newline {
+/// Encodes units as they are.
+#[derive(Clone, Copy, Debug)]
+pub struct Raw;
+
+impl Encode for Raw {
+    fn unit(&mut self, unit: &Unit<'_>, out: &mut Vec<u8>) {
+        out.extend_from_slice(unit.text);
+        if unit.newline {
+            out.push(b'\n');
+        }
+    }
+
+    fn gap(&mut self, gap: &Gap, out: &mut Vec<u8>) {
+        out.extend_from_slice(gap.message().as_bytes());
         out.push(b'\n');
     }
-}
-
-pub(crate) fn encode_gap(gap: &Gap, out: &mut Vec<u8>) {
-    out.extend_from_slice(gap.message().as_bytes());
-    out.push(b'\n');
 }
 
 #[cfg(test)]
@@ -42,7 +48,7 @@ mod tests {
         let (mut encoder, mut out) = (Encoder::new(Format::Raw, origin()), Vec::new());
         batch.units().for_each(|unit| encoder.encode(&unit, &mut out));
         assert_eq!(out, written);
-        assert_eq!(encoder.content_type(), "text/plain");
+        assert_eq!(encoder.protocol().content_type, "text/plain");
     }
 
     #[test]

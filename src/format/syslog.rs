@@ -9,7 +9,7 @@
 //! occur in it: units end there. Nothing is cut: over-long lines were split into parts before, and where a receiver's limit is
 //! known (`#max-message=`), a unit over it travels as several messages of the same `seq`, with `piece` and `pieces`.
 
-use super::{Gap, OWN_STREAM, Origin, StampText};
+use super::{Encode, Format, Gap, OWN_STREAM, Origin, StampText};
 use crate::line::{Stamp, Stream, Unit};
 
 /// How messages are told apart on a stream (RFC 6587), or that datagrams do it.
@@ -25,7 +25,7 @@ pub enum Framing {
 
 const LOCAL0: u8 = 16 << 3;
 const ERR: u8 = LOCAL0 | 3;
-const WARNING: u8 = LOCAL0 | 4;
+pub(super) const WARNING: u8 = LOCAL0 | 4;
 const NOTICE: u8 = LOCAL0 | 5;
 const INFO: u8 = LOCAL0 | 6;
 
@@ -58,27 +58,17 @@ impl Syslog {
                 header_field(&origin.app, 48),
                 header_field(origin.instance.wait(), 128)
             ),
-            run: format!("[lastword@32473 run=\"{}\"", param_value(&origin.run)),
+            run: format!("{}[lastword@32473 run=\"{}\"", label_element(&origin.labels), param_value(&origin.run)),
             stamp: StampText::default(),
             prefixes: Default::default(),
         }
     }
 
-    /// Sets the longest message. Fit for framings alone that tell messages apart within a unit: not for datagrams.
-    pub(crate) fn set_limit(&mut self, limit: usize) {
-        self.limit = limit;
-    }
-
     pub(crate) fn encode(&mut self, unit: &Unit<'_>, out: &mut Vec<u8>) {
         let (time, prefix) = &mut self.prefixes[unit.stream as usize];
         if *time != Some(unit.time) {
-            let priority = match unit.stream {
-                Stream::Stdout => INFO,
-                Stream::Stderr => ERR,
-                Stream::Own => NOTICE,
-            };
             prefix.clear();
-            header(priority, self.stamp.render(unit.time), &self.origin, unit.stream.name(), prefix);
+            header(priority(unit.stream), self.stamp.render(unit.time), &self.origin, unit.stream.name(), prefix);
             prefix.extend_from_slice(b"[meta sequenceId=\"");
             *time = Some(unit.time);
         }
@@ -125,13 +115,22 @@ impl Syslog {
     }
 }
 
+/// PRI of a stream's lines.
+pub(super) const fn priority(stream: Stream) -> u8 {
+    match stream {
+        Stream::Stdout => INFO,
+        Stream::Stderr => ERR,
+        Stream::Own => NOTICE,
+    }
+}
+
 /// Longest ` piece="1234567" pieces="1234567"`.
 const PIECE_MAX: usize = 36;
 /// A piece is never shorter, whatever the limit: there is an end to them.
-const PIECE_MIN: usize = 64;
+pub(super) const PIECE_MIN: usize = 64;
 
 /// Pieces of at most `room` bytes, no character cut in two if the text is UTF-8.
-fn cut(mut text: &[u8], room: usize) -> Vec<&[u8]> {
+pub(super) fn cut(mut text: &[u8], room: usize) -> Vec<&[u8]> {
     let mut pieces = Vec::new();
     while text.len() > room {
         let within = |at: &usize| text[*at] & 0xc0 == 0x80;
@@ -142,6 +141,39 @@ fn cut(mut text: &[u8], room: usize) -> Vec<&[u8]> {
     }
     pieces.push(text);
     pieces
+}
+
+pub(crate) fn make(format: Format, origin: &Origin) -> Box<dyn Encode> {
+    let framing = if let Format::Syslog(framing) = format { framing } else { Framing::Counted };
+    Box::new(Syslog::new(framing, origin))
+}
+
+impl Encode for Syslog {
+    fn unit(&mut self, unit: &Unit<'_>, out: &mut Vec<u8>) {
+        self.encode(unit, out);
+    }
+
+    fn gap(&mut self, gap: &Gap, out: &mut Vec<u8>) {
+        self.encode_gap(gap, out);
+    }
+
+    fn set_limit(&mut self, limit: usize) {
+        self.limit = limit;
+    }
+}
+
+/// `[labels@32473 k="v"]`, or nothing.
+fn label_element(labels: &[(String, String)]) -> String {
+    if labels.is_empty() {
+        return String::new();
+    }
+    let params = labels.iter().map(|(name, value)| format!(" {}=\"{}\"", param_name(name), param_value(value)));
+    format!("[labels@32473{}]", params.collect::<String>())
+}
+
+/// A PARAM-NAME: 1 to 32 octets of 33..=126 but `=`, `]` and `"` (§6.3.3).
+fn param_name(text: &str) -> String {
+    header_field(text, 32).replace(['=', ']', '"'], "_")
 }
 
 /// HEADER of §6 with a space behind it.
@@ -167,7 +199,7 @@ fn part_params(part: crate::line::Part, scratch: &mut [u8; PART_MAX]) -> &[u8] {
 }
 
 /// Appends the message that `pieces` make up, so that its length is known before its first byte and each byte is copied once.
-fn frame(framing: Framing, pieces: &[&[u8]], out: &mut Vec<u8>) {
+pub(super) fn frame(framing: Framing, pieces: &[&[u8]], out: &mut Vec<u8>) {
     let len = pieces.iter().map(|piece| piece.len()).sum::<usize>();
     out.reserve(len + 24);
     if framing == Framing::Counted {
@@ -181,7 +213,7 @@ fn frame(framing: Framing, pieces: &[&[u8]], out: &mut Vec<u8>) {
 }
 
 /// A HEADER field: at most `max` octets of 33..=126 (§6.2.4–6.2.6); others become `_`, and nothing becomes `-` (NILVALUE).
-fn header_field(text: &str, max: usize) -> String {
+pub(super) fn header_field(text: &str, max: usize) -> String {
     let clean = |byte: u8| if byte.is_ascii_graphic() { char::from(byte) } else { '_' };
     let field: String = text.bytes().take(max).map(clean).collect();
     if field.is_empty() { "-".into() } else { field }

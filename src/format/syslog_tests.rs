@@ -69,6 +69,7 @@ fn header_fields_are_cleaned_and_cut() {
         app: "my shop\u{e9}".to_owned() + &"x".repeat(60),
         instance: Instance::known("web.1\n"),
         run: "a\"b\\c]\n".into(),
+        labels: Vec::new(),
     };
     let mut out = Vec::new();
     Encoder::new(Format::Syslog(Framing::Datagram), odd).encode(&unit(1, b"hi"), &mut out);

@@ -115,6 +115,7 @@ impl Batch {
             text: if newline { &raw[..raw.len() - 1] } else { raw },
             part: self.part(index),
             newline,
+            index: index as u32,
         }
     }
 

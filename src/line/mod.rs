@@ -66,4 +66,14 @@ pub struct Unit<'a> {
     pub part: Option<Part>,
     /// False for the last bytes before end of file, and for every part but a last one that had its newline.
     pub newline: bool,
+    /// Its place in its batch, from 0.
+    pub index: u32,
+}
+
+impl Unit<'_> {
+    /// A time of its own: the batch's, and a nanosecond for each unit before it in the batch. Ascends strictly along a stream,
+    /// as the publisher lets no batch begin before its predecessor's last unit.
+    pub const fn own_time(&self) -> Stamp {
+        Stamp(self.time.0.saturating_add(self.index as i64))
+    }
 }

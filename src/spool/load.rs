@@ -108,6 +108,7 @@ impl Loader {
                     app: header.app,
                     instance: Instance::known(header.instance),
                     run: header.run,
+                    labels: header.labels,
                 };
                 let foreign = origin.run != self.run;
                 let source = foreign.then(|| Arc::new(Source { origin, segment: range.segment }));

@@ -229,8 +229,8 @@ impl Log {
             let _ = self.disk.remove(&name);
             return Err(error);
         }
-        let Header { run, host, app, instance, drains, .. } = self.header.clone();
-        let origin = Origin { run, host, app, instance: Instance::known(instance) };
+        let Header { run, host, app, instance, labels, drains } = self.header.clone();
+        let origin = Origin { run, host, app, instance: Instance::known(instance), labels };
         let seq = first.first_seq();
         let segment = Segment {
             number,

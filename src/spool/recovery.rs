@@ -166,8 +166,8 @@ impl Found {
         if read.damaged > 0 {
             self.notes.push(format!("{name}: damaged; about {} lines of {} lost", read.damaged, end_seq - first_seq));
         }
-        let Header { run, host, app, instance, drains, .. } = header;
-        let origin = Origin { host, app, instance: Instance::known(instance), run };
+        let Header { run, host, app, instance, labels, drains } = header;
+        let origin = Origin { host, app, instance: Instance::known(instance), run, labels };
         let source = Arc::new(Source { origin, segment: number });
         let drains = drains.into();
         self.segments.push(Segment { number, bytes, body, salt, first_seq, end_seq, units, source, drains });

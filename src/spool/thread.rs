@@ -464,7 +464,7 @@ pub(crate) fn header(origin: &crate::format::Origin, drains: Vec<super::codec::O
         host: origin.host.clone(),
         app: origin.app.clone(),
         instance: String::new(),
-        labels: Vec::new(),
+        labels: origin.labels.clone(),
         drains,
     }
 }

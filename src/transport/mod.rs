@@ -77,6 +77,25 @@ pub enum Verdict {
     /// Nothing is wrong with the lines, but with the endpoint or the credentials: slow retry, loud, never dropped
     /// for time.
     Hold,
+    /// The receiver spoke of each item (or said how many it refused): a verdict an item of the payload, in their order.
+    /// What is to be tried again travels as a payload of its own, after a back-off or after `after`, as in `Retry`.
+    Items {
+        /// As many as the payload has items.
+        items: Vec<ItemVerdict>,
+        /// See [`Verdict::Retry`]. Zero: at once.
+        after: Option<Duration>,
+    },
+}
+
+/// What became of one item of a payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ItemVerdict {
+    /// Confirmed.
+    Stored,
+    /// Refused for good: a unit is lost as rejected.
+    Rejected,
+    /// Not stored, but it may be.
+    Retry,
 }
 
 /// A verdict with its reason, in words fit for "drain NAME: {reason}".

@@ -1,10 +1,12 @@
 //! HTTP(S): one request a payload, confirmed by a 2xx.
 //!
 //! A request whose outcome is unknown (cut after it was written, timed out) is sent again, byte for byte and with the
-//! same `Idempotency-Key`. What each status means is in [`verdict`]. The client is built at the first payload, in the
-//! drain's own thread: neither start-up nor an idle process pays for it.
+//! same `Idempotency-Key`. What differs from service to service (headers, compression, what an answer means) is the
+//! format's [`Protocol`]; what each status means to all of them is in [`verdict`]. The client is built at the first payload,
+//! in the drain's own thread: neither start-up nor an idle process pays for it.
 
 mod client;
+mod compress;
 mod verdict;
 
 #[cfg(test)]
@@ -15,19 +17,25 @@ mod tls_tests;
 use super::{Failure, Payload, Progress, Transport, Verdict};
 use crate::{
     config::{HttpTarget, Secret},
+    format::{
+        Protocol,
+        http::{Answer as Received, Compress, Meaning},
+    },
     ledger::Grade,
 };
+use bytes::Bytes;
 use reqwest::{
     Client, Response, StatusCode,
-    header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION},
+    header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION},
 };
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
 use url::Url;
 
-/// How much of an answer is read: enough to quote, and for small ones to keep the connection.
+/// How much of an answer is read: enough to quote, and for small ones to keep the connection. Formats whose answers speak of
+/// each item get more for each.
 const ANSWER_BYTES: usize = 64 << 10;
-/// How long an answer's body may take: its status has said what matters.
+/// How long an answer's body may take where its status has said what matters.
 const ANSWER_TIME: Duration = Duration::from_secs(2);
 /// 307s and 308s that are followed for one payload.
 const REDIRECTS: u32 = 3;
@@ -38,7 +46,9 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 #[derive(Debug)]
 pub struct Http {
     target: HttpTarget,
-    content_type: &'static str,
+    protocol: &'static Protocol,
+    /// None once the receiver said (415) that it takes no encoding.
+    compress: Compress,
     client: Option<Client>,
     /// None: to be (re-)read before the next request.
     headers: Option<HeaderMap>,
@@ -53,6 +63,8 @@ pub struct Http {
 enum Answer {
     Taken,
     Moved(Url),
+    /// 415: not this content, or not this encoding of it.
+    Unreadable,
     Refused(Failure),
     /// The connection broke, or could not be made.
     Broken(reqwest::Error),
@@ -60,8 +72,9 @@ enum Answer {
 
 impl Http {
     /// Connects to nothing, and reads no file yet.
-    pub fn new(target: HttpTarget, content_type: &'static str) -> Self {
-        Self { target, content_type, client: None, headers: None, refused: None, confirmed: 0, kept_alive: false }
+    pub fn new(target: HttpTarget, protocol: &'static Protocol) -> Self {
+        let compress = target.compress;
+        Self { target, protocol, compress, client: None, headers: None, refused: None, confirmed: 0, kept_alive: false }
     }
 
     /// One payload, with the second tries that cost nobody anything.
@@ -69,8 +82,9 @@ impl Http {
         let mut url = self.target.url.clone();
         let mut redirects = 0;
         let mut fresh_secrets = false;
+        let (mut encoding, mut body) = self.body(payload);
         loop {
-            match self.request(payload, &url).await? {
+            match self.request(payload, &url, encoding, &body).await? {
                 Answer::Taken => return Ok(()),
                 Answer::Moved(to) if redirects < REDIRECTS => {
                     redirects += 1;
@@ -87,35 +101,68 @@ impl Http {
                     return Err(self.failure(verdict, &reason));
                 }
                 // Credentials in files may have been rotated: read them again, once, before holding.
+                Answer::Unreadable if encoding != Compress::Off => {
+                    self.compress = Compress::Off;
+                    (encoding, body) = self.body(payload);
+                }
+                Answer::Unreadable => {
+                    return Err(self.failure(Verdict::Hold, "415 Unsupported Media Type: it takes no such bodies"));
+                }
                 Answer::Refused(_) if !fresh_secrets && self.secrets_changed() => fresh_secrets = true,
                 Answer::Refused(failure) => return Err(failure),
             }
         }
     }
 
-    async fn request(&mut self, payload: &Payload, url: &Url) -> Result<Answer, Failure> {
+    /// The body as it travels. Made again for a retry, to the same bytes.
+    fn body(&self, payload: &Payload) -> (Compress, Bytes) {
+        match compress::compressed(self.compress, &payload.body) {
+            Some(smaller) => (self.compress, smaller),
+            None => (Compress::Off, payload.body.clone()),
+        }
+    }
+
+    async fn request(
+        &mut self,
+        payload: &Payload,
+        url: &Url,
+        encoding: Compress,
+        body: &Bytes,
+    ) -> Result<Answer, Failure> {
         let headers = self.headers()?;
         let client = self.client()?;
-        let request = client
+        let mut request = client
             .post(url.clone())
             .headers(headers)
             .header(IDEMPOTENCY_KEY, payload.key.as_str())
             .timeout(self.target.timeout)
-            .body(payload.body.clone());
+            .body(body.clone());
+        for (name, value) in (self.protocol.payload_headers)(&payload.key, payload.ends.len()) {
+            request = request.header(name, value);
+        }
+        if encoding != Compress::Off {
+            request = request.header(CONTENT_ENCODING, encoding.name());
+        }
         match request.send().await {
-            Ok(response) => Ok(self.judge(response, url, payload.position).await),
+            Ok(response) => Ok(self.judge(response, url, payload).await),
             Err(error) => Ok(Answer::Broken(error)),
         }
     }
 
-    async fn judge(&mut self, response: Response, url: &Url, position: u64) -> Answer {
+    async fn judge(&mut self, response: Response, url: &Url, payload: &Payload) -> Answer {
         let status = response.status();
         let after = verdict::retry_after(response.headers(), crate::clock::stamp());
         let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
         let moved = location.and_then(|location| url.join(location).ok());
-        let (text, whole) = read(response).await;
+        let (limit, time) = match self.protocol.answer_bytes {
+            0 => (ANSWER_BYTES, ANSWER_TIME),
+            each => (ANSWER_BYTES + each * payload.ends.len(), self.target.timeout),
+        };
+        let (text, whole) = read(response, limit, time).await;
         self.kept_alive = whole;
-        if status.is_success() {
+        let received = Received { status: status.as_u16(), body: &text, items: payload.ends.len() };
+        let ruling = (self.protocol.judge)(&received);
+        if status.is_success() && ruling.meaning == Meaning::Status {
             return Answer::Taken;
         }
         if matches!(status, StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT)
@@ -126,8 +173,20 @@ impl Http {
         if status == StatusCode::UNAUTHORIZED {
             self.refused = self.headers.take();
         }
-        let reason = verdict::quote(status, &text);
-        Answer::Refused(self.failure(verdict::of_status(status, after, position), &reason))
+        if status == StatusCode::UNSUPPORTED_MEDIA_TYPE {
+            return Answer::Unreadable;
+        }
+        let reason = ruling.reason.unwrap_or_else(|| verdict::quote(status, &text));
+        let verdict = match ruling.meaning {
+            Meaning::Status => verdict::of_status(status, after, payload.position),
+            Meaning::Retry => Verdict::Retry { resend_from: payload.position, after },
+            Meaning::Reject => Verdict::Reject,
+            Meaning::Hold => Verdict::Hold,
+            Meaning::Items { items, at_once } => {
+                Verdict::Items { items, after: if at_once { Some(Duration::ZERO) } else { after } }
+            }
+        };
+        Answer::Refused(self.failure(verdict, &reason))
     }
 
     fn client(&mut self) -> Result<Client, Failure> {
@@ -155,7 +214,11 @@ impl Http {
 
     fn read_headers(&self) -> Result<HeaderMap, String> {
         let mut headers = HeaderMap::new();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.protocol.content_type));
+        for (name, value) in self.protocol.headers {
+            headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        let own = headers.clone();
         for (name, secret) in &self.target.headers {
             let text = match secret {
                 Secret::Value(value) => value.clone(),
@@ -169,7 +232,8 @@ impl Http {
             let mut value = HeaderValue::from_bytes(text.as_bytes())
                 .map_err(|_| format!("the value of {name} is not fit for a header"))?;
             value.set_sensitive(true);
-            if name == CONTENT_TYPE || !headers.contains_key(&name) {
+            // A user's header takes the place of ours.
+            if own.contains_key(&name) || !headers.contains_key(&name) {
                 headers.insert(name, value);
             } else {
                 headers.append(name, value);
@@ -187,10 +251,10 @@ impl Http {
 }
 
 /// The beginning of an answer's body, and whether that was all of it.
-async fn read(mut response: Response) -> (Vec<u8>, bool) {
+async fn read(mut response: Response, limit: usize, time: Duration) -> (Vec<u8>, bool) {
     let mut text = Vec::new();
-    let whole = timeout(ANSWER_TIME, async {
-        while text.len() < ANSWER_BYTES {
+    let whole = timeout(time, async {
+        while text.len() < limit {
             match response.chunk().await {
                 Ok(Some(chunk)) => text.extend_from_slice(&chunk),
                 Ok(None) => return true,

@@ -51,7 +51,16 @@ fn serve() -> u16 {
 fn https(host: &str, port: u16, ca: Option<&[u8]>) -> Http {
     let url = format!("https://{host}:{port}/").parse().unwrap();
     let ca_pem = ca.map(<[u8]>::to_vec);
-    Http::new(HttpTarget { url, headers: vec![], ca_pem, timeout: Duration::from_secs(10) }, "text/plain")
+    Http::new(
+        HttpTarget {
+            url,
+            headers: vec![],
+            ca_pem,
+            timeout: Duration::from_secs(10),
+            compress: crate::format::http::Compress::Off,
+        },
+        crate::format::Format::Raw.protocol(),
+    )
 }
 
 #[tokio::test]

@@ -99,6 +99,7 @@ mod tests {
             Verdict::Split => "split",
             Verdict::Reject => "reject",
             Verdict::Hold => "hold",
+            Verdict::Items { .. } => "wrong",
         };
         let hold =
             [301, 302, 303, 304, 307, 308, 401, 402, 403, 404, 405, 407, 410, 411, 414, 415, 421, 426, 431, 501, 505];

@@ -2,6 +2,7 @@
 //! harness.
 
 pub mod certificates;
+pub mod fakes;
 pub mod http;
 pub mod judge;
 pub mod lines;
