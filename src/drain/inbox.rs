@@ -54,6 +54,15 @@ impl Orders {
     }
 }
 
+/// Why a send is broken off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cut {
+    /// The time for trying is over.
+    Over,
+    /// There is time for one more try.
+    Halfway,
+}
+
 /// What the lock protects.
 #[derive(Debug)]
 pub(crate) struct State {
@@ -175,6 +184,31 @@ impl Inbox {
     /// Waits for a push that passes the mark, or an order. May return early; the caller looks again. Cancel-safe.
     pub(crate) async fn woken(&self) {
         self.wake.notified().await;
+    }
+
+    /// Pending until a send should be broken off: the time is over, or, if it `may_repeat` and was under way when the
+    /// stop came, half of the time that the stop left is. A request that hangs must not take all of it. Cancel-safe; may
+    /// use up a call to [`Inbox::woken`].
+    pub(crate) async fn cut(&self, may_repeat: bool) -> Cut {
+        let may_repeat = may_repeat && !self.lock().orders.urgent();
+        let mut stopped = None;
+        loop {
+            let orders = self.lock().orders;
+            let now = tokio::time::Instant::now();
+            let over = orders.last_call().map(|end| (tokio::time::Instant::from_std(end), Cut::Over));
+            let half = orders.end_at.filter(|_| may_repeat && orders.urgent()).map(|end| {
+                let since = *stopped.get_or_insert(now);
+                let left = tokio::time::Instant::from_std(end).saturating_duration_since(since);
+                (since + left / 2, Cut::Halfway)
+            });
+            match over.into_iter().chain(half).min_by_key(|&(at, _)| at) {
+                None => self.woken().await,
+                Some((at, cut)) => tokio::select! {
+                    () = tokio::time::sleep_until(at) => return cut,
+                    () = self.woken() => {}
+                },
+            }
+        }
     }
 
     /// Pending until the time for trying is over. Cancel-safe; may use up a call to [`Inbox::woken`], so the caller

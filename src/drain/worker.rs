@@ -8,7 +8,7 @@
 use super::{
     backoff::Backoff,
     health::Health,
-    inbox::{Inbox, NEVER},
+    inbox::{Cut, Inbox, NEVER},
     pack::{self, Encoders, Limits},
     sealed::Sealed,
 };
@@ -217,7 +217,10 @@ impl<'a, T: Transport> Worker<'a, T> {
         self.watching = true;
         let result = tokio::select! {
             result = self.transport.send(&payload) => Some(result),
-            () = self.inbox.over() => None,
+            cut = self.inbox.cut(T::REPEATABLE) => (cut == Cut::Halfway).then(|| {
+                let verdict = Verdict::Retry { resend_from: payload.position, after: None };
+                Err(Failure { verdict, reason: "no answer since before the stop; asked again".into() })
+            }),
         };
         self.absorb();
         match result {

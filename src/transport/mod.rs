@@ -112,6 +112,9 @@ pub struct Failure {
 ///
 /// A drain uses its transport from one task: calls never overlap, except that `watch` is dropped when a payload comes.
 pub trait Transport {
+    /// A `send` may be dropped and its payload sent again whole: the receiver sees two requests, not a torn stream.
+    const REPEATABLE: bool = false;
+
     /// Delivers one payload, connecting first if need be. `Ok` means that the transport took all of it; what became of
     /// it is [`Transport::progress`]'s to say. It is asked after a failure too, before the verdict is obeyed: what it
     /// covers is settled, and the verdict is about the rest. Not cancelled before the exit: then the future is dropped,

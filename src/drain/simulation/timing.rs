@@ -113,7 +113,7 @@ async fn from_a_stop_on_it_tries_at_least_every_second_until_the_end_and_counts_
 
 #[tokio::test(start_paused = true)]
 async fn a_transport_that_hangs_costs_exactly_what_is_pending() {
-    let run = Run::new(1 << 20, &[Fault::None, Fault::Hang]);
+    let run = Run::new(1 << 20, &[Fault::None, Fault::Hang, Fault::Hang]);
     let lived = run
         .play(run.requests(), limits(), async {
             run.push(1, 3);
@@ -132,4 +132,20 @@ async fn a_transport_that_hangs_costs_exactly_what_is_pending() {
     let counts = run.books();
     assert_eq!((counts.confirmed, counts.lost.of(Loss::Deadline)), (3, 9));
     run.judge(12, &counts, 9);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_hangs_when_the_stop_comes_is_asked_again_at_half_time() {
+    let run = Run::new(1 << 20, &[Fault::Hang]);
+    let lived = run
+        .play(run.requests(), limits(), async {
+            run.push(1, 3);
+            tokio::time::sleep(SECOND).await;
+            run.close(8 * SECOND);
+        })
+        .await;
+    assert!(lived > 4 * SECOND && lived < 6 * SECOND, "{lived:?} after the stop");
+    let counts = run.books();
+    assert_eq!((counts.confirmed, counts.lost.total()), (3, 0));
+    run.judge(3, &counts, 0);
 }

@@ -26,6 +26,8 @@ fn failure<T>(verdict: Verdict) -> Result<T, Failure> {
 }
 
 impl Transport for Requests {
+    const REPEATABLE: bool = true;
+
     async fn send(&mut self, payload: &Payload) -> Result<(), Failure> {
         tokio::time::sleep(Duration::from_millis(2)).await;
         let (fault, refused, too_large) = {

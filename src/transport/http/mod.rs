@@ -268,6 +268,8 @@ async fn read(mut response: Response, limit: usize, time: Duration) -> (Vec<u8>,
 }
 
 impl Transport for Http {
+    const REPEATABLE: bool = true;
+
     async fn send(&mut self, payload: &Payload) -> Result<(), Failure> {
         self.deliver(payload).await?;
         self.confirmed = payload.end();
