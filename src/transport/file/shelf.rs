@@ -12,7 +12,7 @@ use std::{
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     thread,
@@ -33,11 +33,13 @@ pub(super) struct Shelf {
     mode: u32,
     /// A thread is compressing.
     busy: Arc<AtomicBool>,
+    /// A file is removed for its age, or replaced by its compressed self: never both at a time.
+    turn: Arc<Mutex<()>>,
 }
 
 impl Shelf {
     pub(super) fn new(path: PathBuf, keep: usize, compress: bool, mode: u32) -> Self {
-        Self { path, keep, compress, mode, busy: Arc::default() }
+        Self { path, keep, compress, mode, busy: Arc::default(), turn: Arc::default() }
     }
 
     /// Sets the file aside, removes the oldest ones beyond what is kept, and has the rest compressed.
@@ -60,6 +62,7 @@ impl Shelf {
     }
 
     fn tidy(&self) -> io::Result<()> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let mut aside = self.aside()?;
         while aside.len() > self.keep {
             let (oldest, _) = aside.remove(0);
@@ -94,7 +97,8 @@ impl Shelf {
         if self.busy.swap(true, Ordering::SeqCst) {
             return;
         }
-        let shelf = Self { path: self.path.clone(), busy: Arc::clone(&self.busy), ..*self };
+        let (busy, turn) = (Arc::clone(&self.busy), Arc::clone(&self.turn));
+        let shelf = Self { path: self.path.clone(), busy, turn, ..*self };
         let thread = thread::Builder::new().name("compress".into()).spawn(move || {
             if let Err(error) = shelf.compress_all() {
                 tracing::warn!(%error, path = %shelf.path.display(), "files set aside stay uncompressed");
@@ -130,6 +134,11 @@ impl Shelf {
         let mut encoder = GzEncoder::new(part, Compression::fast());
         io::copy(&mut from, &mut encoder)?;
         encoder.finish()?.sync_data()?;
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        if !plain.exists() {
+            // It has become too old to keep meanwhile.
+            return fs::remove_file(with(PART));
+        }
         fs::rename(with(PART), with(GZ))?;
         fs::remove_file(plain)
     }
