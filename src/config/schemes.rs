@@ -143,7 +143,7 @@ fn supported() -> String {
 /// A line of help for each scheme that has one.
 pub(crate) fn help() -> String {
     let with_help = SCHEMES.iter().filter(|scheme| !scheme.help.is_empty());
-    with_help.map(|scheme| format!("  {:<34}{}", scheme.example, scheme.help)).collect::<Vec<_>>().join("\n")
+    with_help.map(|scheme| format!("  {:<33} {}", scheme.example, scheme.help)).collect::<Vec<_>>().join("\n")
 }
 
 impl Scheme {
