@@ -157,6 +157,12 @@ impl Link {
         }
     }
 
+    /// An orderly end of the peer's own doing says that its application has read everything. Not under TLS, whose library
+    /// reads ahead of the application.
+    pub(super) fn end_tells_all(&self) -> bool {
+        !self.pipe.is_tls()
+    }
+
     /// Everything acknowledged is accepted, because no replay will follow.
     pub(super) fn release(&mut self) {
         self.window.release();

@@ -20,7 +20,8 @@
 //!
 //! Over TLS the same, with what pipe.rs adds: positions end at records, nothing counts before the peer is known to have
 //! taken our side of the handshake, a connection that ended with an alert makes nothing safe, and one that ended without a
-//! goodbye (close_notify) is no orderly close, and confirms nothing.
+//! goodbye (close_notify) is no orderly close, and confirms nothing. Nor does an orderly close that was not asked for
+//! make the window safe: what the peer's TLS library had taken out of the socket, its application may not have read.
 //!
 //! For the drain:
 //! - A payload that does not begin where the last one ended starts a new connection; so does the first after a failure.
@@ -108,8 +109,11 @@ impl Tcp {
         if let Some(link) = self.link.as_mut() {
             link.poll_at_end(Instant::now());
             if matches!(ending, Ending::Closed) && link.carried() && link.unacked() == 0 {
-                link.release();
-                after = Some(Duration::ZERO);
+                if link.end_tells_all() {
+                    link.release();
+                }
+                // A peer that closes on young bytes again and again gets them with a back-off.
+                after = (link.safe() == link.written()).then_some(Duration::ZERO);
             }
             resend_from = link.safe();
         }

@@ -184,6 +184,11 @@ impl Pipe {
         self.tls.as_ref().is_some_and(|tls| tls.goodbye)
     }
 
+    /// Whether it speaks TLS.
+    pub(in crate::transport) fn is_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
     /// Takes a part of `bytes`, without waiting. What TLS takes may not be with the kernel before [`Pipe::try_flush`]
     /// says so.
     pub(in crate::transport) fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
