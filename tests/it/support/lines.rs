@@ -1,6 +1,6 @@
 //! The numbered lines: bytes that are a pure function of (source, stream, shape, number).
 //!
-//! Shared by the test app (`examples/oracle_app.rs`), which writes them, and by the judge, which computes them again. A
+//! Shared by the test app (`tests/apps/oracle_app.rs`), which writes them, and by the judge, which computes them again. A
 //! line starts with `@SOURCE STREAM SHAPE NUMBER`, so that it says which line it claims to be; all its bytes are then
 //! compared with what that line must be. No line contains a newline. Writers in other languages use the shape `p`.
 

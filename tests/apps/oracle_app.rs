@@ -21,7 +21,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-#[path = "../tests/it/support/lines.rs"]
+#[path = "../it/support/lines.rs"]
 #[expect(unreachable_pub, reason = "shared with the tests")]
 mod lines;
 
