@@ -2,10 +2,13 @@
 #![expect(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods, reason = "a test may")]
 #![expect(clippy::print_stdout, clippy::disallowed_macros, reason = "seeds and counts, shown if a test fails")]
 
+#[path = "support/closed.rs"]
+mod closed;
 #[path = "support/tcp_receiver.rs"]
 mod tcp_receiver;
 
 use bytes::{Bytes, BytesMut};
+use closed::Closed;
 use lastword::{
     config::{HostPort, TcpTarget},
     ledger::Grade,
@@ -463,9 +466,8 @@ async fn what_the_peer_says_is_thrown_away_and_does_not_spoil_the_end() {
 
 #[tokio::test]
 async fn a_receiver_that_is_down_is_named_and_reached_when_it_comes_up() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    drop(listener);
+    let closed = Closed::port();
+    let address = closed.address();
     let peer = HostPort { host: "localhost".into(), port: address.port() };
     let mut tcp = Tcp::new(&TcpTarget::new(peer), CAP);
     let payload = payload_of(5, Bytes::from_static(b"2 hi"), 1);
@@ -473,7 +475,7 @@ async fn a_receiver_that_is_down_is_named_and_reached_when_it_comes_up() {
     assert_eq!(failure.reason, format!("connection refused by localhost:{}", address.port()));
     assert!(matches!(failure.verdict, Verdict::Retry { resend_from: 5, after: None }));
     assert_eq!(tcp.progress(Instant::now()), None);
-    let listener = std::net::TcpListener::bind(address).unwrap();
+    let listener = closed.open();
     tcp.send(&payload).await.unwrap();
     drop(listener.accept().unwrap());
 }

@@ -2,6 +2,7 @@
 //! stated budget ends, and the report equals the oracle.
 
 use crate::support::{
+    closed::Closed,
     http::{Act, HttpSink},
     judge::{Seen, Terms},
     ms,
@@ -12,7 +13,7 @@ use crate::support::{
 };
 use std::{
     fs,
-    net::{TcpListener, UdpSocket},
+    net::UdpSocket,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -46,9 +47,7 @@ fn stop_after_a_second(setup: Setup, pair: Pair, seconds: u64) -> (Finished, Pai
 #[test]
 fn a_drain_that_is_down_from_the_start_harms_nothing_and_its_lines_are_counted() {
     for pid1 in [false, true] {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let down = listener.local_addr().expect("bound");
-        drop(listener);
+        let down = Closed::port();
         let pair = Pair::start();
         let setup = pair.setup().pid1(pid1).drain(&format!("syslog+tcp://{down}#name=down"));
         let (done, pair) = stop_after_a_second(setup.drain(&format!("http://{down}/logs#name=down2")), pair, 8);
@@ -63,14 +62,12 @@ fn a_drain_that_is_down_from_the_start_harms_nothing_and_its_lines_are_counted()
 
 #[test]
 fn a_drain_that_comes_up_late_gets_everything() {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let address = listener.local_addr().expect("bound");
-    drop(listener);
+    let closed = Closed::port();
     let pair = Pair::start();
-    let setup = pair.setup().drain(&format!("syslog+tcp://{address}#name=late")).stop_timeout(5);
+    let setup = pair.setup().drain(&format!("syslog+tcp://{closed}#name=late")).stop_timeout(5);
     let mut run = setup.start_oracle("--rate 500 --on-term goodbye:300");
     run.wrote(500);
-    let late = TcpSink::on(TcpListener::bind(address).expect("still free"), Plan::default());
+    let late = TcpSink::on(closed.open(), Plan::default());
     // The stop itself makes it leave its back-off.
     run.stop();
     let done = run.finish(Duration::from_secs(5));
@@ -377,9 +374,7 @@ fn watch_pace(run: &Running, lines: u64, longest: &AtomicU64) {
 
 #[test]
 fn the_last_words_on_stderr_are_one_line_a_drain_and_they_are_true() {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let down = listener.local_addr().expect("bound");
-    drop(listener);
+    let down = Closed::port();
     let http = HttpSink::healthy();
     let setup = Setup::loud().drain(&http.url("healthy")).drain(&format!("syslog+tcp://{down}#name=down"));
     let mut run = setup.stop_timeout(3).start_oracle("--rate 500 --on-term goodbye:100");

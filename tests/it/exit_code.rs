@@ -1,7 +1,7 @@
 //! `--exit-map` and `--exit-on-loss` (the second half of checklist item 38).
 
-use crate::support::{http::HttpSink, ms, wrapper::Setup};
-use std::{net::TcpListener, time::Duration};
+use crate::support::{closed::Closed, http::HttpSink, ms, wrapper::Setup};
+use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -27,9 +27,8 @@ fn the_exit_code_is_changed_on_request_alone() {
 
 #[test]
 fn a_loss_is_an_exit_code_on_request_alone() {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let down = format!("syslog+tcp://{}#name=down", listener.local_addr().expect("bound"));
-    drop(listener);
+    let closed = Closed::port();
+    let down = format!("syslog+tcp://{closed}#name=down");
     for (flags, lost, code) in [
         (&["--exit-on-loss", "75"][..], true, 75),
         (&["--exit-on-loss", "75", "--exit-map", "75=0"], true, 75),

@@ -2,6 +2,8 @@
 //! harness.
 
 pub mod certificates;
+#[path = "../../support/closed.rs"]
+pub mod closed;
 pub mod fakes;
 pub mod http;
 pub mod judge;
