@@ -95,7 +95,7 @@ fn an_http_drain_that_never_answers_harms_nothing_and_its_lines_are_counted() {
     for pid1 in [false, true] {
         let pair = Pair::start();
         let silent = HttpSink::start(|_, _| Act::Silence);
-        let (done, pair) = stop_after_a_second(pair.setup().pid1(pid1).drain(&silent.url("silent")), pair, 8);
+        let (done, pair) = stop_after_a_second(pair.setup().pid1(pid1).drain(&silent.url("silent")), pair, 10);
         done.acquit("silent", &silent.collect(), LOSSY);
         pair.acquit(&done);
     }
