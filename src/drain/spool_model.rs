@@ -297,7 +297,7 @@ fn live(seed: u64, seen: &mut Seen) {
                 96 => {
                     let errno = [nix::libc::EIO, nix::libc::ENOSPC][rng.random_range(0..2)];
                     let fail_at = Some((rng.random_range(0..4), errno));
-                    world.disk.set_faults(Faults { fail_at, for_good: rng.random_bool(0.2), room: None });
+                    world.disk.set_faults(Faults { fail_at, for_good: rng.random_bool(0.2), ..Faults::default() });
                 }
                 97 => world.disk.set_faults(Faults::default()),
                 98 => drop(World::look(&mut life, false)),

@@ -152,7 +152,11 @@ fn a_drain_that_was_not_configured_then_is_owed_nothing() {
 fn a_directory_that_cant_be_read_is_a_note_and_no_more() {
     let disk = spool(3);
     for at in 0..4 {
-        disk.set_faults(super::sim::Faults { fail_at: Some((at, nix::libc::EIO)), for_good: true, room: None });
+        disk.set_faults(super::sim::Faults {
+            fail_at: Some((at, nix::libc::EIO)),
+            for_good: true,
+            ..super::sim::Faults::default()
+        });
         let found = recover(&*disk);
         assert!(!found.notes.is_empty());
         assert!(disk.calls() < 20, "it is not tried over and over");

@@ -220,6 +220,12 @@ impl Queue {
         self.waiting.push_back(piece);
     }
 
+    fn prepend(&mut self, piece: Piece) {
+        self.waiting_charge += piece.charge();
+        self.waiting_units += piece.units();
+        self.waiting.push_front(piece);
+    }
+
     /// Drops the oldest waiting batches, but not the newest, until the charge is within the limit.
     fn make_room(&mut self) {
         while self.charged() > self.limit() {
