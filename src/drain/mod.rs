@@ -17,7 +17,7 @@ pub mod bench;
 mod fallback;
 mod health;
 pub(crate) mod inbox;
-mod pack;
+pub(crate) mod pack;
 pub(crate) mod queue;
 #[cfg(test)]
 mod queue_model;
@@ -317,11 +317,14 @@ impl DrainThread {
                 Ok(Err(error)) => error.to_string(),
                 _ => "died of a bug in lastword".to_owned(),
             };
-            say(format_args!("drain {}: {reason}; its lines are lost from here on", self.spec.name));
+            let mut kept = false;
             self.inbox.order(|state| {
                 state.queue.die();
-                state.trouble = Some(reason);
+                kept = state.queue.has_heirs();
+                state.trouble = Some(reason.clone());
             });
+            let fate = if kept { "kept until the end, and sent by no one in this run" } else { "lost" };
+            say(format_args!("drain {}: {reason}; from here on its lines are {fate}", self.spec.name));
         }
         self.inbox.lock().done_at = Some(clock::now());
         self.bell.ring(Event::DrainDone(self.index));

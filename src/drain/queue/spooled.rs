@@ -88,9 +88,6 @@ impl Queue {
 
     /// A segment was deleted to make room: what of it is not in memory is lost.
     pub(crate) fn evict(&mut self, segment: u64, now: Stamp) {
-        if self.state != State::Open {
-            return;
-        }
         let gone = |piece: &Piece| matches!(piece, Piece::OnLog(range) if range.segment == segment);
         while let Some(at) = self.waiting.iter().position(gone) {
             self.lose_range(at, Loss::Overflow, now);
