@@ -122,7 +122,8 @@ impl Keeper {
     fn append(&mut self, batches: Vec<Arc<Batch>>, closing: bool) -> bool {
         self.log.set_instance(self.settings.instance.wait());
         let taken: usize = batches.iter().map(|batch| cost_of(batch)).sum();
-        let mut batches = self.complete(batches);
+        let held = |from, to| self.members.iter().flat_map(move |member| member.inbox.held_between(from, to));
+        let mut batches = complete(self.next, batches, held);
         let mut done: Vec<Extent> = Vec::new();
         let result = self.log.append(&batches, &mut done);
         let past = self.note(done);
@@ -144,16 +145,6 @@ impl Keeper {
             self.shared.degrade(&error.to_string());
         }
         result.is_ok()
-    }
-
-    /// What the inbox left out before these batches, if a drain still holds it, and these.
-    fn complete(&self, batches: Vec<Arc<Batch>>) -> Vec<Arc<Batch>> {
-        let Some(first) = batches.first().map(|batch| batch.first_seq()).filter(|&first| first > self.next) else {
-            return batches;
-        };
-        let held = self.members.iter().flat_map(|member| member.inbox.held_between(self.next, first));
-        let missing: BTreeMap<u64, Arc<Batch>> = held.map(|batch| (batch.first_seq(), batch)).collect();
-        missing.into_values().chain(batches).collect()
     }
 
     /// These are on the disk. Returns how many units before them never will be.
@@ -236,6 +227,19 @@ impl Keeper {
         let places = places.collect();
         (places, open)
     }
+}
+
+/// `batches`, which are to be appended, and before them what was left out from the unit `next` on, as far as it is `held` yet.
+pub(crate) fn complete<I: IntoIterator<Item = Arc<Batch>>>(
+    next: u64,
+    batches: Vec<Arc<Batch>>,
+    held: impl FnOnce(u64, u64) -> I,
+) -> Vec<Arc<Batch>> {
+    let Some(first) = batches.first().map(|batch| batch.first_seq()).filter(|&first| first > next) else {
+        return batches;
+    };
+    let missing: BTreeMap<u64, _> = held(next, first).into_iter().map(|batch| (batch.first_seq(), batch)).collect();
+    missing.into_values().chain(batches).collect()
 }
 
 /// Where a drain stands in the log.

@@ -174,7 +174,9 @@ impl Queue {
     /// kept as before, and none is sent.
     pub(crate) fn die(&mut self) {
         if self.state == State::Open && self.has_heirs() {
-            let open: Vec<Piece> = self.window.iter().flat_map(Sealed::open_pieces).collect();
+            // What was to be announced is not: nobody listens any more.
+            let units = self.window.iter().flat_map(Sealed::open_pieces).filter(|piece| piece.units() > 0);
+            let open: Vec<Piece> = units.collect();
             self.window = VecDeque::new();
             (self.window_charge, self.window_units, self.sent) = (0, 0, 0);
             open.into_iter().rev().for_each(|piece| self.prepend(piece));
