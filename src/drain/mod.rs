@@ -43,6 +43,7 @@ use crate::{
     format::{Encoder, Origin},
     ledger::{Counts, DrainReport},
     line::{Batch, Stream},
+    report::SpoolReport,
     say::say,
     spool::{open::Plan, thread::Spool},
     transport::{Transport, file, http, relp, tcp, udp, unix},
@@ -112,6 +113,11 @@ impl Drains {
     /// Whether what is not delivered is kept on a disk, as far as is known.
     pub fn have_spool(&self) -> bool {
         self.spool.as_ref().is_some_and(Spool::works)
+    }
+
+    /// What became of the spool, if there is to be one.
+    pub fn spool_report(&self) -> Option<SpoolReport> {
+        self.spool.as_ref().map(Spool::report)
     }
 
     /// Hands a batch to every drain that wants its stream; full queues follow `--when-full`.

@@ -6,13 +6,14 @@ use super::{
     index::Index,
     load::Loader,
     log::{Log, SEGMENT_BYTES},
-    recovery::{Found, recover},
+    recovery::{Found, recover, segment_name},
     thread::{Member, Opened, Settings, Spool, header},
 };
 use crate::{
     config::{Config, DrainSpec, SpoolSpec, SpoolSync},
     drain::inbox::Inbox,
     format::{Origin, thousands},
+    report::Unreadable,
     say::say,
 };
 use std::{
@@ -54,12 +55,11 @@ impl Plan {
             Err(error) if self.spec.required || !is_full(&error) => return Err(error),
             _ => {}
         }
-        if dir == self.spec.dir {
-            adopt_seconds(&dir);
-        }
-        let found = recover(&*disk);
-        for note in &found.notes {
-            say(format_args!("spool {}: {note}", dir.display()));
+        let mut found = recover(&*disk);
+        say_notes(&dir, &found);
+        if dir == self.spec.dir && adopt_seconds(&dir, found.next_number, &mut found.unreadable) {
+            let unreadable = found.unreadable;
+            found = Found { unreadable, ..recover(&*disk) };
         }
         self.name_strangers(&dir, &*disk, &found);
         let index = Arc::new(Index::new(found.segments.iter().map(|segment| segment.number)));
@@ -68,6 +68,7 @@ impl Plan {
             // Beside its memory a queue may hold what the spool has in hand, and a batch that comes just then.
             inbox.attach(&index, 2 * self.capacity, found.owed(&*disk, &drain.identity), loader);
         }
+        let unreadable = found.unreadable;
         let SpoolSpec { max_bytes, sync, .. } = self.spec;
         let segment_bytes = SEGMENT_BYTES.min(max_bytes / 4);
         let header = header(&self.origin, self.drains.clone());
@@ -75,7 +76,7 @@ impl Plan {
         if sync == SpoolSync::Never {
             log.never_sync();
         }
-        Ok(Opened { dir, log, index, keep: Box::new(lock) })
+        Ok(Opened { dir, log, index, unreadable, keep: Box::new(lock) })
     }
 
     /// Backlogs of drains that are not configured any more.
@@ -148,9 +149,16 @@ fn lock_one(dir: &Path) -> io::Result<(PathBuf, Lock)> {
     Err(io::Error::new(io::ErrorKind::WouldBlock, taken))
 }
 
-/// Takes over what dead runs left in directories of their own: their segments come behind ours. A run that had partly sent
-/// a segment sends the rest of it again whole: duplicates, no loss.
-fn adopt_seconds(dir: &Path) {
+fn say_notes(dir: &Path, found: &Found) {
+    for note in &found.notes {
+        say(format_args!("spool {}: {note}", dir.display()));
+    }
+}
+
+/// Takes over what dead runs left in directories of their own: their segments come behind ours, from the number `next` on. A
+/// run that had partly sent a segment sends the rest of it again whole: duplicates, no loss. True if there was any.
+fn adopt_seconds(dir: &Path, mut next: u64, unreadable: &mut Unreadable) -> bool {
+    let mut adopted = false;
     for number in 1..=SECONDS {
         let second = dir.join(format!("second-{number}"));
         if !second.is_dir() {
@@ -159,16 +167,16 @@ fn adopt_seconds(dir: &Path) {
         let Ok(_held) = lock(&second) else { continue };
         let disk = RealDisk::new(second.clone());
         let found = recover(&disk);
-        let mut next = recover(&RealDisk::new(dir.to_owned())).next_number;
+        say_notes(&second, &found);
+        unreadable.merge(&found.unreadable);
         let identities: Vec<_> = found.segments.iter().flat_map(|it| it.drains.iter()).map(|it| &it.identity).collect();
         let owed: Vec<_> = identities.iter().flat_map(|it| found.owed(&disk, it)).map(|range| range.segment).collect();
         let mut moved = true;
         for segment in &found.segments {
-            let from = second.join(super::recovery::segment_name(segment.number));
+            let from = second.join(segment_name(segment.number));
             if owed.contains(&segment.number) {
-                let to = dir.join(super::recovery::segment_name(next));
-                next += 1;
-                moved &= std::fs::rename(from, to).is_ok();
+                moved &= std::fs::rename(from, dir.join(segment_name(next))).is_ok();
+                (next, adopted) = (next + 1, true);
             } else {
                 moved &= std::fs::remove_file(from).is_ok();
             }
@@ -181,4 +189,5 @@ fn adopt_seconds(dir: &Path) {
             }
         }
     }
+    adopted
 }

@@ -96,8 +96,9 @@ pub(super) fn open(disk: &Arc<dyn Disk>, inbox: &Inbox, capacity: usize) -> (Ope
     let index = Arc::new(Index::new(found.segments.iter().map(|segment| segment.number)));
     let loader = Loader::new(Arc::clone(disk), Arc::clone(&index), header.run.clone());
     inbox.attach(&index, 2 * capacity, found.owed(&**disk, "all"), loader);
+    let unreadable = found.unreadable;
     let log = Log::new(Arc::clone(disk), header, SEGMENT_BYTES, 1 << 30, found);
-    (Opened { dir: "spool".into(), log, index: Arc::clone(&index), keep: Box::new(()) }, index)
+    (Opened { dir: "spool".into(), log, index: Arc::clone(&index), unreadable, keep: Box::new(()) }, index)
 }
 
 pub(super) fn start(

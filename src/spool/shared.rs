@@ -1,6 +1,6 @@
 //! What the handle and the thread of the spool share: the inbox, and whether the disk is well.
 
-use crate::{clock, drain::sealed::charge, format::thousands, line::Batch, say::say};
+use crate::{clock, drain::sealed::charge, format::thousands, line::Batch, report::Unreadable, say::say};
 use std::{
     collections::VecDeque,
     fmt,
@@ -44,6 +44,8 @@ pub(super) struct State {
     pub(super) troubles: u64,
     /// The directory that was asked for, until one is open.
     pub(super) dir: PathBuf,
+    /// What was found in it and can't be read.
+    pub(super) unreadable: Unreadable,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -91,6 +93,12 @@ impl Shared {
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// There is a directory, and this was found in it.
+    pub(super) fn opened(&self, dir: PathBuf, unreadable: Unreadable) {
+        let mut state = self.lock();
+        (state.dir, state.unreadable) = (dir, unreadable);
     }
 
     /// The disk refuses, or is too slow: nobody waits for it any more.

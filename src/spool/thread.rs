@@ -13,7 +13,13 @@ use super::{
     log::Log,
     shared::{Shared, State, cost_of},
 };
-use crate::{config::SpoolSync, drain::inbox::Inbox, format::Instance, line::Batch};
+use crate::{
+    config::SpoolSync,
+    drain::inbox::Inbox,
+    format::Instance,
+    line::Batch,
+    report::{SpoolReport, Unreadable},
+};
 use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -46,6 +52,7 @@ pub(crate) struct Opened {
     pub(crate) dir: PathBuf,
     pub(crate) log: Log,
     pub(crate) index: Arc<Index>,
+    pub(crate) unreadable: Unreadable,
     /// Lives as long as the log: the lock on the directory.
     pub(crate) keep: Box<dyn Send>,
 }
@@ -82,7 +89,7 @@ impl Spool {
         thread::Builder::new().name("spool".into()).spawn(move || {
             let life = || {
                 let opened = first.ok().or_else(|| open_in_time(&shared, again))?;
-                shared.lock().dir = opened.dir;
+                shared.opened(opened.dir, opened.unreadable);
                 Keeper::new(Arc::clone(&shared), opened.log, opened.index, members, settings).run();
                 // The directory stays ours until all is done.
                 Some(opened.keep)
@@ -162,6 +169,18 @@ impl Spool {
     /// Where the lines are.
     pub(crate) fn dir(&self) -> PathBuf {
         self.shared.lock().dir.clone()
+    }
+
+    /// What became of it so far.
+    pub(crate) fn report(&self) -> SpoolReport {
+        let state = self.shared.lock();
+        SpoolReport {
+            dir: state.dir.clone(),
+            works: state.degraded.is_none(),
+            troubles: state.troubles,
+            went_past: state.past,
+            unreadable: state.unreadable,
+        }
     }
 
     /// Whether the disk takes what it is given, as far as is known.
