@@ -5,7 +5,7 @@
 
 use super::{
     codec::{
-        BadHeader, FOOTER_LEN, FRAME_FIXED, Footer, HEADER_FIXED, HEADER_MAX, Header, Owed, decode_footer,
+        BadHeader, FOOTER_LEN, FRAME_FIXED, Footer, HEADER_FIXED, HEADER_MAX, Header, Owed, VERSION, decode_footer,
         decode_header, encode_footer, frame_head, header_len,
     },
     cursor::{Cursor, Place},
@@ -148,7 +148,7 @@ impl Found {
             Ok(Ok(read)) => read,
             Ok(Err(BadHeader::Torn)) if len == 0 => return self.remove(disk, &name, "empty"),
             Ok(Err(bad @ (BadHeader::Foreign | BadHeader::Version(_)))) => {
-                return self.notes.push(format!("{name}: {bad}; left alone"));
+                return self.notes.push(format!("{name}: {}; left alone", words(bad)));
             }
             Ok(Err(bad)) => return self.quarantine(disk, &name, len, &bad.to_string()),
             Err(error) => return self.leave(&name, len, &error),
@@ -183,7 +183,7 @@ impl Found {
     /// Cuts what is torn and writes the footer that is missing. A disk that can't do that leaves it to the next recovery.
     fn seal(&mut self, disk: &dyn Disk, name: &str, read: &Read, len: u64) -> u64 {
         if read.torn > 0 {
-            self.notes.push(format!("{name}: torn; its last {} bytes are cut off", read.torn));
+            self.notes.push(format!("{name}: torn; its last {} bytes are no whole lines", thousands(read.torn)));
         }
         let offset = read.footer.offset;
         let sealed = disk.truncate(name, offset).and_then(|()| disk.write(name, offset, &encode_footer(&read.footer)));
@@ -228,6 +228,8 @@ impl Found {
         let to = format!("{name}.bad-{reason}");
         self.notes.push(match disk.rename(name, &to) {
             Ok(()) => format!("{name}: {reason}; kept as {to}, {lost}"),
+            // Who only looks changes nothing, and wants no excuse for it.
+            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => format!("{name}: {reason}; {lost}"),
             Err(error) => format!("{name}: {reason}, and can't be renamed: {error}; {lost}"),
         });
     }
@@ -236,6 +238,16 @@ impl Found {
     fn leave(&mut self, name: &str, len: u64, error: &io::Error) {
         self.unreadable.add(len, None);
         self.notes.push(format!("{name}: {error}; left alone, with {} bytes of lines", thousands(len)));
+    }
+}
+
+/// What a file is that is not touched.
+fn words(bad: BadHeader) -> String {
+    match bad {
+        BadHeader::Version(version) => {
+            format!("written by another version of lastword (format {version}, this one reads {VERSION})")
+        }
+        _ => "not a file of lastword's".to_owned(),
     }
 }
 
