@@ -200,6 +200,8 @@ pub struct SpoolSpec {
     pub sync: SpoolSync,
     /// `--spool-required`: no start without it.
     pub required: bool,
+    /// `spool send`: the directory must be there, and nobody else's.
+    pub existing: bool,
 }
 
 /// `--fallback`: where undelivered lines go at the deadline, if there is no spool.

@@ -26,6 +26,7 @@ mod process;
 mod real_servers;
 mod restart;
 mod spool;
+mod spool_disk;
 mod stop;
 mod support;
 mod syslog_peers;

@@ -276,6 +276,13 @@ impl Running {
         self.stdout.now()
     }
 
+    /// Waits until standard error has said this, and that so many times.
+    #[track_caller]
+    pub fn says(&self, words: &str, times: usize) {
+        let said = || String::from_utf8_lossy(&self.stderr.now()).matches(words).count();
+        until(&format!("lastword to say `{words}`"), Duration::from_secs(20), || said() >= times);
+    }
+
     /// A file in the run's directory.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
