@@ -22,6 +22,7 @@ mod passthrough;
 mod peers;
 mod platform;
 mod process;
+mod programs;
 mod real_servers;
 mod restart;
 mod spool;

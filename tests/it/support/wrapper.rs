@@ -31,6 +31,7 @@ pub struct Setup {
     env: Vec<(String, String)>,
     pid1: bool,
     launcher: Vec<String>,
+    in_front: Vec<String>,
     stdin: Stdio,
     stdout: Option<Stdio>,
 }
@@ -61,7 +62,16 @@ impl Setup {
         let report = dir.path().join("report.json").into_os_string();
         let mut flags: Vec<OsString> = words.iter().map(OsString::from).collect();
         flags.extend(["--report".into(), report]);
-        Self { dir, flags, env: Vec::new(), pid1: false, launcher: Vec::new(), stdin: Stdio::null(), stdout: None }
+        Self {
+            dir,
+            flags,
+            env: Vec::new(),
+            pid1: false,
+            launcher: Vec::new(),
+            in_front: Vec::new(),
+            stdin: Stdio::null(),
+            stdout: None,
+        }
     }
 
     /// Adds a drain.
@@ -99,6 +109,12 @@ impl Setup {
         self
     }
 
+    /// Words right before `lastword`, behind `unshare`: another init, which is PID 1 then, and to which signals go.
+    pub fn in_front(mut self, words: &[String]) -> Self {
+        self.in_front = words.to_vec();
+        self
+    }
+
     /// Standard input, instead of /dev/null.
     pub fn stdin(mut self, stdin: Stdio) -> Self {
         self.stdin = stdin;
@@ -133,6 +149,7 @@ impl Setup {
             tools::program("/usr/bin/unshare", "util-linux");
             words.extend(["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"].map(OsString::from));
         }
+        words.extend(self.in_front.into_iter().map(OsString::from));
         words.push(tools::lastword().into());
         words.extend(self.flags);
         if !command.is_empty() {
@@ -274,6 +291,11 @@ impl Running {
     /// The app's standard output so far, as passed through.
     pub fn stdout(&self) -> Vec<u8> {
         self.stdout.now()
+    }
+
+    /// Standard error so far.
+    pub fn stderr(&self) -> Vec<u8> {
+        self.stderr.now()
     }
 
     /// A file in the run's directory.
