@@ -15,13 +15,13 @@ pub use plant::{Outcome, Plant, Setup};
 use crate::{
     budget::Plan,
     cgroup::MemoryLimit,
-    child::{App, Canary, Family, Reaper},
+    child::{App, Canary, Family, Reaper, Terminal},
     clock,
     event::Event as Rung,
     exit::{Ending, Status},
     lifecycle::{Action, Cause, Event, Left, Machine, Stage, State, Timer},
     line::Stream,
-    restart::{Next, Restarts},
+    restart::{Next, Restarts, When},
     signals::{Meaning, Received, Sender, Signal, Signals},
 };
 use guard::{Guard, Verdict};
@@ -90,6 +90,8 @@ struct Supervisor<'a, P> {
     family: Family,
     /// The app is in our process group.
     shared: bool,
+    /// The terminal as the first run found it, if there may be others.
+    terminal: Option<Terminal>,
     /// We lead the session: a hang-up is told to us alone.
     leader: bool,
     /// We stopped ourselves after the app, for the terminal's sake.
@@ -136,6 +138,7 @@ impl<'a, P: Plant> Supervisor<'a, P> {
             guard: Guard::new(canary),
             reaper,
             shared: setup.shared,
+            terminal: (setup.restart.when != When::Never).then(Terminal::look).flatten(),
             leader: nix::unistd::getsid(None) == Ok(nix::unistd::getpid()),
             suspended: false,
             uncaught: None,

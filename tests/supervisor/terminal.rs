@@ -141,3 +141,49 @@ key(b'fg\\n'); until(asleep); key(b'\\x03'); see('# '); key(b'exit 7\\n'); finis
     assert!(has(&lines, "code 7"), "{lines:#?}");
     assert!(!has(&lines, "no job control") && !has(&lines, "cannot set terminal"), "{lines:#?}");
 }
+
+const RESTART: [&str; 4] = ["--restart", "on-failure", "--restart-delay", "100ms"];
+
+#[test]
+fn a_shell_that_was_killed_is_run_again_on_a_terminal_that_works_51() {
+    // bash gives the terminal to a group of its own and sets its modes; a KILL leaves both as they are.
+    let steps = "see('# '); key(b'echo one; stty -echo -icanon; kill -KILL $$\\n'); see('one\\r\\n'); see('# ')
+key(b'stty -a | grep -o .icanon; echo two\\n'); see('echo two'); see(' icanon'); see('two\\r\\n')
+key(b'sleep 60\\n'); time.sleep(0.3); key(b'\\x03'); see('# '); key(b'exit 0\\n'); finish()";
+    let command = [&[program()][..], &RESTART, &["--", "bash", "--norc", "--noprofile", "-i"]].concat();
+    let lines = drive(steps, &command);
+    assert!(has(&lines, "code 0"), "{lines:#?}");
+}
+
+#[test]
+fn ctrl_c_ends_a_later_run_and_the_wait_before_one_51() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let app = "echo run >> $0; [ $(wc -l < $0) = 1 ] && exit 4; echo ready; read word; echo word:$word; exec sleep 60";
+    let runs = dir.path().join("runs").display().to_string();
+    let steps = "see('ready'); key(b'hello\\n'); see('word:hello'); key(b'\\x03'); finish()";
+    let lines = drive(steps, &[&[program()][..], &RESTART, &["--", "sh", "-c", app, &runs]].concat());
+    assert!(has(&lines, "code 130"), "{lines:#?}");
+    assert_eq!(std::fs::read_to_string(&runs).expect("the app ran"), "run\nrun\n");
+    let long = ["--restart", "always", "--restart-delay", "60s", "--verbose"];
+    let steps = "see('restarting in'); key(b'\\x03'); finish()";
+    let lines = drive(steps, &[&[program()][..], &long, &["--", "sh", "-c", "exit 4"]].concat());
+    assert!(has(&lines, "code 4"), "{lines:#?}");
+}
+
+#[test]
+fn ctrl_z_and_fg_work_in_a_later_run_51() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let app = "echo run >> $0; [ $(wc -l < $0) = 1 ] && exit 4; echo ready; read word; echo word:$word; exit 0";
+    let runs = dir.path().join("runs").display().to_string();
+    let job = format!("{} --verbose {} -- sh -c '{app}' {runs}", program(), RESTART.join(" "));
+    let steps = format!(
+        "key({job:?}.encode() + b'\\n'); wrapper = None
+see('restarting in'); app = number_after('the app is pid '); see('ready\\r\\n')
+wrapper = int(open(f'/proc/{{app}}/stat').read().rsplit(')', 1)[1].split()[1])
+key(b'\\x1a'); until(lambda: state(app) == 'T' and state(wrapper) == 'T'); see('Stopped')
+key(b'fg\\n'); until(lambda: state(app) != 'T' and state(wrapper) != 'T')
+key(b'hello\\n'); see('word:hello'); see('# '); key(b'exit\\n'); finish()"
+    );
+    let lines = drive(&steps, &["bash", "--norc", "--noprofile", "-i"]);
+    assert!(has(&lines, "code 0"), "{lines:#?}");
+}
