@@ -165,6 +165,7 @@ impl Plumbing<'_> {
         let report = Report {
             run: self.config.origin.run.clone(),
             exit_code: code,
+            runs: outcome.runs,
             duration: clock::now() - self.begun,
             usage: Usage::own(),
             drains,
@@ -175,6 +176,9 @@ impl Plumbing<'_> {
             say!("--report {}: {error}", path.display());
         }
         if !self.config.quiet {
+            if outcome.runs > 1 {
+                say!("the app ran {} times; the last run {}", outcome.runs, outcome.ending);
+            }
             self.say_what_was_left(outcome);
             report.drains.iter().for_each(|drain| say!("{drain}"));
         }
@@ -199,7 +203,7 @@ impl Plumbing<'_> {
         for (stream, passthrough) in &self.passthroughs {
             let untaken = passthrough.untaken();
             if untaken > 0 {
-                say!("pass-through: our {} did not take the last {untaken} bytes", stream.name());
+                say!("pass-through: our {} did not take {untaken} bytes", stream.name());
             }
         }
     }
@@ -208,9 +212,12 @@ impl Plumbing<'_> {
 impl Plant for Plumbing<'_> {
     fn attach(&mut self, [stdout, stderr]: [OwnedFd; 2]) -> io::Result<()> {
         self.diary.begin();
-        self.drains.block_again();
         self.passthroughs.iter().for_each(|(_, passthrough)| passthrough.app_runs());
         self.read(vec![(Stream::Stdout, stdout), (Stream::Stderr, stderr)])
+    }
+
+    fn may_run_again(&mut self) -> bool {
+        self.drains.block_again()
     }
 
     fn started(&mut self, pid: i32) {

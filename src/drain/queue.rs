@@ -210,6 +210,11 @@ impl Queue {
         self.memory += bytes;
     }
 
+    /// Lowers the limit again. What is beyond it stays, until it is settled.
+    pub(crate) fn take_memory(&mut self, bytes: usize) {
+        self.memory = self.memory.saturating_sub(bytes);
+    }
+
     /// Moves units from the front of what waits into a sealed run, if all earlier ones are sent and `limits` leave room in flight.
     pub(crate) fn seal(&mut self, limits: &Limits) -> bool {
         if self.sent < self.window.len()

@@ -97,6 +97,7 @@ impl<P: Plant> Supervisor<'_, P> {
                 self.guard.app_born(Family::born(app.pid()));
                 self.plant.started(app.pid());
                 self.started = Some(clock::now());
+                self.runs += 1;
                 let why = self.setup.budget_why.clone();
                 self.plant.notify(&Notice::Started {
                     pid: app.pid(),
@@ -216,6 +217,7 @@ impl<P: Plant> Supervisor<'_, P> {
         }
         self.outcome = Some(Outcome {
             ending,
+            runs: self.runs,
             stop: self.first_stop,
             killed: self.killed,
             gave_up: self.gave_up,

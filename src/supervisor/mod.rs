@@ -36,6 +36,9 @@ use std::{
 /// How often the flush is looked at for progress.
 const LOOK: Duration = Duration::from_millis(500);
 
+/// How often full queues are looked at for room, where the next run waits for it.
+const LOOK_FOR_ROOM: Duration = Duration::from_millis(100);
+
 /// Runs the app to its end, and its leftovers, and the flush. Call after [`crate::signals::block_all`], with no other
 /// thread that waits for children.
 ///
@@ -84,7 +87,11 @@ struct Supervisor<'a, P> {
     started: Option<Instant>,
     /// How long its last run took.
     lasted: Duration,
+    /// How often it was started.
+    runs: u32,
     restarts: Restarts,
+    /// A restart is due, but a queue is full.
+    waits_for_room: bool,
     memory: MemoryLimit,
     reaper: Reaper,
     family: Family,
@@ -132,7 +139,9 @@ impl<'a, P: Plant> Supervisor<'a, P> {
             app: None,
             started: None,
             lasted: Duration::ZERO,
+            runs: 0,
             restarts: Restarts::new(setup.restart, setup.seed),
+            waits_for_room: false,
             memory: MemoryLimit::find(Path::new("/")),
             family: Family::new(reaper.before().iter().copied().chain(canary.as_ref().map(Canary::pid)).collect()),
             guard: Guard::new(canary),
@@ -396,9 +405,24 @@ impl<'a, P: Plant> Supervisor<'a, P> {
             }
             if is_due(self.timers[timer as usize]) && self.outcome.is_none() {
                 self.timers[timer as usize] = None;
-                self.feed(Event::Fired(timer));
+                if timer != Timer::Restart || self.may_run_again(now) {
+                    self.feed(Event::Fired(timer));
+                }
             }
         }
+    }
+
+    /// With `--when-full block` the app waits for the drains; between two runs, too.
+    fn may_run_again(&mut self, now: Instant) -> bool {
+        let may = self.plant.may_run_again();
+        if !may {
+            self.timers[Timer::Restart as usize] = Some(now + LOOK_FOR_ROOM);
+            if !self.waits_for_room {
+                self.plant.notify(&Notice::RestartWaits);
+            }
+        }
+        self.waits_for_room = !may;
+        may
     }
 
     fn look_for_progress(&mut self, now: Instant) {

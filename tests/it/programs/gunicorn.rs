@@ -48,10 +48,7 @@ fn stop_gunicorn(pid1: bool) {
         assert!(get(&socket, &format!("/number-{number}")).ends_with("hello\n"));
     }
     // One request is under way in a worker when the stop comes.
-    let slow = thread::spawn({
-        let socket = socket.clone();
-        move || get(&socket, "/slow")
-    });
+    let slow = thread::spawn(move || get(&socket, "/slow"));
     until("the slow request to begin", LIMIT, || String::from_utf8_lossy(&run.stdout()).contains("begun /slow"));
     let master = children(run.pid)[0];
     let workers = children(master);
