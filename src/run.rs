@@ -1,9 +1,9 @@
 //! The wiring: the only file that knows all parts. Read top-down, it tells the life of the process.
 
 use crate::{
-    child::{Canary, shares_terminal},
+    child::{Canary, is_in_foreground, shares_terminal},
     clock,
-    config::{Config, LifecycleLines},
+    config::{Config, ExitSignal, LifecycleLines},
     diary::Diary,
     drain::Drains,
     event::{Bell, Event},
@@ -14,7 +14,7 @@ use crate::{
     reader::{Intake, Outlet, Publisher},
     report::{Report, Usage},
     say,
-    signals::{Inherited, Signal},
+    signals::{self, Inherited, Signal},
     supervisor::{FlushEnd, Notice, Outcome, Plant, Setup, supervise},
 };
 use std::{
@@ -42,11 +42,28 @@ pub fn run(config: Config, source: Source, inherited: Inherited) -> u8 {
         say!("{warning}");
     }
     match start_and_supervise(&config, source, inherited) {
-        Ok((outcome, plumbing)) => plumbing.close(&outcome),
+        Ok((outcome, plumbing)) => {
+            let code = plumbing.close(&outcome);
+            end_as_the_app_did(&config, &outcome, code);
+            code
+        }
         Err(error) => {
             say!("could not start: {error}");
             125
         }
+    }
+}
+
+/// Does not return if a signal ended the app and is to end us (`--exit-signal`). A code that the settings put in its place
+/// holds.
+fn end_as_the_app_did(config: &Config, outcome: &Outcome, code: u8) {
+    let wanted = match config.exit_signal {
+        ExitSignal::Auto => is_in_foreground(),
+        ExitSignal::Always => true,
+        ExitSignal::Never => false,
+    };
+    if let Some(signal) = outcome.ending.signal().filter(|_| wanted && code == outcome.ending.code()) {
+        signals::end_by(signal);
     }
 }
 

@@ -13,4 +13,4 @@ pub use canary::Canary;
 pub use leftovers::{Family, Told};
 pub use reap::{Reaped, Reaper};
 pub use spawn::{App, Pipes, SpawnError, spawn};
-pub use terminal::{Terminal, shares_terminal};
+pub use terminal::{Terminal, is_in_foreground, shares_terminal};

@@ -18,6 +18,11 @@ pub fn shares_terminal() -> bool {
     controlling().is_some()
 }
 
+/// Whether we are what a terminal's user looks at: a shell waits for us, then.
+pub fn is_in_foreground() -> bool {
+    controlling().is_some_and(|terminal| tcgetpgrp(&terminal) == Ok(getpgrp()))
+}
+
 /// Opening this name succeeds for just those that have one.
 fn controlling() -> Option<OwnedFd> {
     open("/dev/tty", OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK, Mode::empty()).ok()

@@ -1,6 +1,7 @@
-//! What the settings say of the app's life and end: `--lifecycle-lines`, `--exit-map`, `--exit-on-loss`, `--restart`.
+//! What the settings say of the app's life and end: `--lifecycle-lines`, `--exit-map`, `--exit-on-loss`,
+//! `--exit-signal`, `--restart`.
 
-use super::{LifecycleLines, problem::Problem};
+use super::{ExitSignal, LifecycleLines, problem::Problem};
 use crate::restart::When;
 
 pub(crate) fn lifecycle_lines(text: &str) -> Result<LifecycleLines, Problem> {
@@ -18,6 +19,15 @@ pub(crate) fn restart(text: &str) -> Result<When, Problem> {
         "on-failure" => Ok(When::OnFailure),
         "always" => Ok(When::Always),
         _ => Err(Problem::new(format!("unknown policy `{text}`"), "write `never`, `on-failure` or `always`")),
+    }
+}
+
+pub(crate) fn exit_signal(text: &str) -> Result<ExitSignal, Problem> {
+    match text {
+        "auto" => Ok(ExitSignal::Auto),
+        "always" => Ok(ExitSignal::Always),
+        "never" => Ok(ExitSignal::Never),
+        _ => Err(Problem::new(format!("unknown policy `{text}`"), "write `auto`, `always` or `never`")),
     }
 }
 

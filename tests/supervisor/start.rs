@@ -1,6 +1,6 @@
 //! Starting the app: what it inherits, how failures are told, and its exit code.
 
-use crate::run::{BOTH, Place, Run, has, open_directory, program, script};
+use crate::run::{BOTH, Place, Run, has, open_directory, program, script, wrapped};
 use std::process::Command;
 
 #[test]
@@ -15,6 +15,27 @@ fn the_apps_exit_code_is_ours() {
             assert_eq!(got, 128 + signal, "{place:?}");
         }
     }
+}
+
+#[test]
+fn a_parent_sees_the_signal_that_ended_the_app_if_it_is_to_39() {
+    use std::os::unix::process::ExitStatusExt;
+    let end = |place, options: &[&str], signal: i32| {
+        let options = [&["--exit-signal", "always"], options].concat();
+        let mut outer = wrapped(place, &options, &["sh", "-c", &format!("kill -{signal} $$")]);
+        let status = outer.stderr(std::process::Stdio::null()).status().expect("unshare and the program");
+        assert!(!status.core_dumped(), "{status}");
+        (status.code(), status.signal())
+    };
+    for signal in [1, 2, 3, 6, 9, 11, 13, 15, 35, 64] {
+        assert_eq!(end(Place::Elsewhere, &[], signal), (None, Some(signal)));
+    }
+    // No signal of its own ends PID 1; and a code that was asked for is a code.
+    assert_eq!(end(Place::Pid1, &[], 15), (Some(143), None));
+    assert_eq!(end(Place::Elsewhere, &["--exit-map", "143=0"], 15), (Some(0), None));
+    // Off a terminal, the default is the code.
+    let (code, _) = Run::start(Place::Elsewhere, &[], &["sh", "-c", "kill -TERM $$"]).end();
+    assert_eq!(code, 143);
 }
 
 #[test]

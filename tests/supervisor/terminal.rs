@@ -81,7 +81,24 @@ fn ctrl_c_ends_an_app_that_does_not_mind_it() {
         "see('ready'); key(b'\\x03'); finish()",
         &[program(), "--verbose", "--", "sh", "-c", "echo ready; exec sleep 60"],
     );
-    assert!(has(&lines, "code 130"), "{lines:#?}");
+    // As without us: the shell that waits for it must see that the signal ended it.
+    assert!(has(&lines, "code -2"), "{lines:#?}");
+}
+
+#[test]
+fn a_loop_of_a_shell_ends_at_ctrl_c_as_without_us_39() {
+    // bash asks of what its command died: only if Ctrl-C ended it, its loop ends too.
+    for (when, goes_on) in [("auto", false), ("never", true)] {
+        let lastword = format!("{} --exit-signal {when} -- sh -c 'echo ready $i; exec sleep 60'", program());
+        let script = format!("for i in 1 2; do {lastword}; done; echo after");
+        let steps = "see('ready 1'); key(b'\\x03')
+if goes_on: see('ready 2'); key(b'\\x03'); see('after')
+finish()";
+        let steps = format!("goes_on = {}\n{steps}", if goes_on { "True" } else { "False" });
+        let lines = drive(&steps, &["bash", "-c", &format!("export i; {script}")]);
+        assert_eq!(has(&lines, "code -2"), !goes_on, "{when}: {lines:#?}");
+        assert!(!has(&lines, "after"), "{when}: {lines:#?}");
+    }
 }
 
 #[test]
@@ -90,7 +107,7 @@ fn a_second_ctrl_c_does_not_wait_for_the_flush() {
         "see('ready'); key(b'\\x03'); see('flush:'); key(b'\\x03'); finish()",
         &[program(), "--verbose", "--drain", &hanging_drain(), "--", "sh", "-c", "echo ready; exec sleep 60"],
     );
-    assert!(has(&lines, "code 130") && has(&lines, "interrupted"), "{lines:#?}");
+    assert!(has(&lines, "code -2") && has(&lines, "interrupted"), "{lines:#?}");
 }
 
 #[test]
@@ -162,7 +179,7 @@ fn ctrl_c_ends_a_later_run_and_the_wait_before_one_51() {
     let runs = dir.path().join("runs").display().to_string();
     let steps = "see('ready'); key(b'hello\\n'); see('word:hello'); key(b'\\x03'); finish()";
     let lines = drive(steps, &[&[program()][..], &RESTART, &["--", "sh", "-c", app, &runs]].concat());
-    assert!(has(&lines, "code 130"), "{lines:#?}");
+    assert!(has(&lines, "code -2"), "{lines:#?}");
     assert_eq!(std::fs::read_to_string(&runs).expect("the app ran"), "run\nrun\n");
     let long = ["--restart", "always", "--restart-delay", "60s", "--verbose"];
     let steps = "see('restarting in'); key(b'\\x03'); finish()";

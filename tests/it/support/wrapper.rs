@@ -167,6 +167,8 @@ impl Setup {
         }
         // Most tests compare what arrived with what the app wrote; those of lastword's own lines switch them on.
         spawn.env("LASTWORD_LIFECYCLE_LINES", "off");
+        // On a tester's terminal as without one.
+        spawn.env("LASTWORD_EXIT_SIGNAL", "never");
         spawn.env("RECORD", self.dir.path().join("record")).envs(self.env);
         let started = lastword::clock::now();
         let mut child = spawn.spawn().unwrap_or_else(|error| panic!("{words:?}: {error}"));
