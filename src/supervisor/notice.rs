@@ -252,6 +252,7 @@ impl fmt::Display for Notice {
                 let app = if *app { " with the app" } else { "" };
                 write!(f, "time is up: SIGKILL to {}{app}", Count(*count, "process"))
             }
+            Self::GaveUp(Some(0)) => f.write_str("a killed process is held by its tracer, and is left behind"),
             Self::GaveUp(Some(left)) => {
                 write!(f, "{} did not end after SIGKILL and are left behind", Count(*left, "process"))
             }

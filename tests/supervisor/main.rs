@@ -6,6 +6,7 @@
 mod broadcast;
 mod document;
 mod leftovers;
+mod odds;
 mod races;
 mod relay;
 mod run;
