@@ -284,7 +284,7 @@ fn only_child(run: &Running) -> nix::unistd::Pid {
 }
 
 #[test]
-fn an_app_that_closes_its_output_and_lives_on_is_waited_for_without_spinning() {
+fn an_app_that_closes_its_output_and_lives_on_is_waited_for_without_spinning_31() {
     let pair = Pair::start();
     let run = pair.setup().start_oracle("--count 10 --rate 0 --linger 1500 --exit 5");
     let pid = run.pid;
@@ -306,7 +306,7 @@ fn cpu_ticks(pid: nix::unistd::Pid) -> u64 {
 }
 
 #[test]
-fn what_a_dying_app_left_in_the_pipe_arrives() {
+fn what_a_dying_app_left_in_the_pipe_arrives_34() {
     for (options, code) in [("--die SIGKILL", 137), ("--die SIGSEGV", 139), ("--exit 1", 1)] {
         for pid1 in [false, true] {
             let pair = Pair::start();

@@ -7,6 +7,7 @@ mod broadcast;
 mod document;
 mod leftovers;
 mod odds;
+mod parents;
 mod races;
 mod relay;
 mod run;

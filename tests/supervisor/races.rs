@@ -54,7 +54,7 @@ fn stop_under_strace(calls: &str, moment: Duration) {
 }
 
 #[test]
-fn a_stop_at_any_moment_of_a_slow_fork_exec_setpgid_or_reaping_is_never_lost_3() {
+fn a_stop_at_any_moment_of_a_slow_fork_exec_setpgid_or_reaping_is_never_lost_1_3() {
     for calls in ["clone,clone3,fork,vfork", "execve", "setpgid", "wait4"] {
         for moment in [0, 40, 90, 160, 260, 400, 600, 850] {
             stop_under_strace(calls, Duration::from_millis(moment));

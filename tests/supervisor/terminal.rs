@@ -111,7 +111,7 @@ fn a_second_ctrl_c_does_not_wait_for_the_flush() {
 }
 
 #[test]
-fn ctrl_z_stops_the_whole_job_and_fg_goes_on() {
+fn ctrl_z_stops_the_whole_job_and_fg_goes_on_23() {
     let program = program();
     let job =
         format!("{} --verbose -- sh -c 'echo rea''dy; while :; do read -r word; echo \"word:$word\"; done'\n", program);
