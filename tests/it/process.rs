@@ -285,17 +285,19 @@ fn only_child(run: &Running) -> nix::unistd::Pid {
 
 #[test]
 fn an_app_that_closes_its_output_and_lives_on_is_waited_for_without_spinning_31() {
-    let pair = Pair::start();
-    let run = pair.setup().start_oracle("--count 10 --rate 0 --linger 1500 --exit 5");
-    let pid = run.pid;
-    until("the app to close its output", LIMIT, || run.path("record/app.goodbye").exists());
-    crate::support::pause(ms(1000));
-    let ticks = cpu_ticks(pid);
-    let done = run.finish(LIMIT);
-    assert_eq!(done.code(), 5, "stderr: {}", done.err());
-    assert!(done.took > ms(1500), "{:?}", done.took);
-    assert!(ticks < 40, "{ticks} hundredths of a second of CPU while nothing happened");
-    pair.acquit(&done);
+    side_by_side(2, 2, |index| {
+        let pair = Pair::start();
+        let run = pair.setup().pid1(index == 1).start_oracle("--count 10 --rate 0 --linger 1500 --exit 5");
+        let pid = run.pid;
+        until("the app to close its output", LIMIT, || run.path("record/app.goodbye").exists());
+        crate::support::pause(ms(1000));
+        let ticks = cpu_ticks(pid);
+        let done = run.finish(LIMIT);
+        assert_eq!(done.code(), 5, "stderr: {}", done.err());
+        assert!(done.took > ms(1500), "{:?}", done.took);
+        assert!(ticks < 40, "{ticks} hundredths of a second of CPU while nothing happened");
+        pair.acquit(&done);
+    });
 }
 
 /// User and system time of a process, in hundredths of a second.

@@ -145,22 +145,20 @@ fn a_subreaper_without_proc_gives_up_in_time() {
 
 #[test]
 fn a_stranger_who_holds_the_pipe_and_keeps_writing_does_not_keep_us_33() {
-    let mut run = Run::start(
-        Place::Elsewhere,
-        &[],
-        &["sh", "-c", "trap 'exit 4' TERM; echo ready; while :; do sleep 0.02; done"],
-    );
-    run.wait_for("ready");
-    let app = run.wait_for("the app is pid").rsplit(' ').next().expect("a pid").to_owned();
-    // No descendant of lastword's: it is ours, and ends with its first write after lastword's end.
-    let text = format!("while echo strange; do :; done > /proc/{app}/fd/1");
-    let mut stranger =
-        Command::new("bash").args(["-c", &text]).stderr(std::process::Stdio::null()).spawn().expect("bash");
-    run.wait_for("strange");
-    let start = now();
-    run.signal(Signal::SIGTERM);
-    let (code, _) = run.end();
-    assert_eq!(code, 4);
-    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
-    stranger.wait().expect("it ends of a broken pipe");
+    for place in BOTH {
+        let app = "trap 'exit 4' TERM; echo ready; while :; do sleep 0.02; done";
+        let mut run = Run::start(place, &[], &["sh", "-c", app]);
+        run.wait_for("ready");
+        // No descendant of lastword's: it is ours, and ends with its first write after lastword's end.
+        let text = format!("while echo strange; do :; done > /proc/{}/fd/1", run.child_of(run.pid));
+        let mut stranger =
+            Command::new("bash").args(["-c", &text]).stderr(std::process::Stdio::null()).spawn().expect("bash");
+        run.wait_for("strange");
+        let start = now();
+        run.signal(Signal::SIGTERM);
+        let (code, _) = run.end();
+        assert_eq!(code, 4, "{place:?}");
+        assert!(start.elapsed() < Duration::from_secs(2), "{place:?}: {:?}", start.elapsed());
+        stranger.wait().expect("it ends of a broken pipe");
+    }
 }

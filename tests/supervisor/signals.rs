@@ -80,11 +80,13 @@ fn a_stop_that_came_before_us_means_no_spawn_2() {
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
 os.kill(os.getpid(), signal.SIGTERM)
 os.execv(sys.argv[1], sys.argv[1:])";
-    let mut outer = Command::new("python3");
-    outer.args(["-c", setup]).arg(program()).args(["--", "echo", "started"]);
-    let (code, lines) = Run::spawn(outer, Place::Elsewhere).end();
-    assert_eq!(code, 143, "{lines:#?}");
-    assert!(!has(&lines, "started"), "{lines:#?}");
+    for around in [&["env"][..], &["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]] {
+        let mut outer = Command::new(around[0]);
+        outer.args(&around[1..]).args(["python3", "-c", setup]).arg(program()).args(["--", "echo", "started"]);
+        let (code, lines) = Run::spawn(outer, Place::Elsewhere).end();
+        assert_eq!(code, 143, "{around:?}: {lines:#?}");
+        assert!(!has(&lines, "started"), "{around:?}: {lines:#?}");
+    }
 }
 
 #[test]

@@ -76,6 +76,18 @@ os.kill(pid, signal.SIGTERM); finish()";
 }
 
 #[test]
+fn keys_reach_the_app_once_with_us_as_pid_1_of_a_container_with_a_terminal_21() {
+    let steps = "see('ready'); key(b'\\x03'); see('got 2'); key(b'\\x03'); see('got 2')
+pid1 = int(open(f'/proc/{pid}/task/{pid}/children').read().split()[0])
+os.kill(pid1, signal.SIGTERM); finish()";
+    let unshare = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"];
+    let command = [&unshare[..], &[program(), "--verbose", "--", "python3", "-c", COUNTING]].concat();
+    let lines = drive(steps, &command);
+    assert!(has(&lines, "code 5"), "{lines:#?}");
+    assert!(!has(&lines, "got"), "a key was told twice: {lines:#?}");
+}
+
+#[test]
 fn ctrl_c_ends_an_app_that_does_not_mind_it() {
     let lines = drive(
         "see('ready'); key(b'\\x03'); finish()",

@@ -13,7 +13,7 @@ fn stop_behind(name: &'static str, in_front: &[&str]) {
 }
 
 #[test]
-fn the_goodbye_arrives_with_tini_in_front() {
+fn the_goodbye_arrives_with_tini_in_front_13() {
     let tini = tools::program("/usr/bin/tini", "tini");
     stop_behind("tini", &[tini, "-s", "--"]);
     // To the group of lastword, which is not that of the app.
@@ -21,7 +21,7 @@ fn the_goodbye_arrives_with_tini_in_front() {
 }
 
 #[test]
-fn the_goodbye_arrives_under_lastword_under_itself() {
+fn the_goodbye_arrives_under_lastword_under_itself_13() {
     let lastword = tools::lastword();
     stop_behind("itself", &[&lastword.to_string_lossy(), "--stop-timeout", "5s", "--"]);
 }

@@ -40,7 +40,7 @@ fn an_ensure_that_never_ends_or_a_trap_that_ignores_the_stop_is_killed_on_a_stat
 }
 
 #[test]
-fn what_a_deaf_ruby_wrote_is_out_before_the_platforms_sigkill_on_an_assumed_budget() {
+fn what_a_deaf_ruby_wrote_is_out_before_the_platforms_sigkill_on_an_assumed_budget_46() {
     // Railway's three seconds are known by a variable, the ten of any other platform by none.
     let cases = [("endless", 3), ("deaf", 3), ("ignore", 3), ("endless", 10)];
     side_by_side(4, 4, |index| killed_by_the_platform(cases[index as usize]));
