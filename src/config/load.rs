@@ -218,6 +218,9 @@ fn config(options: &Options, command: Vec<OsString>, role: Role, environment: &E
     if let Some(found) = find("--exit-on-loss", &options.exit_on_loss)? {
         config.exit_on_loss = Some(found.read(process::exit_on_loss)?);
     }
+    if let Some(found) = find("--exit-signal", &options.exit_signal)? {
+        config.exit_signal = found.read(process::exit_signal)?;
+    }
     if let Some(found) = find("--lifecycle-lines", &options.lifecycle_lines)? {
         config.lifecycle_lines = found.read(process::lifecycle_lines)?;
     }

@@ -152,11 +152,21 @@ impl Drains {
         }
     }
 
-    /// The app runs again: publishers wait as `--when-full` says.
-    pub fn block_again(&self) {
+    /// The app is to run again: publishers wait as `--when-full` says, and the room of [`Drains::unblock`] is taken back.
+    /// Says whether every queue has room: a run that began while one is full might end before its first line is in, and
+    /// there would be no room for what such runs leave in the pipes.
+    pub fn block_again(&self) -> bool {
+        let mut room = true;
         for drain in self.drains.iter() {
-            drain.inbox.order(|state| state.orders.unblocked = false);
+            drain.inbox.order(|state| {
+                state.orders.unblocked = false;
+                if std::mem::take(&mut state.orders.roomy) {
+                    state.queue.take_memory(RESIDUE);
+                }
+                room &= state.queue.makes_room(1);
+            });
         }
+        room
     }
 
     /// A stop was asked for: leave every back-off, linger 0, retry at least every second until `end_at`.

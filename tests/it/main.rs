@@ -8,6 +8,7 @@
 #![expect(clippy::panic, reason = "a panic is how a test fails")]
 #![expect(unreachable_pub, reason = "a test crate exports nothing; `pub` says what a module offers to the themes")]
 
+mod clock;
 mod container;
 mod cost_container;
 mod drains;
@@ -23,6 +24,7 @@ mod passthrough;
 mod peers;
 mod platform;
 mod process;
+mod programs;
 mod real_servers;
 mod restart;
 mod spool;

@@ -31,6 +31,7 @@ pub struct Setup {
     env: Vec<(String, String)>,
     pid1: bool,
     launcher: Vec<String>,
+    in_front: Vec<String>,
     stdin: Stdio,
     stdout: Option<Stdio>,
 }
@@ -61,7 +62,16 @@ impl Setup {
         let report = dir.path().join("report.json").into_os_string();
         let mut flags: Vec<OsString> = words.iter().map(OsString::from).collect();
         flags.extend(["--report".into(), report]);
-        Self { dir, flags, env: Vec::new(), pid1: false, launcher: Vec::new(), stdin: Stdio::null(), stdout: None }
+        Self {
+            dir,
+            flags,
+            env: Vec::new(),
+            pid1: false,
+            launcher: Vec::new(),
+            in_front: Vec::new(),
+            stdin: Stdio::null(),
+            stdout: None,
+        }
     }
 
     /// Adds a drain.
@@ -99,6 +109,12 @@ impl Setup {
         self
     }
 
+    /// Words right before `lastword`, behind `unshare`: another init, which is PID 1 then, and to which signals go.
+    pub fn in_front(mut self, words: &[String]) -> Self {
+        self.in_front = words.to_vec();
+        self
+    }
+
     /// Standard input, instead of /dev/null.
     pub fn stdin(mut self, stdin: Stdio) -> Self {
         self.stdin = stdin;
@@ -133,6 +149,7 @@ impl Setup {
             tools::program("/usr/bin/unshare", "util-linux");
             words.extend(["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"].map(OsString::from));
         }
+        words.extend(self.in_front.into_iter().map(OsString::from));
         words.push(tools::lastword().into());
         words.extend(self.flags);
         if !command.is_empty() {
@@ -150,6 +167,8 @@ impl Setup {
         }
         // Most tests compare what arrived with what the app wrote; those of lastword's own lines switch them on.
         spawn.env("LASTWORD_LIFECYCLE_LINES", "off");
+        // On a tester's terminal as without one.
+        spawn.env("LASTWORD_EXIT_SIGNAL", "never");
         spawn.env("RECORD", self.dir.path().join("record")).envs(self.env);
         let started = lastword::clock::now();
         let mut child = spawn.spawn().unwrap_or_else(|error| panic!("{words:?}: {error}"));
@@ -281,6 +300,11 @@ impl Running {
     pub fn says(&self, words: &str, times: usize) {
         let said = || String::from_utf8_lossy(&self.stderr.now()).matches(words).count();
         until(&format!("lastword to say `{words}`"), Duration::from_secs(20), || said() >= times);
+    }
+
+    /// Standard error so far.
+    pub fn stderr(&self) -> Vec<u8> {
+        self.stderr.now()
     }
 
     /// A file in the run's directory.
