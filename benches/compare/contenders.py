@@ -47,13 +47,15 @@ respawn = False
 
 @dataclass
 class Contender:
-    """`command` makes the words that run an app, with a directory for files. Size in bytes."""
+    """`command` makes the words that run an app, with a directory for files. Size in bytes. `relays_within`: how long a
+    stop that it passes on may take to reach the app, in seconds; supervisord and circusd look once a second."""
 
     name: str
     command: Callable[[Path, list[str]], list[str]]
     package: str = ""
     size: Callable[[], int] | None = None
     env: dict[str, str] = field(default_factory=dict)
+    relays_within: float = 0.2
 
     @property
     def is_bare(self):
@@ -77,9 +79,10 @@ def contenders(lastword, tcp, http):
         binary("dumb-init", "/usr/bin/dumb-init", "--", package="dumb-init"),
         binary("catatonit", "/usr/bin/catatonit", "--", package="catatonit"),
         Contender("supervisord", configured(SUPERVISORD, "/usr/bin/supervisord", "-c"), "supervisor",
-                  lambda: installed_size(*PYTHON_PACKAGES, "supervisor", "python3-pkg-resources")),
+                  lambda: installed_size(*PYTHON_PACKAGES, "supervisor", "python3-pkg-resources"), relays_within=1.5),
         Contender("circusd", configured(CIRCUSD, *circusd), "circus",
-                  lambda: installed_size(*PYTHON_PACKAGES) + tree_size(CIRCUS), {"PYTHONPATH": str(CIRCUS)}),
+                  lambda: installed_size(*PYTHON_PACKAGES) + tree_size(CIRCUS), {"PYTHONPATH": str(CIRCUS)},
+                  relays_within=1.5),
     ]
 
 
@@ -114,7 +117,8 @@ def install(packages):
         subprocess.run([*apt, *missing], stdout=sys.stderr, check=True)
     mark = CIRCUS / "installed"
     if "circus" in packages and (not mark.exists() or mark.read_text() != str(CIRCUS_WANTED)):
-        pip = [PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--upgrade"]
+        pip = [PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--upgrade",
+               "--root-user-action=ignore"]
         CIRCUS.mkdir(parents=True, exist_ok=True)
         subprocess.run([*pip, "--target", CIRCUS, *CIRCUS_WANTED], stdout=sys.stderr, check=True)
         mark.write_text(str(CIRCUS_WANTED))

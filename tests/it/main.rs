@@ -8,10 +8,12 @@
 #![expect(clippy::panic, reason = "a panic is how a test fails")]
 #![expect(unreachable_pub, reason = "a test crate exports nothing; `pub` says what a module offers to the themes")]
 
+mod comparison;
 mod container;
 mod cost_container;
 mod drains;
 mod exit_code;
+mod exit_container;
 mod formats;
 mod input;
 mod lifecycle_lines;
