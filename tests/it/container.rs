@@ -3,7 +3,17 @@
 //! The static binaries are built by `scripts/static-build ci`; the Debian base image comes from debootstrap and is kept
 //! in target/container. Nothing but the loopback is used when the containers run.
 
-use crate::support::{judge::Terms, pair::Pair, record::Record, tools, until, wrapper::raw};
+use crate::support::{
+    certificates,
+    dns::{Answer, Dns},
+    http::HttpSink,
+    judge::{Seen, Terms},
+    mortal::{Mortal, Speech},
+    pair::Pair,
+    record::Record,
+    syslog, tools, until,
+    wrapper::raw,
+};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -136,13 +146,17 @@ fn elapsed(begin: Instant) -> Duration {
     lastword::clock::now() - begin
 }
 
-fn acquit(container: &Container<'_>, pair: Pair) {
+fn acquit_pair(container: &Container<'_>, pair: Pair) {
+    acquit(container, [("http", pair.http.collect()), ("tcp", pair.tcp.collect())]);
+}
+
+fn acquit(container: &Container<'_>, drains: [(&str, Seen); 2]) {
     let record = container.record();
     let report = crate::support::report::Report::read(&container.shared.path().join("report.json"));
     let report =
         report.unwrap_or_else(|error| panic!("{error}; logs: {}", String::from_utf8_lossy(&container.logs().1)));
     let terms = Terms { confirmed: true, ..Terms::default() };
-    for (name, seen) in [("http", pair.http.collect()), ("tcp", pair.tcp.collect())] {
+    for (name, seen) in drains {
         if let Err(violations) = crate::support::judge::judge(&record, Some(report.of(name)), &seen, terms) {
             panic!("{name}: {violations:?}\nbooks: {:?}\nrecord: {record:?}", report.of(name));
         }
@@ -173,7 +187,7 @@ fn a_scratch_image_with_nothing_but_two_binaries_loses_no_word_at_podman_stop() 
     assert_eq!(code, 3, "logs: {}", String::from_utf8_lossy(&container.logs().1));
     assert!(took < Duration::from_secs(5), "podman stop took {took:?}");
     assert_eq!(container.record().goodbyes, ["app"]);
-    acquit(&container, pair);
+    acquit_pair(&container, pair);
 }
 
 /// Debian bookworm with python3, as a local image. The archive that it is made from is kept.
@@ -217,7 +231,7 @@ fn the_worker_in_a_shell_loop_says_goodbye_in_a_debian_container() {
     assert!(took < Duration::from_secs(5), "podman stop took {took:?}");
     let record = container.record();
     assert!(!record.ready.is_empty() && record.ready == record.goodbyes, "{record:?}");
-    acquit(&container, pair);
+    acquit_pair(&container, pair);
 }
 
 /// The image of our own Dockerfile, its build stage replaced by the binary that was built outside.
@@ -262,4 +276,43 @@ fn the_images_in_examples_are_built_and_say_goodbye() {
         }
         assert!(passed.lines().last().is_some_and(|line| line.starts_with(last)), "{passed}");
     }
+}
+
+/// A container of this image ships over HTTPS, to a name that it has to ask DNS for, and over TLS, to one of its hosts file.
+/// Whom no root that it knows vouches for is refused, and by no lack of roots: the compiled-in ones are there.
+fn ships_by_name(podman: &Podman, image: &str) {
+    let dns = Dns::start(Answer::ServerFailure);
+    let (http, tls) = (HttpSink::healthy_tls(), Mortal::start(Speech { relp: false, tls: true }, Vec::new()));
+    let https = http.url("http").replace("http://127.0.0.1", "https://collector.test");
+    let drains = [
+        format!("--env=LASTWORD_DRAIN_HTTP={https},ca=/ca.pem"),
+        format!("--env=LASTWORD_DRAIN_TCP=syslog+tls://hosts.test:{}#name=tcp,ca=/ca.pem", tls.address().port()),
+    ];
+    let resolv_conf = format!("--volume={}:/etc/resolv.conf:ro", dns.resolv_conf().display());
+    let names = [resolv_conf.as_str(), "--add-host=hosts.test:127.0.0.1"];
+    let options = [
+        &[&drains[0], &drains[1], "--env=LASTWORD_STOP_TIMEOUT=5s", "--env=LASTWORD_REPORT=/test/report.json"],
+        &names[..],
+    ];
+    let command = ["/oracle_app", "--record", "/test/record", "--rate", "500", "--on-term", "goodbye:100"];
+    let container = Container::start(podman, image, &options.concat(), &command);
+    until("names that do not resolve", Duration::from_secs(20), || dns.failures() > 2);
+    dns.answers(Answer::Addresses(vec![std::net::Ipv4Addr::LOCALHOST]));
+    until("lines by HTTPS", Duration::from_secs(20), || http.lines() > 100);
+    let (_, code) = container.stop(5);
+    assert_eq!(code, 0, "logs: {}", String::from_utf8_lossy(&container.logs().1));
+    acquit(&container, [("http", http.collect()), ("tcp", syslog::seen(&tls.collect().0))]);
+}
+
+#[test]
+fn an_image_without_certificates_ships_over_https_and_tls_46() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let podman = Podman::new();
+    let lastword = tools::static_lastword();
+    let app = lastword.with_file_name("examples/oracle_app");
+    let ca = certificates::file("ca.pem");
+    let dockerfile = "FROM scratch\nCOPY lastword oracle_app ca.pem /\nENTRYPOINT [\"/lastword\", \"--\"]\n";
+    let files = [("lastword", lastword), ("oracle_app", &app), ("ca.pem", &ca)];
+    podman.build("lastword-test-bare", dockerfile, &files);
+    ships_by_name(&podman, "lastword-test-bare");
 }

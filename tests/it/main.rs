@@ -20,6 +20,7 @@ mod lifecycle_lines;
 mod memory_limit;
 mod metrics;
 mod multiline;
+mod names;
 mod oracle;
 mod passthrough;
 mod peers;

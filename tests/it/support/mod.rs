@@ -4,6 +4,7 @@
 pub mod certificates;
 #[path = "../../support/closed.rs"]
 pub mod closed;
+pub mod dns;
 pub mod fakes;
 pub mod http;
 pub mod judge;
