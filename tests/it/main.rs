@@ -21,6 +21,7 @@ mod memory_limit;
 mod metrics;
 mod multiline;
 mod names;
+mod names_container;
 mod oracle;
 mod passthrough;
 mod peers;

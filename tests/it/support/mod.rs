@@ -11,6 +11,7 @@ pub mod judge;
 pub mod lines;
 pub mod mortal;
 pub mod pair;
+pub mod podman;
 pub mod record;
 pub mod report;
 pub mod syslog;
