@@ -68,7 +68,7 @@ fn end_as_the_app_did(config: &Config, outcome: &Outcome, code: u8) {
 }
 
 /// `LASTWORD_LOG=debug` (or any filter of `tracing`) shows each decision on stderr.
-fn trace_if_asked() {
+pub(crate) fn trace_if_asked() {
     if let Ok(filter) = tracing_subscriber::EnvFilter::try_from_env("LASTWORD_LOG") {
         let _ = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(io::stderr).try_init();
     }

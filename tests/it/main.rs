@@ -9,16 +9,20 @@
 #![expect(unreachable_pub, reason = "a test crate exports nothing; `pub` says what a module offers to the themes")]
 
 mod clock;
+mod comparison;
 mod container;
 mod cost_container;
 mod drains;
 mod exit_code;
+mod exit_container;
 mod formats;
 mod input;
 mod lifecycle_lines;
 mod memory_limit;
 mod metrics;
 mod multiline;
+mod names;
+mod names_container;
 mod oracle;
 mod passthrough;
 mod peers;

@@ -4,12 +4,14 @@
 pub mod certificates;
 #[path = "../../support/closed.rs"]
 pub mod closed;
+pub mod dns;
 pub mod fakes;
 pub mod http;
 pub mod judge;
 pub mod lines;
 pub mod mortal;
 pub mod pair;
+pub mod podman;
 pub mod record;
 pub mod report;
 pub mod stops;
