@@ -1,14 +1,14 @@
 //! All drains of a run: from flags and variables to [`DrainSpec`]s with names of their own.
 
 use super::{
-    DrainSpec, FileTarget, HttpTarget, Identity, RelpTarget, Secret, Target, TcpTarget, TlsTarget,
+    DrainSpec, FileTarget, HttpTarget, Identity, Proxy, RelpTarget, Secret, Target, TcpTarget, TlsTarget,
     drain_options::DrainOptions,
     drain_url::DrainUrl,
     environment::Environment,
     problem::{Exit, Problem},
     schemes::{Encoding, Scheme, Way},
 };
-use crate::format::{Format, gelf::Carrier, http::Compress, syslog::Framing};
+use crate::format::{Format, gelf::Carrier, syslog::Framing};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use std::time::Duration;
 
@@ -116,13 +116,12 @@ fn target(url: &DrainUrl<'_>, environment: &Environment) -> Result<Target, Probl
             Target::File(FileTarget::new(path))
         }
         Way::Unix => Target::Unix(url.file(environment)?),
-        Way::Http | Way::Https => Target::Http(HttpTarget {
-            url: url.http_url(environment)?,
-            headers: basic(url.user(environment)?)?.into_iter().collect(),
-            ca_pem: None,
-            timeout: HTTP_TIMEOUT,
-            compress: Compress::Off,
-        }),
+        Way::Http | Way::Https => {
+            let mut http = HttpTarget::new(url.http_url(environment)?, HTTP_TIMEOUT);
+            http.headers.extend(basic(url.user(environment)?)?);
+            http.proxy = Proxy::of(&http.url, environment)?;
+            Target::Http(http)
+        }
         Way::Tcp | Way::Tls => Target::Tcp(TcpTarget::new(url.host_port(environment)?)),
         Way::Relp | Way::RelpTls => Target::Relp(RelpTarget::new(url.host_port(environment)?)),
         Way::Udp => Target::Udp(url.host_port(environment)?),
@@ -167,10 +166,10 @@ fn apply(mut options: DrainOptions, scheme: &Scheme, format: Format, target: &mu
             let protocol = format.protocol();
             protocol.complete(&mut http.url);
             http.compress = options.compress.unwrap_or(protocol.compress[0]);
+            http.tls = tls(&mut options, scheme)?.unwrap_or_default();
             http.headers.extend(options.token.map(|token| (protocol.token.0.to_string(), token)));
             http.headers.extend(options.bearer.map(|bearer| ("Authorization".to_string(), bearer)));
             http.headers.extend(options.headers);
-            http.ca_pem = options.ca_pem;
             http.timeout = options.timeout.unwrap_or(HTTP_TIMEOUT);
             if http.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("authorization")).count() > 1 {
                 return Err(Problem::new(
@@ -185,7 +184,7 @@ fn apply(mut options: DrainOptions, scheme: &Scheme, format: Format, target: &mu
 }
 
 fn tls(options: &mut DrainOptions, scheme: &Scheme) -> Result<Option<TlsTarget>, Problem> {
-    if !scheme.is_tls() {
+    if !scheme.has_tls() {
         return Ok(None);
     }
     let identity = match (options.cert.take(), options.key.take()) {

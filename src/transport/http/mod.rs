@@ -1,7 +1,9 @@
 //! HTTP(S): one request a payload, confirmed by a 2xx.
 //!
 //! A request whose outcome is unknown (cut after it was written, timed out) is sent again, byte for byte and with the
-//! same `Idempotency-Key`. What differs from service to service (headers, compression, what an answer means) is the
+//! same `Idempotency-Key`, over a fresh connection. At once, if a connection that had served before broke under it: a server
+//! may close it just as a request sets out (RFC 9112 section 9.3.1; over HTTP/2 a GOAWAY says so, and a REFUSED_STREAM). What
+//! a server says in so many words (a status, a stream reset for a reason of its own) is an answer, and waits its turn. What differs from service to service (headers, compression, what an answer means) is the
 //! format's [`Protocol`]; what each status means to all of them is in [`verdict`]. The client is built at the first payload,
 //! in the drain's own thread: neither start-up nor an idle process pays for it.
 
@@ -9,6 +11,10 @@ mod client;
 mod compress;
 mod verdict;
 
+#[cfg(test)]
+mod http2_tests;
+#[cfg(test)]
+mod proxy_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -24,8 +30,9 @@ use crate::{
     ledger::Grade,
 };
 use bytes::Bytes;
+use client::Dialer;
 use reqwest::{
-    Client, Response, StatusCode,
+    Response, StatusCode,
     header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION},
 };
 use std::time::Duration;
@@ -49,7 +56,9 @@ pub struct Http {
     protocol: &'static Protocol,
     /// None once the receiver said (415) that it takes no encoding.
     compress: Compress,
-    client: Option<Client>,
+    dialer: Dialer,
+    /// A request is under way; still so at the next one if its future was dropped.
+    busy: bool,
     /// None: to be (re-)read before the next request.
     headers: Option<HeaderMap>,
     /// What a 401 was the answer to.
@@ -74,7 +83,17 @@ impl Http {
     /// Connects to nothing, and reads no file yet.
     pub fn new(target: HttpTarget, protocol: &'static Protocol) -> Self {
         let compress = target.compress;
-        Self { target, protocol, compress, client: None, headers: None, refused: None, confirmed: 0, kept_alive: false }
+        Self {
+            target,
+            protocol,
+            compress,
+            dialer: Dialer::default(),
+            busy: false,
+            headers: None,
+            refused: None,
+            confirmed: 0,
+            kept_alive: false,
+        }
     }
 
     /// One payload, with the second tries that cost nobody anything.
@@ -91,15 +110,7 @@ impl Http {
                     url = to;
                 }
                 Answer::Moved(_) => return Err(self.failure(Verdict::Hold, "redirects in a circle")),
-                // A server may close an idle connection just as a request sets out: RFC 9112 section 9.3.1.
-                Answer::Broken(error) if self.kept_alive && !error.is_timeout() && !error.is_connect() => {
-                    self.kept_alive = false;
-                }
-                Answer::Broken(error) => {
-                    self.kept_alive = false;
-                    let (verdict, reason) = verdict::of_error(&error, self.target.timeout, payload.position);
-                    return Err(self.failure(verdict, &reason));
-                }
+                Answer::Broken(error) => self.broken(&error, payload)?,
                 // Credentials in files may have been rotated: read them again, once, before holding.
                 Answer::Unreadable if encoding != Compress::Off => {
                     self.compress = Compress::Off;
@@ -112,6 +123,24 @@ impl Http {
                 Answer::Refused(failure) => return Err(failure),
             }
         }
+    }
+
+    /// Ok if the same request may go again at once.
+    fn broken(&mut self, error: &reqwest::Error, payload: &Payload) -> Result<(), Failure> {
+        let served_before = std::mem::take(&mut self.kept_alive);
+        self.dialer.hang_up();
+        let http2 = verdict::http2_reason(error);
+        if http2 == Some(h2::Reason::HTTP_1_1_REQUIRED) && self.dialer.step_down() {
+            return Ok(());
+        }
+        if served_before && verdict::is_silent_end(error) {
+            return Ok(());
+        }
+        let (verdict, reason) = verdict::of_error(error, &self.target, payload.position);
+        if matches!(verdict, Verdict::Hold) {
+            self.dialer.forget();
+        }
+        Err(self.failure(verdict, &reason))
     }
 
     /// The body as it travels. Made again for a retry, to the same bytes.
@@ -130,7 +159,11 @@ impl Http {
         body: &Bytes,
     ) -> Result<Answer, Failure> {
         let headers = self.headers()?;
-        let client = self.client()?;
+        if std::mem::replace(&mut self.busy, true) {
+            self.dialer.hang_up();
+            self.kept_alive = false;
+        }
+        let client = self.dialer.client(&self.target).map_err(|reason| self.failure(Verdict::Hold, &reason))?;
         let mut request = client
             .post(url.clone())
             .headers(headers)
@@ -143,10 +176,12 @@ impl Http {
         if encoding != Compress::Off {
             request = request.header(CONTENT_ENCODING, encoding.name());
         }
-        match request.send().await {
-            Ok(response) => Ok(self.judge(response, url, payload).await),
-            Err(error) => Ok(Answer::Broken(error)),
-        }
+        let answer = match request.send().await {
+            Ok(response) => self.judge(response, url, payload).await,
+            Err(error) => Answer::Broken(error),
+        };
+        self.busy = false;
+        Ok(answer)
     }
 
     async fn judge(&mut self, response: Response, url: &Url, payload: &Payload) -> Answer {
@@ -176,8 +211,13 @@ impl Http {
         if status == StatusCode::UNSUPPORTED_MEDIA_TYPE {
             return Answer::Unreadable;
         }
-        let reason = ruling.reason.unwrap_or_else(|| verdict::quote(status, &text));
+        let by_proxy = verdict::proxy_refuses(&self.target).filter(|_| status.as_u16() == 407);
+        let reason = ruling.reason.or(by_proxy).unwrap_or_else(|| verdict::quote(status, &text));
         let verdict = match ruling.meaning {
+            Meaning::Status if verdict::wants_certificate(status, &text) => {
+                self.dialer.forget();
+                Verdict::Hold
+            }
             Meaning::Status => verdict::of_status(status, after, payload.position),
             Meaning::Retry => Verdict::Retry { resend_from: payload.position, after },
             Meaning::Reject => Verdict::Reject,
@@ -187,14 +227,6 @@ impl Http {
             }
         };
         Answer::Refused(self.failure(verdict, &reason))
-    }
-
-    fn client(&mut self) -> Result<Client, Failure> {
-        if self.client.is_none() {
-            let client = client::build(&self.target).map_err(|reason| self.failure(Verdict::Hold, &reason))?;
-            self.client = Some(client);
-        }
-        self.client.clone().ok_or_else(|| self.failure(Verdict::Hold, "no client"))
     }
 
     fn headers(&mut self) -> Result<HeaderMap, Failure> {
@@ -246,7 +278,8 @@ impl Http {
         let url = &self.target.url;
         let host = url.host_str().unwrap_or_default();
         let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
-        Failure { verdict, reason: format!("{host}{port}: {reason}") }
+        let way = self.target.proxy.as_ref().map(|proxy| format!(" by the proxy {proxy}")).unwrap_or_default();
+        Failure { verdict, reason: format!("{host}{port}{way}: {reason}") }
     }
 }
 

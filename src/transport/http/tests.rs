@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    format::{Format, http::Compress},
+    format::Format,
     transport::{ItemVerdict, testing::payload},
 };
 use std::{collections::VecDeque, net::SocketAddr, sync::Arc, sync::Mutex};
@@ -66,8 +66,7 @@ impl Server {
 
     fn with_headers(&self, headers: Vec<(String, Secret)>) -> Http {
         let url = format!("http://{}/in?token=secret", self.address).parse().unwrap();
-        let target =
-            HttpTarget { url, headers, ca_pem: None, timeout: Duration::from_secs(5), compress: Compress::Off };
+        let target = HttpTarget { headers, ..HttpTarget::new(url, Duration::from_secs(5)) };
         Http::new(target, Format::Ndjson.protocol())
     }
 
@@ -234,8 +233,7 @@ async fn silence_and_endless_answers_are_bounded() {
 async fn nobody_listening_is_weather() {
     let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
     let url = format!("http://127.0.0.1:{port}/").parse().unwrap();
-    let target =
-        HttpTarget { url, headers: vec![], ca_pem: None, timeout: Duration::from_secs(5), compress: Compress::Off };
+    let target = HttpTarget::new(url, Duration::from_secs(5));
     let failure = Http::new(target, Format::Raw.protocol()).send(&payload(0, &["x\n"])).await.unwrap_err();
     assert!(matches!(failure.verdict, Verdict::Retry { .. }));
     assert!(failure.reason.ends_with(": connection refused"), "{}", failure.reason);
@@ -290,7 +288,7 @@ async fn an_unusable_root_certificate_holds_the_drain() {
     let server = Server::start(vec![Reply::Last(String::new())]).await;
     let mut http = server.http();
     http.target.url = format!("https://{}/", server.address).parse().unwrap();
-    http.target.ca_pem = Some(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_vec());
+    http.target.tls.ca_pem = Some(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_vec());
     let failure = http.send(&payload(0, &["x\n"])).await.unwrap_err();
     assert!(matches!(failure.verdict, Verdict::Hold), "{failure:?}");
     assert!(failure.reason.contains("ca:"), "{}", failure.reason);
@@ -306,7 +304,7 @@ fn speaking(server: &Server, format: Format) -> Http {
     let protocol = format.protocol();
     protocol.complete(&mut url);
     let compress = protocol.compress[0];
-    Http::new(HttpTarget { url, headers: vec![], ca_pem: None, timeout: Duration::from_secs(5), compress }, protocol)
+    Http::new(HttpTarget { compress, ..HttpTarget::new(url, Duration::from_secs(5)) }, protocol)
 }
 
 #[tokio::test]
