@@ -3,119 +3,30 @@
 
 use crate::support::{
     certificates,
+    drain::Drain,
+    hundred::{all_met, hundred},
     judge::{Terms, judge},
-    lines::{Shape, line},
+    lines::Shape,
     mortal::{Fate, Mortal, Speech},
     note, pause,
-    record::{Extent, Record, identify},
-    report::Books,
+    record::identify,
     seed, syslog, until,
     wrapper::raw,
 };
 use flate2::read::GzDecoder;
-use lastword::{
-    clock,
-    config::{self, Invocation},
-    drain::Drains,
-    event::Bell,
-    ledger::DrainReport,
-    line::{Batch, Lines, Stream},
-};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use std::{
     collections::BTreeMap,
-    ffi::OsString,
     io::Read,
     os::unix::net::UnixDatagram,
     path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicBool, Ordering},
     thread,
     time::Duration,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
 const LINES: u64 = 200;
-
-/// A drain in this process.
-pub struct Drain {
-    drains: Drains,
-    bell: Bell,
-    next: u64,
-}
-
-impl Drain {
-    pub fn start(url: &str) -> Self {
-        let words =
-            ["lastword", "--drain", url, "--memory", "2MiB", "--when-full", "block", "--", "app"].map(OsString::from);
-        let config = match config::load(words, []) {
-            Ok(Invocation::Run(config)) => config,
-            Ok(other) => panic!("{other:?}"),
-            Err(exit) => panic!("{}", exit.message),
-        };
-        config.origin.instance.tell("1");
-        let bell = Bell::new().expect("an eventfd");
-        let drains = Drains::start(&config.drains, &config, &bell).expect("a thread");
-        Self { drains, bell, next: 1 }
-    }
-
-    /// Publishes the next lines.
-    pub fn write(&mut self, count: u64, shape: Shape) {
-        let (mut data, mut ends) = (Vec::new(), Vec::new());
-        for number in self.next..self.next + count {
-            data.extend(line("app", 'o', shape, number));
-            data.push(b'\n');
-            ends.push(data.len() as u32);
-        }
-        let lines = Lines { data: data.into(), ends, parts: Vec::new() };
-        self.drains.publish(&Arc::new(Batch::new(Stream::Stdout, self.next, clock::stamp(), lines)));
-        self.next += count;
-    }
-
-    /// Flushes, and closes the books.
-    pub fn finish(self, within: Duration) -> (Books, Record, DrainReport) {
-        self.drains.close(clock::now() + within);
-        until("the drain to end", within + 5 * SECOND, || !self.bell.take().is_empty());
-        let report = self.drains.close_books().remove(0);
-        let books = serde_json::to_value(&report).and_then(serde_json::from_value).expect("a report");
-        let written = self.next - 1;
-        let extent = Extent { done: written, begun: written };
-        let record = Record { sources: [(("app".to_owned(), 'o'), extent)].into(), ..Record::default() };
-        (books, record, report)
-    }
-}
-
-/// Runs `one` for 100 seeds, a few at a time. Sums up what the runs met.
-fn hundred(
-    test: &str,
-    one: impl Fn(&mut StdRng, &str) -> BTreeMap<&'static str, u32> + Sync,
-) -> BTreeMap<&'static str, u32> {
-    let first = seed(test);
-    let runs = if std::env::var_os("LASTWORD_SEED").is_some() { 1 } else { 100 };
-    let (next, met) = (AtomicU64::new(0), Mutex::new(BTreeMap::new()));
-    thread::scope(|scope| {
-        for _ in 0..10 {
-            scope.spawn(|| {
-                loop {
-                    let run = next.fetch_add(1, Ordering::SeqCst);
-                    if run >= runs {
-                        return;
-                    }
-                    let seed = first.wrapping_add(run);
-                    let context = format!("LASTWORD_SEED={seed}");
-                    for (kind, count) in one(&mut StdRng::seed_from_u64(seed), &context) {
-                        *met.lock().expect("no panic").entry(kind).or_default() += count;
-                    }
-                }
-            });
-        }
-    });
-    let met = met.into_inner().expect("no panic");
-    note(&format!("{test}: {met:?}"));
-    met
-}
 
 fn fate(rng: &mut StdRng, speech: Speech) -> Fate {
     let bytes = rng.random_range(1..8000);
@@ -155,15 +66,6 @@ fn one(rng: &mut StdRng, context: &str, speech: Speech) -> BTreeMap<&'static str
         panic!("{context}, {speech:?}, {fates:?}: {found:?}\n{report:?}");
     }
     met
-}
-
-#[track_caller]
-fn all_met(met: &BTreeMap<&'static str, u32>, kinds: &[&str]) {
-    if std::env::var_os("LASTWORD_SEED").is_none() {
-        for kind in kinds {
-            assert!(met.get(kind).is_some_and(|&count| count >= 5), "too little of {kind}: {met:?}");
-        }
-    }
 }
 
 const ALWAYS: [&str; 6] = ["healthy", "refuse", "black hole", "reset", "close", "slow"];
@@ -322,7 +224,7 @@ fn twenty_deaths(speech: Speech, scheme: &str) {
     let ca = if speech.tls { format!(",ca={}", certificates::file("ca.pem").display()) } else { String::new() };
     let mut drain = Drain::start(&format!("{scheme}://{}#name=mortal{ca}", mortal.address()));
     while drain.next <= MANY {
-        drain.drains.wait_for_room(100 * 250);
+        drain.wait_for_room(100 * 250);
         drain.write(100, Shape::Fixed(250));
     }
     let (books, record, report) = drain.finish(60 * SECOND);

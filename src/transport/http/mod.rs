@@ -200,9 +200,10 @@ impl Http {
         if status.is_success() && ruling.meaning == Meaning::Status {
             return Answer::Taken;
         }
-        if matches!(status, StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT)
-            && let Some(to) = moved.filter(|to| to.origin() == url.origin())
-        {
+        // Credentials are for one origin (scheme, host and port) alone, and only these two keep the method.
+        let may_follow = matches!(status, StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT);
+        let points_to = moved.as_ref().map(|to| to.origin().ascii_serialization());
+        if let Some(to) = moved.filter(|to| may_follow && to.origin() == url.origin()) {
             return Answer::Moved(to);
         }
         if status == StatusCode::UNAUTHORIZED {
@@ -212,7 +213,9 @@ impl Http {
             return Answer::Unreadable;
         }
         let by_proxy = verdict::proxy_refuses(&self.target).filter(|_| status.as_u16() == 407);
-        let reason = ruling.reason.or(by_proxy).unwrap_or_else(|| verdict::quote(status, &text));
+        let redirects = points_to.filter(|_| status.is_redirection());
+        let redirects = redirects.map(|origin| format!("{status}: it points to {origin}"));
+        let reason = ruling.reason.or(by_proxy).or(redirects).unwrap_or_else(|| verdict::quote(status, &text));
         let verdict = match ruling.meaning {
             Meaning::Status if verdict::wants_certificate(status, &text) => {
                 self.dialer.forget();

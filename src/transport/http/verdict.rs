@@ -128,6 +128,9 @@ pub(super) fn retry_after(headers: &HeaderMap, now: Stamp) -> Option<Duration> {
 /// `503 Service Unavailable: the beginning of the answer`, on one line.
 pub(super) fn quote(status: StatusCode, text: &[u8]) -> String {
     let text = String::from_utf8_lossy(&text[..text.len().min(4 * QUOTE)]);
+    // Of a page, its title.
+    let title = text.split_once("<title>").and_then(|(_, rest)| rest.split_once("</title>"));
+    let text = title.map_or(&*text, |(title, _)| title);
     let words: Vec<_> =
         text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty()).collect();
     let line: String = words.join(" ").chars().take(QUOTE).collect();
@@ -191,6 +194,8 @@ mod tests {
             "400 Bad Request: no such [0m index"
         );
         assert_eq!(quote(StatusCode::from_u16(599).unwrap(), b""), "599");
+        let page = b"<html>\r\n<head><title>502 Bad\nGateway</title></head><body>nginx</body></html>";
+        assert_eq!(quote(StatusCode::BAD_GATEWAY, page), "502 Bad Gateway: 502 Bad Gateway");
         assert!(quote(StatusCode::OK, &[b'x'; 9999]).len() < 150);
     }
 }

@@ -8,6 +8,7 @@ use super::{
     pause,
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
+use flate2::read::GzDecoder;
 use serde_json::Value;
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -92,6 +93,11 @@ impl HttpSink {
     /// Takes everything.
     pub fn healthy() -> Self {
         Self::start(|_, _| Act::Take)
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// `http://…/logs#name=NAME`.
@@ -222,6 +228,11 @@ fn read_request(reader: &mut BufReader<TcpStream>, answer: &mut TcpStream) -> Op
         reader.read_exact(&mut request.body).ok()?;
     } else if request.header("transfer-encoding").is_some() {
         read_chunks(reader, &mut request.body)?;
+    }
+    if request.header("content-encoding") == Some("gzip") {
+        let mut plain = Vec::new();
+        GzDecoder::new(&request.body[..]).read_to_end(&mut plain).expect("gzip");
+        request.body = plain;
     }
     request.at = lastword::clock::now();
     Some(request)

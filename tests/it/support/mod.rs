@@ -4,11 +4,14 @@
 pub mod certificates;
 #[path = "../../support/closed.rs"]
 pub mod closed;
+pub mod drain;
 pub mod fakes;
 pub mod http;
+pub mod hundred;
 pub mod judge;
 pub mod lines;
 pub mod mortal;
+pub mod nginx;
 pub mod pair;
 pub mod record;
 pub mod report;
