@@ -18,6 +18,7 @@ pub mod report;
 pub mod syslog;
 pub mod tcp;
 pub mod tools;
+pub mod web;
 pub mod wrapper;
 
 use std::{io::Write, time::Duration};
