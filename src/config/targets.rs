@@ -15,17 +15,17 @@ pub struct HttpTarget {
     pub tls: TlsTarget,
     /// What stands in between.
     pub proxy: Option<Proxy>,
-    /// Time limit of one request.
-    pub timeout: Duration,
+    /// `#timeout=`: time limit of one request. None: it is found out.
+    pub timeout: Option<Duration>,
     /// How bodies are compressed.
     pub compress: Compress,
 }
 
 impl HttpTarget {
-    /// Without headers, proxy and compression.
-    pub fn new(url: url::Url, timeout: Duration) -> Self {
+    /// Nothing but the URL.
+    pub fn new(url: url::Url) -> Self {
         let tls = TlsTarget::default();
-        Self { url, headers: Vec::new(), tls, proxy: None, timeout, compress: Compress::Off }
+        Self { url, headers: Vec::new(), tls, proxy: None, timeout: None, compress: Compress::Off }
     }
 }
 

@@ -26,7 +26,7 @@ fn fate(rng: &mut StdRng, dialect: Dialect) -> Fate {
         3 => Fate::CloseAfter(bytes),
         4 => Fate::HalfOpen(bytes),
         5 => Fate::Slow(rng.random_range(1..80)),
-        6 if dialect != Dialect::Plain => Fate::WrongCertificate,
+        6 | 7 if dialect != Dialect::Plain => Fate::WrongCertificate,
         7 => Fate::Healthy,
         _ => Fate::ResetAfter(bytes / 10),
     }
@@ -45,7 +45,7 @@ fn act(rng: &mut StdRng) -> Act {
 /// One run: lines in small batches while connections die and requests fail, then the end.
 fn one(rng: &mut StdRng, context: &str) -> BTreeMap<&'static str, u32> {
     let dialect = [Dialect::Plain, Dialect::Tls, Dialect::Http2][rng.random_range(0..3)];
-    let fates: Vec<_> = (0..rng.random_range(1..4)).map(|_| fate(rng, dialect)).collect();
+    let fates: Vec<_> = (0..rng.random_range(2..5)).map(|_| fate(rng, dialect)).collect();
     let acts: Vec<_> = (0..rng.random_range(1..5)).map(|_| act(rng)).collect();
     let web = Web::start(dialect, fates.clone(), acts.clone());
     let (scheme, ca) = match dialect {

@@ -13,6 +13,7 @@ mod cost_container;
 mod drains;
 mod exit_code;
 mod formats;
+mod http_checklist;
 mod http_faults;
 mod http_nginx;
 mod input;

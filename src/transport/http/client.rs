@@ -71,7 +71,7 @@ fn build(target: &HttpTarget, tls: ClientConfig, old: bool) -> Result<Client, St
         .redirect(redirect::Policy::none())
         .http2_initial_stream_window_size(ANSWER_WINDOW)
         .http2_initial_connection_window_size(ANSWER_WINDOW)
-        .connect_timeout(CONNECT_TIME.min(target.timeout))
+        .connect_timeout(target.timeout.map_or(CONNECT_TIME, |timeout| timeout.min(CONNECT_TIME)))
         .pool_idle_timeout(IDLE_TIME)
         .pool_max_idle_per_host(1)
         .tcp_nodelay(true)

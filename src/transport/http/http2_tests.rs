@@ -78,7 +78,7 @@ impl Server {
 
     fn http(&self) -> Http {
         let url = format!("https://localhost:{}/in?a=b", self.port).parse().unwrap();
-        let mut target = HttpTarget::new(url, Duration::from_secs(5));
+        let mut target = HttpTarget::new(url);
         target.tls.ca_pem = Some(CA.to_vec());
         target.headers.push(("Authorization".into(), Secret::Value("Bearer t".into())));
         Http::new(target, Format::Raw.protocol())
@@ -331,11 +331,11 @@ async fn silence_and_windows_that_stay_shut_are_bounded_and_the_next_try_has_a_f
         let server = Server::start(BOTH, &[Act::Answer(204), act]).await;
         let mut http = server.http();
         send(&mut http, &[0]).await;
-        http.target.timeout = Duration::from_millis(200);
+        http.patience = Patience::new(Some(Duration::from_millis(200)));
         let large = "x".repeat(200_000);
         let failure = http.send(&payload(2, &[&large])).await.unwrap_err();
         assert!(failure.reason.ends_with("no answer within 0.2 s"), "{}", failure.reason);
-        http.target.timeout = Duration::from_secs(5);
+        http.patience = Patience::new(Some(Duration::from_secs(5)));
         http.send(&payload(2, &[&large])).await.unwrap();
         assert_eq!(server.seen().last(), Some(&(1, "key-2".to_owned())), "{act:?}");
     }

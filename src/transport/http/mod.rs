@@ -9,6 +9,7 @@
 
 mod client;
 mod compress;
+mod patience;
 mod verdict;
 
 #[cfg(test)]
@@ -31,6 +32,7 @@ use crate::{
 };
 use bytes::Bytes;
 use client::Dialer;
+use patience::Patience;
 use reqwest::{
     Response, StatusCode,
     header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION},
@@ -57,6 +59,7 @@ pub struct Http {
     /// None once the receiver said (415) that it takes no encoding.
     compress: Compress,
     dialer: Dialer,
+    patience: Patience,
     /// A request is under way; still so at the next one if its future was dropped.
     busy: bool,
     /// None: to be (re-)read before the next request.
@@ -82,12 +85,13 @@ enum Answer {
 impl Http {
     /// Connects to nothing, and reads no file yet.
     pub fn new(target: HttpTarget, protocol: &'static Protocol) -> Self {
-        let compress = target.compress;
+        let (compress, patience) = (target.compress, Patience::new(target.timeout));
         Self {
             target,
             protocol,
             compress,
             dialer: Dialer::default(),
+            patience,
             busy: false,
             headers: None,
             refused: None,
@@ -136,7 +140,14 @@ impl Http {
         if served_before && verdict::is_silent_end(error) {
             return Ok(());
         }
-        let (verdict, reason) = verdict::of_error(error, &self.target, payload.position);
+        let (verdict, mut reason) = verdict::of_error(error, &self.target, self.patience.limit(), payload.position);
+        // In TLS 1.3 a server refuses our certificate after the handshake; a reset right behind may hide that it did.
+        if self.target.url.scheme() == "https" && verdict::is_silent_end(error) {
+            reason += " before any answer (maybe because it wants a TLS client certificate, `#cert=` and `#key=`)";
+        }
+        if error.is_timeout() && !error.is_connect() {
+            self.patience.in_vain();
+        }
         if matches!(verdict, Verdict::Hold) {
             self.dialer.forget();
         }
@@ -168,7 +179,7 @@ impl Http {
             .post(url.clone())
             .headers(headers)
             .header(IDEMPOTENCY_KEY, payload.key.as_str())
-            .timeout(self.target.timeout)
+            .timeout(self.patience.limit())
             .body(body.clone());
         for (name, value) in (self.protocol.payload_headers)(&payload.key, payload.ends.len()) {
             request = request.header(name, value);
@@ -176,8 +187,12 @@ impl Http {
         if encoding != Compress::Off {
             request = request.header(CONTENT_ENCODING, encoding.name());
         }
+        let begun = Instant::now();
         let answer = match request.send().await {
-            Ok(response) => self.judge(response, url, payload).await,
+            Ok(response) => {
+                self.patience.answered(begun.elapsed());
+                self.judge(response, url, payload).await
+            }
             Err(error) => Answer::Broken(error),
         };
         self.busy = false;
@@ -191,7 +206,7 @@ impl Http {
         let moved = location.and_then(|location| url.join(location).ok());
         let (limit, time) = match self.protocol.answer_bytes {
             0 => (ANSWER_BYTES, ANSWER_TIME),
-            each => (ANSWER_BYTES + each * payload.ends.len(), self.target.timeout),
+            each => (ANSWER_BYTES + each * payload.ends.len(), self.patience.limit()),
         };
         let (text, whole) = read(response, limit, time).await;
         self.kept_alive = whole;

@@ -85,7 +85,7 @@ async fn plain_server() -> u16 {
 }
 
 fn http(url: &str, proxy: &str) -> Http {
-    let mut target = HttpTarget::new(url.parse().unwrap(), Duration::from_secs(5));
+    let mut target = HttpTarget::new(url.parse().unwrap());
     target.proxy = Some(Proxy { url: proxy.parse().unwrap(), variable: "HTTPS_PROXY" });
     target.tls.ca_pem = Some(CA.to_vec());
     Http::new(target, Format::Raw.protocol())

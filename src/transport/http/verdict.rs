@@ -48,7 +48,12 @@ pub(super) fn proxy_refuses(target: &HttpTarget) -> Option<String> {
 }
 
 /// The verdict on a request without an answer, and the reason in words.
-pub(super) fn of_error(error: &reqwest::Error, target: &HttpTarget, position: u64) -> (Verdict, String) {
+pub(super) fn of_error(
+    error: &reqwest::Error,
+    target: &HttpTarget,
+    limit: Duration,
+    position: u64,
+) -> (Verdict, String) {
     let weather = Verdict::Retry { resend_from: position, after: None };
     if error.is_builder() {
         return (Verdict::Hold, innermost(error));
@@ -72,7 +77,7 @@ pub(super) fn of_error(error: &reqwest::Error, target: &HttpTarget, position: u6
         return (weather, format!("it broke the request off ({reason:?})"));
     }
     if error.is_timeout() && !error.is_connect() {
-        return (weather, format!("no answer within {} s", target.timeout.as_secs_f64()));
+        return (weather, format!("no answer within {} s", limit.as_secs_f64()));
     }
     (weather, innermost(error))
 }
@@ -169,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_is_seconds_or_a_date_to_come() {
+    fn retry_after_is_seconds_or_a_date_to_come_24() {
         let now = Stamp(784_111_777_000_000_000); // Sun, 06 Nov 1994 08:49:37 GMT
         let parse = |text: &'static str| {
             let mut headers = HeaderMap::new();
