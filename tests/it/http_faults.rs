@@ -26,7 +26,7 @@ fn fate(rng: &mut StdRng, dialect: Dialect) -> Fate {
         3 => Fate::CloseAfter(bytes),
         4 => Fate::HalfOpen(bytes),
         5 => Fate::Slow(rng.random_range(1..80)),
-        6 | 7 if dialect != Dialect::Plain => Fate::WrongCertificate,
+        6 if dialect != Dialect::Plain => Fate::WrongCertificate,
         7 => Fate::Healthy,
         _ => Fate::ResetAfter(bytes / 10),
     }

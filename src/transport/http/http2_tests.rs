@@ -266,7 +266,7 @@ async fn a_server_without_http2_gets_the_old_one() {
 }
 
 #[tokio::test]
-async fn a_server_that_leaves_costs_no_failure_and_no_duplicate() {
+async fn a_server_that_leaves_costs_no_failure_and_no_duplicate_32() {
     // After an answer, in peace; and under a request that it says it has not seen.
     let server = Server::start(BOTH, &[Act::AnswerAndLeave]).await;
     send(&mut server.http(), &[0, 2]).await;
@@ -358,7 +358,7 @@ async fn a_request_that_was_dropped_is_asked_again_over_a_fresh_connection() {
 }
 
 #[tokio::test]
-async fn an_endless_answer_is_bounded() {
+async fn an_endless_answer_is_bounded_33() {
     let server = Server::start(BOTH, &[Act::Endless]).await;
     let mut http = server.http();
     send(&mut http, &[0, 2]).await;
