@@ -41,9 +41,11 @@ impl Dialer {
             Some(tls) => tls.clone(),
             None => self.tls.insert(config(target)?).clone(),
         };
-        let versions: &[&[u8]] = if self.old { &[b"http/1.1"] } else { &[b"h2", b"http/1.1"] };
+        // TLS under a plain `http:` is that of a proxy.
+        let old = self.old || target.url.scheme() == "http";
+        let versions: &[&[u8]] = if old { &[b"http/1.1"] } else { &[b"h2", b"http/1.1"] };
         tls.alpn_protocols = versions.iter().map(|version| version.to_vec()).collect();
-        let client = self.client.insert(build(target, tls, self.old)?);
+        let client = self.client.insert(build(target, tls, old)?);
         Ok(client.clone())
     }
 

@@ -31,7 +31,7 @@ const KEY: &[u8] = include_bytes!("fixtures/server.key");
 
 /// What the server does with the next request.
 #[derive(Clone, Copy, Debug)]
-enum Act {
+pub(super) enum Act {
     Answer(u16),
     /// Reads it all, then RST_STREAM.
     Reset(Reason),
@@ -54,14 +54,14 @@ enum Act {
 type Seen = Arc<Mutex<Vec<(usize, String, Vec<u8>)>>>;
 type Acts = Arc<Mutex<VecDeque<Act>>>;
 
-struct Server {
-    port: u16,
+pub(super) struct Server {
+    pub(super) port: u16,
     seen: Seen,
 }
 
 impl Server {
     /// Speaks these protocols (ALPN); requests have these fates, over all connections, then 204.
-    async fn start(protocols: &[&str], acts: &[Act]) -> Self {
+    pub(super) async fn start(protocols: &[&str], acts: &[Act]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let server = Self { port, seen: Seen::default() };
@@ -76,7 +76,7 @@ impl Server {
         server
     }
 
-    fn http(&self) -> Http {
+    pub(super) fn http(&self) -> Http {
         let url = format!("https://localhost:{}/in?a=b", self.port).parse().unwrap();
         let mut target = HttpTarget::new(url);
         target.tls.ca_pem = Some(CA.to_vec());
@@ -85,12 +85,12 @@ impl Server {
     }
 
     /// Connection and key of each request.
-    fn seen(&self) -> Vec<(usize, String)> {
+    pub(super) fn seen(&self) -> Vec<(usize, String)> {
         self.seen.lock().unwrap().iter().map(|(number, key, _)| (*number, key.clone())).collect()
     }
 }
 
-fn acceptor(protocols: &[&str]) -> TlsAcceptor {
+pub(super) fn acceptor(protocols: &[&str]) -> TlsAcceptor {
     let certificate = CertificateDer::from_pem_slice(CERTIFICATE).unwrap();
     let mut config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()

@@ -4,9 +4,10 @@ use super::*;
 use crate::{config::Proxy, format::Format, transport::testing::payload};
 use std::sync::{Arc, Mutex};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy_bidirectional},
     net::{TcpListener, TcpStream},
 };
+use tokio_rustls::TlsAcceptor;
 
 const CA: &[u8] = include_bytes!("fixtures/ca.pem");
 /// `user:s3cret`, as a proxy wants it.
@@ -21,12 +22,23 @@ struct Small {
 impl Small {
     /// Leads to `target` and answers with `refusal` where there is one.
     async fn start(target: u16, refusal: Option<&'static str>) -> Self {
+        Self::start_over(target, refusal, None).await
+    }
+
+    /// The same, over TLS or not.
+    async fn start_over(target: u16, refusal: Option<&'static str>, tls: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let small = Self { port: listener.local_addr().unwrap().port(), heads: Arc::default() };
         let heads = Arc::clone(&small.heads);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(pass(stream, target, refusal, Arc::clone(&heads)));
+                let (tls, heads) = (tls.clone(), Arc::clone(&heads));
+                tokio::spawn(async move {
+                    match tls {
+                        Some(tls) => pass(tls.accept(stream).await.unwrap(), target, refusal, heads).await,
+                        None => pass(stream, target, refusal, heads).await,
+                    }
+                });
             }
         });
         small
@@ -37,7 +49,12 @@ impl Small {
     }
 }
 
-async fn pass(mut stream: TcpStream, target: u16, refusal: Option<&str>, heads: Arc<Mutex<Vec<String>>>) {
+async fn pass(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    target: u16,
+    refusal: Option<&str>,
+    heads: Arc<Mutex<Vec<String>>>,
+) {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let Ok(byte) = stream.read_u8().await else { return };
@@ -114,6 +131,24 @@ async fn https_goes_through_a_tunnel_and_http_as_a_whole_url_with_the_proxys_cre
     let heads = proxy.heads();
     assert_eq!(heads.len(), 1, "one connection serves several requests");
     assert!(heads[0].starts_with(&format!("POST {url} HTTP/1.1\r\n")), "{}", heads[0]);
+}
+
+#[tokio::test]
+async fn a_proxy_may_be_reached_over_tls_itself_and_speaks_the_old_http_35() {
+    // It would take HTTP/2, which a tunnel is not made of here; the server behind it does.
+    let tls = http2_tests::acceptor(&["h2", "http/1.1"]);
+    let server = http2_tests::Server::start(&["h2"], &[]).await;
+    let proxy = Small::start_over(server.port, None, Some(tls.clone())).await;
+    let mut through = server.http();
+    let url = format!("https://user:s3cret@localhost:{}", proxy.port).parse().unwrap();
+    through.target.proxy = Some(Proxy { url, variable: "HTTPS_PROXY" });
+    send(&mut through).await.unwrap();
+    assert_eq!((proxy.heads().len(), server.seen().len()), (1, 1));
+    let plain = plain_server().await;
+    let proxy = Small::start_over(plain, None, Some(tls)).await;
+    let mut through = http("http://logs.example/in", &format!("https://user:s3cret@localhost:{}", proxy.port));
+    send(&mut through).await.unwrap();
+    assert!(proxy.heads()[0].starts_with("POST http://logs.example/in HTTP/1.1"));
 }
 
 #[tokio::test]
