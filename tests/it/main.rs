@@ -14,6 +14,7 @@ mod drains;
 mod exit_code;
 mod formats;
 mod input;
+mod isolation;
 mod lifecycle_lines;
 mod memory_limit;
 mod metrics;

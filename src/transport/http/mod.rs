@@ -5,6 +5,7 @@
 //! format's [`Protocol`]; what each status means to all of them is in [`verdict`]. The client is built at the first payload,
 //! in the drain's own thread: neither start-up nor an idle process pays for it.
 
+mod body;
 mod client;
 mod compress;
 mod verdict;
@@ -14,7 +15,7 @@ mod tests;
 #[cfg(test)]
 mod tls_tests;
 
-use super::{Failure, Payload, Progress, Transport, Verdict};
+use super::{Failure, Payload, Progress, Pulse, Transport, Verdict};
 use crate::{
     config::{HttpTarget, Secret},
     format::{
@@ -57,6 +58,7 @@ pub struct Http {
     confirmed: u64,
     /// The last exchange left a connection that the next may reuse, or find closed.
     kept_alive: bool,
+    pulse: Pulse,
 }
 
 /// What came of one request.
@@ -74,7 +76,17 @@ impl Http {
     /// Connects to nothing, and reads no file yet.
     pub fn new(target: HttpTarget, protocol: &'static Protocol) -> Self {
         let compress = target.compress;
-        Self { target, protocol, compress, client: None, headers: None, refused: None, confirmed: 0, kept_alive: false }
+        Self {
+            target,
+            protocol,
+            compress,
+            client: None,
+            headers: None,
+            refused: None,
+            confirmed: 0,
+            kept_alive: false,
+            pulse: Pulse::default(),
+        }
     }
 
     /// One payload, with the second tries that cost nobody anything.
@@ -131,12 +143,13 @@ impl Http {
     ) -> Result<Answer, Failure> {
         let headers = self.headers()?;
         let client = self.client()?;
+        let body = body::Told::new(body.clone(), payload.position, payload.body.len(), self.pulse.clone());
         let mut request = client
             .post(url.clone())
             .headers(headers)
             .header(IDEMPOTENCY_KEY, payload.key.as_str())
             .timeout(self.target.timeout)
-            .body(body.clone());
+            .body(reqwest::Body::wrap(body));
         for (name, value) in (self.protocol.payload_headers)(&payload.key, payload.ends.len()) {
             request = request.header(name, value);
         }
@@ -269,6 +282,10 @@ async fn read(mut response: Response, limit: usize, time: Duration) -> (Vec<u8>,
 
 impl Transport for Http {
     const REPEATABLE: bool = true;
+
+    fn pulse(&self) -> Pulse {
+        self.pulse.clone()
+    }
 
     async fn send(&mut self, payload: &Payload) -> Result<(), Failure> {
         self.deliver(payload).await?;
