@@ -7,6 +7,7 @@
 //! format's [`Protocol`]; what each status means to all of them is in [`verdict`]. The client is built at the first payload,
 //! in the drain's own thread: neither start-up nor an idle process pays for it.
 
+mod body;
 mod client;
 mod compress;
 mod patience;
@@ -21,7 +22,7 @@ mod tests;
 #[cfg(test)]
 mod tls_tests;
 
-use super::{Failure, Payload, Progress, Transport, Verdict};
+use super::{Failure, Payload, Progress, Pulse, Transport, Verdict};
 use crate::{
     config::{HttpTarget, Secret},
     format::{
@@ -69,6 +70,7 @@ pub struct Http {
     confirmed: u64,
     /// The last exchange left a connection that the next may reuse, or find closed.
     kept_alive: bool,
+    pulse: Pulse,
 }
 
 /// What came of one request.
@@ -97,6 +99,7 @@ impl Http {
             refused: None,
             confirmed: 0,
             kept_alive: false,
+            pulse: Pulse::default(),
         }
     }
 
@@ -175,12 +178,13 @@ impl Http {
             self.kept_alive = false;
         }
         let client = self.dialer.client(&self.target).map_err(|reason| self.failure(Verdict::Hold, &reason))?;
+        let body = body::Told::new(body.clone(), payload.position, payload.body.len(), self.pulse.clone());
         let mut request = client
             .post(url.clone())
             .headers(headers)
             .header(IDEMPOTENCY_KEY, payload.key.as_str())
             .timeout(self.patience.limit())
-            .body(body.clone());
+            .body(reqwest::Body::wrap(body));
         for (name, value) in (self.protocol.payload_headers)(&payload.key, payload.ends.len()) {
             request = request.header(name, value);
         }
@@ -320,6 +324,10 @@ async fn read(mut response: Response, limit: usize, time: Duration) -> (Vec<u8>,
 
 impl Transport for Http {
     const REPEATABLE: bool = true;
+
+    fn pulse(&self) -> Pulse {
+        self.pulse.clone()
+    }
 
     async fn send(&mut self, payload: &Payload) -> Result<(), Failure> {
         self.deliver(payload).await?;
