@@ -49,6 +49,8 @@ const ANSWER_BYTES: usize = 64 << 10;
 const ANSWER_TIME: Duration = Duration::from_secs(2);
 /// 307s and 308s that are followed for one payload.
 const REDIRECTS: u32 = 3;
+/// Second tries of a request that the peer did not look at; more of them are weather.
+const UNSEEN: u32 = 2;
 /// Names a payload for receivers that remove duplicates (draft-ietf-httpapi-idempotency-key-header).
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
@@ -108,6 +110,7 @@ impl Http {
         let mut url = self.target.url.clone();
         let mut redirects = 0;
         let mut fresh_secrets = false;
+        let mut unseen = 0;
         let (mut encoding, mut body) = self.body(payload);
         loop {
             match self.request(payload, &url, encoding, &body).await? {
@@ -117,6 +120,8 @@ impl Http {
                     url = to;
                 }
                 Answer::Moved(_) => return Err(self.failure(Verdict::Hold, "redirects in a circle")),
+                // REFUSED_STREAM, and a GOAWAY in peace: the peer says that it did not look at it (RFC 9113 section 8.7).
+                Answer::Broken(error) if unseen < UNSEEN && verdict::is_unseen(&error) => unseen += 1,
                 Answer::Broken(error) => self.broken(&error, payload)?,
                 // Credentials in files may have been rotated: read them again, once, before holding.
                 Answer::Unreadable if encoding != Compress::Off => {
