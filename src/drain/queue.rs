@@ -350,12 +350,15 @@ impl Queue {
             match same[0] {
                 ItemVerdict::Stored => stored += pieces.iter().map(Piece::units).sum::<usize>() as u64,
                 ItemVerdict::Retry => again.extend(pieces),
-                ItemVerdict::Rejected => {
+                ItemVerdict::Rejected | ItemVerdict::SomeRejected => {
                     for piece in pieces.iter().filter(|piece| piece.units() > 0) {
                         merge(&mut gap, &self.lose(piece, Loss::Rejected));
                     }
                 }
             }
+        }
+        if verdicts.contains(&ItemVerdict::SomeRejected) {
+            spread(&mut gap, &run);
         }
         self.counts.settle(Grade::Confirmed, stored);
         if !again.is_empty() {
@@ -619,7 +622,7 @@ impl Queue {
             Piece::Gap(gap) => gap.first,
             Piece::OnLog(_) => Stamp::default(),
         };
-        Gap { lost, first: time, last: time }
+        Gap { lost, first: time, last: time, among: 0 }
     }
 
     /// Puts a gap before the piece at `at`; neighbouring gaps become one.
@@ -757,9 +760,23 @@ fn merge(gap: &mut Gap, other: &Gap) {
         gap.clone_from(other);
         return;
     }
+    if gap.among + other.among > 0 {
+        gap.among = gap.among.max(gap.lost.total()) + other.among.max(other.lost.total());
+    }
     gap.lost.merge(&other.lost);
     gap.first = Stamp(gap.first.0.min(other.first.0));
     gap.last = Stamp(gap.last.0.max(other.last.0));
+}
+
+/// A gap that is somewhere in the run spans all of it.
+fn spread(gap: &mut Gap, run: &Sealed) {
+    for piece in run.open_pieces() {
+        if let Piece::Units { batch, .. } = piece {
+            gap.first = gap.first.min(batch.time());
+            gap.last = gap.last.max(batch.time());
+        }
+    }
+    gap.among = run.open_units() as u64;
 }
 
 fn wire_estimate(piece: &Piece, overhead: usize) -> usize {

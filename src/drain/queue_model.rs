@@ -399,3 +399,18 @@ fn each_item_of_a_run_gets_its_own_verdict_and_the_books_balance() {
     assert_eq!(queue.counts().pending(), 3);
     assert!(queue.close_books());
 }
+
+#[test]
+fn where_a_receiver_does_not_say_which_items_it_refused_the_gap_spans_all_of_them() {
+    use ItemVerdict::{SomeRejected, Stored};
+    let mut queue = Queue::new(WhenFull::DropOldest, 1 << 20);
+    queue.push(&batch(1, 2));
+    queue.push(&batch(3, 2));
+    assert!(queue.seal(&limits()));
+    queue.place(1, vec![7, 14, 21, 28].into());
+    assert_eq!(queue.resolve(&[SomeRejected, Stored, Stored, Stored]), 4);
+    assert_eq!((queue.counts().confirmed, queue.counts().lost.of(Loss::Rejected)), (3, 1));
+    let (_, waiting) = queue.contents();
+    let Some(Piece::Gap(gap)) = waiting.first() else { panic!("no gap: {waiting:?}") };
+    assert_eq!((gap.lost.total(), gap.among, gap.first.0, gap.last.0), (1, 4, 1, 3));
+}

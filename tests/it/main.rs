@@ -20,6 +20,7 @@ mod input;
 mod lifecycle_lines;
 mod memory_limit;
 mod metrics;
+mod old_formats;
 mod oracle;
 mod passthrough;
 mod peers;
