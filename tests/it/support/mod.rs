@@ -4,6 +4,7 @@
 pub mod certificates;
 #[path = "../../support/closed.rs"]
 pub mod closed;
+pub mod dns;
 pub mod drain;
 pub mod fakes;
 pub mod http;
@@ -13,8 +14,10 @@ pub mod lines;
 pub mod mortal;
 pub mod nginx;
 pub mod pair;
+pub mod podman;
 pub mod record;
 pub mod report;
+pub mod stops;
 pub mod syslog;
 pub mod tcp;
 pub mod tools;
