@@ -27,6 +27,7 @@ mod metrics;
 mod multiline;
 mod names;
 mod names_container;
+mod old_formats;
 mod oracle;
 mod passthrough;
 mod peers;

@@ -460,8 +460,7 @@ impl Finished {
     #[track_caller]
     fn convict(&self, name: &str, books: &str, violations: &[impl std::fmt::Debug]) -> ! {
         let list: Vec<String> = violations.iter().take(12).map(|found| format!("{found:.600?}")).collect();
-        let err = self.err();
-        let err = &err[err.len().saturating_sub(3000)..];
+        let err = String::from_utf8_lossy(&self.stderr[self.stderr.len().saturating_sub(3000)..]);
         panic!(
             "{name}: {} violations:\n  {}\nbooks: {books}\nrecord: {:?}\ncode {}, stderr: {err}",
             violations.len(),
