@@ -200,18 +200,22 @@ fn an_app_that_became_another_user_does_not_end_us_16() {
     fs::copy("/usr/bin/setpriv", &theirs).expect("a copy");
     let status = Command::new("chmod").arg("u+s").arg(&theirs).status();
     assert!(status.expect("chmod").success());
-    let mut outer = Command::new("setpriv");
-    outer.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&ours).args(["--verbose", "--"]).arg(&theirs);
-    outer.args(["--reuid=0", "sh", "-c", "echo ready; read -r word < /dev/zero; sleep 1; echo survived; exit 9"]);
-    let mut run = Run::spawn(outer, Place::Elsewhere);
-    run.wait_for("ready");
-    run.signal(Signal::SIGTERM);
-    let refused = run.wait_for("did not reach the app");
-    assert!(refused.contains("not permitted"), "{refused}");
-    let app: i32 = run.wait_for("the app is pid").rsplit(' ').next().expect("a pid").parse().expect("a pid");
-    kill(Pid::from_raw(app), Signal::SIGKILL).expect("we may");
-    let (code, _) = run.end();
-    assert_eq!(code, 137);
+    for place in BOTH {
+        let around: &[&str] =
+            if place == Place::Pid1 { &["unshare", "--pid", "--fork", "--mount-proc"] } else { &["env"] };
+        let mut outer = Command::new(around[0]);
+        outer.args(&around[1..]).args(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&ours);
+        outer.args(["--verbose", "--"]).arg(&theirs).args(["--reuid=0", "sh", "-c", "echo ready; exec sleep 60"]);
+        let mut run = Run::spawn(outer, place);
+        run.wait_for("ready");
+        run.signal(Signal::SIGTERM);
+        let refused = run.wait_for("did not reach the app");
+        assert!(refused.contains("not permitted"), "{place:?}: {refused}");
+        let app = run.child_of(run.pid);
+        kill(app, Signal::SIGKILL).expect("we may");
+        let (code, lines) = run.end();
+        assert_eq!(code, 137, "{place:?}: {lines:#?}");
+    }
 }
 
 #[test]
