@@ -103,6 +103,8 @@ struct Supervisor<'a, P> {
     leader: bool,
     /// We stopped ourselves after the app, for the terminal's sake.
     suspended: bool,
+    /// The app of this run is gone.
+    released: bool,
     /// The last stop that went to the app uncaught.
     uncaught: Option<Signal>,
     /// The stop that leftovers were told of.
@@ -150,6 +152,7 @@ impl<'a, P: Plant> Supervisor<'a, P> {
             terminal: (setup.restart.when != When::Never).then(Terminal::look).flatten(),
             leader: nix::unistd::getsid(None) == Ok(nix::unistd::getpid()),
             suspended: false,
+            released: false,
             uncaught: None,
             passed: None,
             streams: if tee { HashSet::from([Stream::Stdout]) } else { HashSet::new() },

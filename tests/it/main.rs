@@ -15,6 +15,7 @@ mod drains;
 mod exit_code;
 mod formats;
 mod input;
+mod leftovers;
 mod lifecycle_lines;
 mod memory_limit;
 mod metrics;
