@@ -87,6 +87,7 @@ impl<P: Plant> Supervisor<'_, P> {
         // What was killed between two runs was not of this one.
         self.memory.new_kills(false);
         (self.uncaught, self.passed, self.suspended, self.released) = (None, None, false, false);
+        self.killed = 0;
         if let (Some(terminal), Some(_)) = (&self.terminal, self.started) {
             terminal.restore();
         }

@@ -106,7 +106,7 @@ pub struct Outcome {
     pub runs: u32,
     /// The first stop, if one came.
     pub stop: Option<Received>,
-    /// Processes that got a KILL.
+    /// Processes that got a KILL from us, in the last run.
     pub killed: usize,
     /// Processes were left behind.
     pub gave_up: bool,
