@@ -117,7 +117,7 @@ pub enum SpoolWhat {
         /// The spool
         dir: PathBuf,
     },
-    /// Send what the drains of these settings are still to get
+    /// Send what the drains of these settings are still to get; exit code 1 if some of it is still there, or lost
     Send {
         /// The spool
         dir: PathBuf,

@@ -68,7 +68,7 @@ fn end_as_the_app_did(config: &Config, outcome: &Outcome, code: u8) {
 }
 
 /// `LASTWORD_LOG=debug` (or any filter of `tracing`) shows each decision on stderr.
-fn trace_if_asked() {
+pub(crate) fn trace_if_asked() {
     if let Ok(filter) = tracing_subscriber::EnvFilter::try_from_env("LASTWORD_LOG") {
         let _ = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(io::stderr).try_init();
     }
@@ -92,7 +92,7 @@ fn start_and_supervise(config: &Config, source: Source, inherited: Inherited) ->
     let publisher = (!config.drains.is_empty()).then(|| Publisher::new(drains.clone()));
     let diary = Diary::new(config, publisher.as_ref());
     let mut plumbing =
-        Plumbing { config, drains, publisher, diary, passthroughs: Vec::new(), intake: None, bell, begun };
+        Plumbing { config, source, drains, publisher, diary, passthroughs: Vec::new(), intake: None, bell, begun };
     plumbing.open_passthroughs(source)?;
     let input = match source {
         Source::App => None,
@@ -140,6 +140,7 @@ fn start_canary(config: &Config, shared: bool) -> Option<Canary> {
 /// Readers, pass-through and drains: what the supervisor commands.
 struct Plumbing<'a> {
     config: &'a Config,
+    source: Source,
     drains: Drains,
     /// None without drains. One for all streams: the sequence runs over them.
     publisher: Option<Publisher>,
@@ -187,6 +188,7 @@ impl Plumbing<'_> {
             duration: clock::now() - self.begun,
             usage: Usage::own(),
             drains,
+            spool: self.drains.spool_report(),
         };
         if let Some(path) = &self.config.report
             && let Err(error) = fs::write(path, report.to_json())
@@ -209,7 +211,11 @@ impl Plumbing<'_> {
         if let (true, Some(code)) = (lost, self.config.exit_on_loss) {
             return code;
         }
-        let code = outcome.ending.code();
+        let code = match outcome.ending.code() {
+            // `spool send` did what it was for, or not.
+            0 if self.source == Source::Nothing => u8::from(lost || drains.iter().any(|it| it.counts.spooled > 0)),
+            code => code,
+        };
         let mapped = self.config.exit_map.iter().rev().find(|(from, _)| *from == code);
         mapped.map_or(code, |&(_, to)| to)
     }
@@ -286,7 +292,11 @@ impl Plant for Plumbing<'_> {
     }
 
     fn settled(&self) -> u64 {
-        self.drains.settled() + self.passthroughs.iter().map(|(_, it)| it.written()).sum::<u64>()
+        self.drains.settled()
+    }
+
+    fn signs_of_life(&self) -> u64 {
+        self.drains.signs_of_life() + self.passthroughs.iter().map(|(_, it)| it.written()).sum::<u64>()
     }
 
     fn notify(&mut self, notice: &Notice) {

@@ -9,17 +9,25 @@
 #![expect(unreachable_pub, reason = "a test crate exports nothing; `pub` says what a module offers to the themes")]
 
 mod clock;
+mod comparison;
 mod container;
 mod cost_container;
 mod drains;
 mod exit_code;
+mod exit_container;
 mod formats;
+mod http_checklist;
+mod http_faults;
+mod http_nginx;
 mod input;
+mod isolation;
 mod leftovers;
 mod lifecycle_lines;
 mod memory_limit;
 mod metrics;
 mod multiline;
+mod names;
+mod names_container;
 mod oracle;
 mod passthrough;
 mod peers;
@@ -29,6 +37,7 @@ mod programs;
 mod real_servers;
 mod restart;
 mod spool;
+mod spool_disk;
 mod stop;
 mod support;
 mod syslog_peers;

@@ -27,6 +27,7 @@ use tempfile::TempDir;
 /// A run to be.
 pub struct Setup {
     dir: TempDir,
+    program: PathBuf,
     flags: Vec<OsString>,
     env: Vec<(String, String)>,
     pid1: bool,
@@ -64,6 +65,7 @@ impl Setup {
         flags.extend(["--report".into(), report]);
         Self {
             dir,
+            program: tools::lastword(),
             flags,
             env: Vec::new(),
             pid1: false,
@@ -72,6 +74,12 @@ impl Setup {
             stdin: Stdio::null(),
             stdout: None,
         }
+    }
+
+    /// Another build of lastword.
+    pub fn program(mut self, path: &Path) -> Self {
+        path.clone_into(&mut self.program);
+        self
     }
 
     /// Adds a drain.
@@ -150,7 +158,7 @@ impl Setup {
             words.extend(["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"].map(OsString::from));
         }
         words.extend(self.in_front.into_iter().map(OsString::from));
-        words.push(tools::lastword().into());
+        words.push(self.program.into());
         words.extend(self.flags);
         if !command.is_empty() {
             words.push("--".into());
@@ -295,6 +303,13 @@ impl Running {
         self.stdout.now()
     }
 
+    /// Waits until standard error has said this, and that so many times.
+    #[track_caller]
+    pub fn says(&self, words: &str, times: usize) {
+        let said = || String::from_utf8_lossy(&self.stderr.now()).matches(words).count();
+        until(&format!("lastword to say `{words}`"), Duration::from_secs(20), || said() >= times);
+    }
+
     /// Standard error so far.
     pub fn stderr(&self) -> Vec<u8> {
         self.stderr.now()
@@ -340,6 +355,15 @@ impl Running {
             report: Report::read(&self.dir.path().join("report.json")),
             running: self,
         }
+    }
+
+    /// Waits for lastword's exit, asleep: when that was, by the monotonic clock, and the app's standard output.
+    #[track_caller]
+    pub fn exited_at(mut self) -> (Duration, Vec<u8>) {
+        let status = self.child.wait().expect("our own child");
+        let at = nix::time::ClockId::CLOCK_MONOTONIC.now().expect("every Linux has it");
+        assert!(status.success(), "{status}: {}", String::from_utf8_lossy(&self.stderr.end()));
+        (at.into(), self.stdout.end())
     }
 
     fn kill(&mut self) {
