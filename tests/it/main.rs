@@ -21,6 +21,7 @@ mod http_faults;
 mod http_nginx;
 mod input;
 mod isolation;
+mod leftovers;
 mod lifecycle_lines;
 mod memory_limit;
 mod metrics;
