@@ -25,6 +25,7 @@ mod process;
 mod real_servers;
 mod restart;
 mod spool;
+mod spool_commands;
 mod spool_disk;
 mod stop;
 mod support;

@@ -8,6 +8,9 @@ use std::{collections::BTreeMap, fs, path::Path};
 pub struct Report {
     /// The books of each drain.
     pub drains: Vec<Books>,
+    /// What became of the spool; null without one.
+    #[serde(default)]
+    pub spool: serde_json::Value,
 }
 
 /// The books of one drain.
