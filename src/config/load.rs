@@ -218,6 +218,9 @@ fn config(options: &Options, command: Vec<OsString>, role: Role, environment: &E
     if let Some(found) = find("--exit-on-loss", &options.exit_on_loss)? {
         config.exit_on_loss = Some(found.read(process::exit_on_loss)?);
     }
+    if let Some(found) = find("--exit-signal", &options.exit_signal)? {
+        config.exit_signal = found.read(process::exit_signal)?;
+    }
     if let Some(found) = find("--lifecycle-lines", &options.lifecycle_lines)? {
         config.lifecycle_lines = found.read(process::lifecycle_lines)?;
     }
@@ -228,6 +231,9 @@ fn config(options: &Options, command: Vec<OsString>, role: Role, environment: &E
     if let Some(found) = find("--pipe-size", &options.pipe_size)? {
         // F_SETPIPE_SZ takes an int; what the kernel does not grant is weather.
         config.pipe_size = found.read(|text| units::size_between(text, 4 << 10, 1 << 30))?;
+    }
+    if let Some(found) = find("--multiline", &options.multiline)? {
+        config.multiline = found.read(process::multiline)?;
     }
     let max_line = find("--max-line", &options.max_line)?;
     let memory = find("--memory", &options.memory)?;

@@ -170,6 +170,11 @@ impl Queue {
         self.memory += bytes;
     }
 
+    /// Lowers the limit again. What is beyond it stays, until it is settled.
+    pub(crate) fn take_memory(&mut self, bytes: usize) {
+        self.memory = self.memory.saturating_sub(bytes);
+    }
+
     /// The drain's thread is gone: what is pending is lost, and whatever comes later, unless somebody wants it: then lines are
     /// kept as before, and none is sent.
     pub(crate) fn die(&mut self) {
