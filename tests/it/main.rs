@@ -38,6 +38,7 @@ mod programs;
 mod real_servers;
 mod restart;
 mod spool;
+mod spool_commands;
 mod spool_disk;
 mod stop;
 mod support;
