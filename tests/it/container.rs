@@ -76,13 +76,6 @@ impl Podman {
     }
 }
 
-/// Builds the static lastword and test app, and says where they are.
-fn static_binaries() -> PathBuf {
-    let output = run(Command::new(tools::crate_root().join("scripts/static-build")).arg("ci"));
-    let path = String::from_utf8(output.stdout).expect("a path");
-    PathBuf::from(path.lines().last().expect("the last line is the binary's path"))
-}
-
 /// A container that is removed at the end.
 struct Container<'a> {
     podman: &'a Podman,
@@ -164,7 +157,7 @@ fn acquit(container: &Container<'_>, pair: Pair) {
 fn a_scratch_image_with_nothing_but_two_binaries_loses_no_word_at_podman_stop() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let podman = Podman::new();
-    let lastword = static_binaries();
+    let lastword = tools::static_build("ci");
     let app = lastword.parent().expect("a directory").join("examples/oracle_app");
     let dockerfile = "FROM scratch\nCOPY lastword oracle_app /\nENTRYPOINT [\"/lastword\", \"--\"]\n";
     podman.build("lastword-test-scratch", dockerfile, &[("lastword", &lastword), ("oracle_app", &app)]);
@@ -206,7 +199,7 @@ fn debian_image(podman: &Podman) {
 fn the_worker_in_a_shell_loop_says_goodbye_in_a_debian_container() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let podman = Podman::new();
-    let lastword = static_binaries();
+    let lastword = tools::static_build("ci");
     debian_image(&podman);
     let worker = PathBuf::from(tools::fixture("worker.py"));
     let dockerfile = "FROM localhost/lastword-test-debian\nCOPY lastword /usr/local/bin/\nCOPY worker.py /\n\
@@ -242,7 +235,7 @@ fn our_own_image(podman: &Podman, lastword: &Path) {
 fn the_images_in_examples_are_built_and_say_goodbye() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let podman = Podman::new();
-    let lastword = static_binaries();
+    let lastword = tools::static_build("ci");
     debian_image(&podman);
     for (example, last) in [("python", "goodbye after "), ("shell", "worker: goodbye")] {
         // Again for each: a build without layers takes the images of its other stages along when it tidies up.

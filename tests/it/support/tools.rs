@@ -1,6 +1,9 @@
 //! Programs that tests need. What is missing fails the test, with the way to get it.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 /// Words before a command that give every signal its default action: whoever runs the tests may ignore some (`nohup`, a
 /// shell's `&`), and that would reach lastword and the app.
@@ -44,6 +47,15 @@ pub fn oracle_app() -> String {
     let path = built().parent().expect("the binary is in a directory").join("examples/oracle_app");
     assert!(path.exists(), "{} is missing: cargo build --example oracle_app", path.display());
     path.to_string_lossy().into_owned()
+}
+
+/// Builds the static lastword (`ci`, with the test apps in examples/ beside it, or `release`), and says where it is.
+#[track_caller]
+pub fn static_build(profile: &str) -> PathBuf {
+    let output = Command::new(crate_root().join("scripts/static-build")).arg(profile).output().expect("bash");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let path = String::from_utf8(output.stdout).expect("a path");
+    PathBuf::from(path.lines().last().expect("the last line is the binary's path"))
 }
 
 /// Debian's own python3 (a version manager's shim would be one shell more).

@@ -33,6 +33,7 @@ pub struct Setup {
     launcher: Vec<String>,
     stdin: Stdio,
     stdout: Option<Stdio>,
+    program: PathBuf,
 }
 
 impl Setup {
@@ -61,7 +62,16 @@ impl Setup {
         let report = dir.path().join("report.json").into_os_string();
         let mut flags: Vec<OsString> = words.iter().map(OsString::from).collect();
         flags.extend(["--report".into(), report]);
-        Self { dir, flags, env: Vec::new(), pid1: false, launcher: Vec::new(), stdin: Stdio::null(), stdout: None }
+        Self {
+            dir,
+            flags,
+            env: Vec::new(),
+            pid1: false,
+            launcher: Vec::new(),
+            stdin: Stdio::null(),
+            stdout: None,
+            program: tools::lastword(),
+        }
     }
 
     /// Adds a drain.
@@ -99,6 +109,12 @@ impl Setup {
         self
     }
 
+    /// This binary, instead of the one under test.
+    pub fn program(mut self, path: &Path) -> Self {
+        path.clone_into(&mut self.program);
+        self
+    }
+
     /// Standard input, instead of /dev/null.
     pub fn stdin(mut self, stdin: Stdio) -> Self {
         self.stdin = stdin;
@@ -133,7 +149,7 @@ impl Setup {
             tools::program("/usr/bin/unshare", "util-linux");
             words.extend(["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"].map(OsString::from));
         }
-        words.push(tools::lastword().into());
+        words.push(self.program.into());
         words.extend(self.flags);
         if !command.is_empty() {
             words.push("--".into());
@@ -283,9 +299,14 @@ impl Running {
 
     /// The most memory that lastword has had so far, in KiB.
     pub fn peak_memory(&self) -> usize {
+        self.memory("VmHWM:")
+    }
+
+    /// A line of /proc/PID/status, in KiB.
+    pub fn memory(&self, name: &str) -> usize {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).expect("it runs");
-        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("VmHWM");
-        peak.trim().trim_end_matches(" kB").parse().expect("a number")
+        let amount = status.lines().find_map(|line| line.strip_prefix(name)).expect("a known name");
+        amount.trim().trim_end_matches(" kB").parse().expect("a number")
     }
 
     /// Waits for lastword's exit, which must come within this time from now.
