@@ -6,7 +6,7 @@
 
 use crate::support::{
     note,
-    tcp::{Plan, Reading, TcpSink},
+    tcp::{Plan, Reading, TcpSink, discard},
     tools,
     wrapper::Setup,
 };
@@ -117,13 +117,13 @@ fn p99(lastword: &Path, app: &str, hangs: bool) -> u64 {
     }
     // The same share of memory for each with and without, and little: the one that hangs is full soon.
     setup = setup.flags(["--memory", if hangs { "3MiB" } else { "2MiB" }]);
-    let done = setup.start(&[app, "--rate", "10000", "--millis", "1200"]).finish(Duration::from_secs(10));
+    let done = setup.start(&[app, "--rate", "20000", "--millis", "700"]).finish(Duration::from_secs(10));
     if hangs {
         let books = done.report.as_ref().expect("a report").of("deaf");
         assert!(books.lost() > 1000 && books.confirmed == 0, "it did not hang: {books:?}");
     }
     let latencies: Vec<u64> = receivers.into_iter().flat_map(Clocked::collect).collect();
-    assert_eq!(latencies.len(), 24_000, "a line is missing: {}", done.err());
+    assert_eq!(latencies.len(), 28_000, "a line is missing: {}", done.err());
     quantile(latencies, 990)
 }
 
@@ -133,8 +133,8 @@ fn a_drain_that_hangs_at_most_doubles_the_latency_of_the_others_17() {
     at_most_twice("p99 from write to arrival", || p99(&lastword, &app, false), || p99(&lastword, &app, true));
 }
 
-/// 50 MB a second in writes of 4 KB, for a second.
-const FAST: [&str; 8] = ["--rate", "250000", "--batch", "20", "--bytes", "200", "--millis", "1000"];
+/// 50 MB a second in writes of 4 KB.
+const FAST: [&str; 8] = ["--rate", "250000", "--batch", "20", "--bytes", "200", "--millis", "700"];
 
 fn p999_of_writes(path: &Path) -> u64 {
     let text = fs::read_to_string(path).expect("the app says how long its writes took");
@@ -152,18 +152,15 @@ fn under_cat(app: &str) -> u64 {
 
 /// Under lastword, with two drains that read and one that hangs.
 fn under_lastword(lastword: &Path, app: &str) -> u64 {
-    let receivers = [(); 2].map(|()| TcpSink::start(Plan::default()));
     let deaf = TcpSink::start(Plan { reading: Reading::Never, deaths: Vec::new() });
-    let mut setup = Setup::new().program(lastword).stdout(Stdio::null()).flags(["--flush-timeout", "200ms"]);
-    for (name, receiver) in [("one", &receivers[0]), ("two", &receivers[1]), ("deaf", &deaf)] {
-        setup = setup.drain(&receiver.url(name));
-    }
+    let setup = Setup::new().program(lastword).stdout(Stdio::null()).flags(["--flush-timeout", "200ms"]);
+    let setup = setup.drain(&discard()).drain(&discard()).drain(&deaf.url("deaf"));
     let writes = setup.path("writes").display().to_string();
     let command: Vec<&str> = [app].into_iter().chain(FAST).chain(["--writes", &writes]).collect();
     let path = PathBuf::from(&writes);
     let run = setup.start(&command);
     let done = run.finish(Duration::from_secs(20));
-    assert!(done.report.as_ref().expect("a report").of("deaf").read >= 200_000, "{}", done.err());
+    assert!(done.report.as_ref().expect("a report").of("deaf").read >= 170_000, "{}", done.err());
     p999_of_writes(&path)
 }
 

@@ -84,7 +84,7 @@ fn one_line_a_write_and_a_read_takes_no_more_14() {
     let down = Closed::port();
     let drain = format!("syslog+tcp://{down}#name=down");
     let flood =
-        Flood { name: "short lines", drain: &drain, mebibytes: 2, rate: 8000, options: "--shape p", seconds: 4 };
+        Flood { name: "short lines", drain: &drain, mebibytes: 2, rate: 3000, options: "--shape p", seconds: 5 };
     let facts = flood.hold(Seen::default);
-    assert!(facts.lines == 0 && facts.missing > 30_000, "{facts:?}");
+    assert!(facts.lines == 0 && facts.missing >= 15_000, "{facts:?}");
 }
