@@ -11,6 +11,7 @@ use crate::{
     config::WhenFull,
     ledger::Counts,
     line::Batch,
+    spool::{index::Index, load::Loader, recovery::Range},
     transport::{Progress, Pulse},
 };
 use std::{
@@ -87,6 +88,8 @@ pub(crate) struct State {
     /// When the drain was closed, and when it had nothing more to do.
     pub(crate) closed_at: Option<Instant>,
     pub(crate) done_at: Option<Instant>,
+    /// Reads what waits in the spool; the drain's thread takes it when there is something to read.
+    pub(crate) loader: Option<Loader>,
     wake_at: usize,
     publishers_waiting: usize,
 }
@@ -125,6 +128,7 @@ impl Inbox {
             furthest: 0,
             closed_at: None,
             done_at: None,
+            loader: None,
             wake_at: NEVER,
             publishers_waiting: 0,
         };
@@ -267,6 +271,19 @@ impl Inbox {
     /// How far the drain has come.
     pub(crate) fn low(&self) -> Low {
         self.lock().queue.low()
+    }
+
+    /// There is a spool: see [`Queue::attach`]. `loader` reads it for the drain's thread.
+    pub(crate) fn attach(&self, index: &Arc<Index>, grace: usize, adopted: Vec<Range>, loader: Loader) {
+        self.order(|state| {
+            state.queue.attach(Arc::clone(index), grace, adopted);
+            state.loader = Some(loader);
+        });
+    }
+
+    /// See [`Queue::held_between`].
+    pub(crate) fn held_between(&self, from: u64, to: u64) -> Vec<Arc<Batch>> {
+        self.lock().queue.held_between(from, to)
     }
 
     fn let_in(&self, state: MutexGuard<'_, State>) {

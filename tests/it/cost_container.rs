@@ -41,7 +41,7 @@ fn run(flags: &[&str], lines: u64) -> Cost {
     // An app that is blocked for good fails the test.
     let mut command = Command::new("timeout");
     command.env("LASTWORD_LIFECYCLE_LINES", "off");
-    command.arg("100").arg(tools::static_build("ci")).arg("--report").arg(&report).args(flags);
+    command.arg("100").arg(tools::static_lastword()).arg("--report").arg(&report).args(flags);
     command.args(["--", "sh", "-c", APP, &"x".repeat(199), &lines.to_string()]);
     let output = command.stdout(Stdio::null()).output().expect("lastword starts");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

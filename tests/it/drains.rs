@@ -45,7 +45,7 @@ fn stop_after_a_second(setup: Setup, pair: Pair, seconds: u64) -> (Finished, Pai
 }
 
 #[test]
-fn a_drain_that_is_down_from_the_start_harms_nothing_and_its_lines_are_counted() {
+fn a_drain_that_is_down_from_the_start_harms_nothing_and_its_lines_are_counted_45() {
     for pid1 in [false, true] {
         let down = Closed::port();
         let pair = Pair::start();
@@ -102,7 +102,7 @@ fn an_http_drain_that_never_answers_harms_nothing_and_its_lines_are_counted() {
 }
 
 #[test]
-fn an_http_drain_that_answers_503_until_the_stop_gets_everything_after_it() {
+fn an_http_drain_that_answers_503_until_the_stop_gets_everything_after_it_25() {
     for pid1 in [false, true] {
         let stopped = Arc::new(AtomicBool::new(false));
         let pair = Pair::start();
@@ -149,7 +149,7 @@ fn slow_drains_get_everything_and_slow_nobody_down() {
 }
 
 #[test]
-fn answers_that_are_cut_off_cost_duplicates_and_no_line() {
+fn answers_that_are_cut_off_cost_duplicates_and_no_line_31() {
     let pair = Pair::start();
     let flaky = HttpSink::start(|number, _| match number % 4 {
         0 => Act::TakeAndCut,
@@ -173,7 +173,7 @@ fn answers_that_are_cut_off_cost_duplicates_and_no_line() {
 }
 
 #[test]
-fn a_413_is_split_until_it_fits_and_a_line_too_large_alone_is_counted() {
+fn a_413_is_split_until_it_fits_and_a_line_too_large_alone_is_counted_23() {
     let pair = Pair::start();
     let small = HttpSink::start(|_, request| if request.body.len() > 3000 { Act::Refuse(413, "") } else { Act::Take });
     // Parts would be lost one by one: the lines stay whole.
@@ -189,7 +189,7 @@ fn a_413_is_split_until_it_fits_and_a_line_too_large_alone_is_counted() {
 }
 
 #[test]
-fn one_poisoned_line_among_hundreds_is_found_and_counted_alone() {
+fn one_poisoned_line_among_hundreds_is_found_and_counted_alone_27() {
     let pair = Pair::start();
     let picky = HttpSink::start(|_, request| {
         let poison = request.body.windows(13).any(|window| window == b"@app o p 137\"");

@@ -98,8 +98,8 @@ fn at_most_twice(what: &str, mut without: impl FnMut() -> u64, mut with: impl Fn
     }
 }
 
-fn binaries() -> (PathBuf, String) {
-    let lastword = tools::static_build("ci");
+fn binaries() -> (&'static Path, String) {
+    let lastword = tools::static_lastword();
     let app = lastword.with_file_name("examples/paced_app").display().to_string();
     (lastword, app)
 }
@@ -130,7 +130,7 @@ fn p99(lastword: &Path, app: &str, hangs: bool) -> u64 {
 #[test]
 fn a_drain_that_hangs_at_most_doubles_the_latency_of_the_others_17() {
     let (lastword, app) = binaries();
-    at_most_twice("p99 from write to arrival", || p99(&lastword, &app, false), || p99(&lastword, &app, true));
+    at_most_twice("p99 from write to arrival", || p99(lastword, &app, false), || p99(lastword, &app, true));
 }
 
 /// 50 MB a second in writes of 4 KB.
@@ -167,5 +167,5 @@ fn under_lastword(lastword: &Path, app: &str) -> u64 {
 #[test]
 fn the_apps_writes_take_at_most_twice_as_long_as_into_cat_with_a_drain_that_hangs_14() {
     let (lastword, app) = binaries();
-    at_most_twice("p99.9 of the app's writes", || under_cat(&app), || under_lastword(&lastword, &app));
+    at_most_twice("p99.9 of the app's writes", || under_cat(&app), || under_lastword(lastword, &app));
 }

@@ -36,8 +36,8 @@ impl Flood<'_> {
     /// Floods, measures, and judges: every line is counted.
     #[track_caller]
     fn hold(&self, drain_saw: impl FnOnce() -> Seen) -> Facts {
-        let quick = tools::static_build("ci");
-        let lastword = if long() { tools::static_build("release") } else { quick.clone() };
+        let quick = tools::static_lastword();
+        let lastword = if long() { tools::shipped_lastword() } else { quick.to_owned() };
         let seconds = if long() { 20 } else { self.seconds };
         let lines = self.rate * seconds;
         let setup = Setup::new().program(&lastword).drain(self.drain).stdout(Stdio::null());

@@ -3,6 +3,7 @@
 use std::{
     path::{Path, PathBuf},
     process::Command,
+    sync::OnceLock,
 };
 
 /// Words before a command that give every signal its default action: whoever runs the tests may ignore some (`nohup`, a
@@ -41,21 +42,33 @@ fn built() -> PathBuf {
     PathBuf::from(env!("CARGO_BIN_EXE_lastword"))
 }
 
+/// The static binary of `scripts/static-build ci`, built if need be; the test apps are in `examples/` beside it.
+#[track_caller]
+pub fn static_lastword() -> &'static Path {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    PATH.get_or_init(|| static_build("ci"))
+}
+
+/// The binary that is shipped, built if need be, which takes minutes.
+#[track_caller]
+pub fn shipped_lastword() -> PathBuf {
+    static_build("release")
+}
+
+#[track_caller]
+fn static_build(profile: &str) -> PathBuf {
+    let output = Command::new(crate_root().join("scripts/static-build")).arg(profile).output().expect("bash");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).expect("a path");
+    PathBuf::from(text.lines().last().expect("the last line is the binary's path"))
+}
+
 /// The test app, which `cargo test` builds as an example.
 #[track_caller]
 pub fn oracle_app() -> String {
     let path = built().parent().expect("the binary is in a directory").join("examples/oracle_app");
     assert!(path.exists(), "{} is missing: cargo build --example oracle_app", path.display());
     path.to_string_lossy().into_owned()
-}
-
-/// Builds the static lastword (`ci`, with the test apps in examples/ beside it, or `release`), and says where it is.
-#[track_caller]
-pub fn static_build(profile: &str) -> PathBuf {
-    let output = Command::new(crate_root().join("scripts/static-build")).arg(profile).output().expect("bash");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let path = String::from_utf8(output.stdout).expect("a path");
-    PathBuf::from(path.lines().last().expect("the last line is the binary's path"))
 }
 
 /// Debian's own python3 (a version manager's shim would be one shell more).

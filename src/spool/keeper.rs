@@ -1,0 +1,256 @@
+//! The thread that writes: its loop, and what it does when the disk refuses.
+//!
+//! The log has the lines of a run in their order. While the disk refused, the inbox may have left some out: before anything
+//! behind them is appended, the drains' queues are asked for what they still hold of them.
+
+use super::{
+    cursor::Place,
+    index::Index,
+    log::{Extent, Log},
+    shared::{QUIET, Shared, State, cost_of},
+    thread::{Member, Settings},
+};
+use crate::{clock, config::SpoolSync, drain::queue::Low, format::thousands, line::Batch};
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::{Arc, PoisonError},
+    time::{Duration, Instant},
+};
+
+/// How often cursors are taken down while they move.
+const CURSORS: Duration = Duration::from_millis(200);
+/// How often `--spool-sync interval` syncs.
+const SYNC: Duration = Duration::from_secs(1);
+/// How long after a refusal the disk is asked again.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// The thread's side.
+pub(super) struct Keeper {
+    shared: Arc<Shared>,
+    log: Log,
+    index: Arc<Index>,
+    members: Vec<Member>,
+    settings: Settings,
+    /// The unit behind the last one that was appended.
+    next: u64,
+    /// Where the drains stood at the last look.
+    last: Vec<(String, Place)>,
+    synced_at: Instant,
+    /// When the loss of lines for a drain that is not configured was last spoken of.
+    mourned_at: Option<Instant>,
+}
+
+impl Keeper {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        mut log: Log,
+        index: Arc<Index>,
+        members: Vec<Member>,
+        settings: Settings,
+    ) -> Self {
+        log.tell(Arc::clone(&index));
+        let (last, synced_at, mourned_at) = (Vec::new(), clock::now(), None);
+        // Sequence numbers begin at 1.
+        Self { shared, log, index, members, settings, next: 1, last, synced_at, mourned_at }
+    }
+
+    /// Until the books are closed.
+    pub(super) fn run(&mut self) {
+        // Drains that are new are known from here on; whatever fails is tried again.
+        let mut looked_at = clock::now();
+        let mut moving = true;
+        loop {
+            let degraded = self.shared.lock().degraded.is_some();
+            let dirty = self.settings.sync != SpoolSync::Never && self.log.is_dirty();
+            let (batches, closing, sync) = self.take(moving || dirty || degraded);
+            let (mut well, mut worked) = (true, false);
+            if !batches.is_empty() {
+                well = self.append(batches, closing);
+                worked = well;
+                moving = true;
+            }
+            let due = self.settings.sync == SpoolSync::Always
+                || self.settings.sync == SpoolSync::Interval && (sync || clock::now() >= self.synced_at + SYNC);
+            if due && well && self.log.is_dirty() {
+                well = self.sync();
+                worked |= well;
+            }
+            if closing && (!well || self.shared.lock().waiting.is_empty()) {
+                self.last_look();
+                return;
+            }
+            // Also on a full disk: what is settled is deleted here, which makes room.
+            if clock::now() >= looked_at + CURSORS {
+                looked_at = clock::now();
+                let looked = self.look();
+                well &= looked.is_ok();
+                moving = looked.unwrap_or(true);
+            }
+            if degraded && well && !worked {
+                // There is nothing to write that would show whether it works.
+                worked = self.log.probe(self.settings.sync != SpoolSync::Never).is_ok();
+                well = worked;
+            }
+            if well && worked {
+                self.shared.recover(self.next);
+            }
+            if !well {
+                self.shared.rest(RETRY);
+            }
+        }
+    }
+
+    /// Waits for batches or an order; not for ever if there is something to look after.
+    fn take(&self, busy: bool) -> (Vec<Arc<Batch>>, bool, bool) {
+        let nothing = |state: &mut State| state.waiting.is_empty() && !state.closing && !state.sync;
+        let state = self.shared.lock();
+        let mut state = if busy {
+            self.shared.wake.wait_timeout_while(state, CURSORS, nothing).unwrap_or_else(PoisonError::into_inner).0
+        } else {
+            self.shared.wake.wait_while(state, nothing).unwrap_or_else(PoisonError::into_inner)
+        };
+        let batches: Vec<_> = std::mem::take(&mut state.waiting).into();
+        state.in_hand = batches.len();
+        state.at_once = false;
+        let orders = (state.closing, std::mem::take(&mut state.sync));
+        drop(state);
+        (batches, orders.0, orders.1)
+    }
+
+    /// False if the disk refused; what is not appended goes back to the inbox.
+    fn append(&mut self, batches: Vec<Arc<Batch>>, closing: bool) -> bool {
+        self.log.set_instance(self.settings.instance.wait());
+        let taken: usize = batches.iter().map(|batch| cost_of(batch)).sum();
+        let held = |from, to| self.members.iter().flat_map(move |member| member.inbox.held_between(from, to));
+        let mut batches = complete(self.next, batches, held);
+        let mut done: Vec<Extent> = Vec::new();
+        let result = self.log.append(&batches, &mut done);
+        let past = self.note(done);
+        self.tell_evicted();
+        for member in &self.members {
+            member.inbox.appended();
+        }
+        let mut state = self.shared.lock();
+        state.in_hand = 0;
+        state.bytes -= taken;
+        state.past += past;
+        if result.is_err() && !closing {
+            let left = batches.partition_point(|batch| batch.first_seq() < self.next);
+            state.put_back(batches.split_off(left), self.shared.capacity);
+        }
+        drop(state);
+        self.shared.moved.notify_all();
+        if let Err(error) = &result {
+            self.shared.degrade(&error.to_string());
+        }
+        result.is_ok()
+    }
+
+    /// These are on the disk. Returns how many units before them never will be.
+    fn note(&mut self, done: Vec<Extent>) -> u64 {
+        let mut past = 0;
+        for extent in done {
+            past += extent.first_seq.saturating_sub(self.next);
+            self.next = extent.end_seq;
+            self.index.add(extent);
+        }
+        past
+    }
+
+    fn tell_evicted(&mut self) {
+        for segment in self.log.take_evicted() {
+            for member in &self.members {
+                member.inbox.evicted(segment.number);
+            }
+            let known = |identity: &str| self.members.iter().any(|member| member.identity == identity);
+            for owed in segment.drains.iter().filter(|owed| !known(&owed.identity)) {
+                let now = clock::now();
+                if self.mourned_at.is_some_and(|at| now < at + QUIET) {
+                    continue;
+                }
+                self.mourned_at = Some(now);
+                let units = owed.stream.map_or(segment.units.iter().sum(), |stream| segment.units[stream as usize]);
+                let (drain, units) = (&owed.identity, thousands(units));
+                self.shared.say(format_args!("full; old lines for {drain} are lost, up to {units} just now"));
+            }
+        }
+    }
+
+    fn sync(&mut self) -> bool {
+        self.synced_at = clock::now();
+        match self.log.sync() {
+            Ok(()) => true,
+            Err(error) => {
+                self.shared.degrade(&format!("the disk did not sync: {error}"));
+                false
+            }
+        }
+    }
+
+    /// Takes down the cursors. Whether any drain has something to settle, if the disk did it.
+    fn look(&mut self) -> io::Result<bool> {
+        let (places, open) = self.places();
+        if places != self.last {
+            match self.log.advance(&places, false) {
+                Ok(deleted) => deleted.into_iter().for_each(|segment| self.index.remove(segment)),
+                Err(error) => {
+                    self.shared.degrade(&error.to_string());
+                    return Err(error);
+                }
+            }
+            self.last = places;
+        }
+        Ok(open)
+    }
+
+    fn last_look(&mut self) {
+        let (places, _) = self.places();
+        let result = self.log.advance(&places, true);
+        self.shared.lock().noted = result.is_ok();
+        self.shared.moved.notify_all();
+        if self.settings.sync != SpoolSync::Never && self.log.is_dirty() {
+            self.sync();
+        }
+        if let Err(error) = result {
+            self.shared.degrade(&error.to_string());
+        }
+    }
+
+    fn places(&self) -> (Vec<(String, Place)>, bool) {
+        let mut open = false;
+        let places = self.members.iter().map(|member| {
+            let low = member.inbox.low();
+            open |= low != Low::Nothing;
+            (member.identity.clone(), place_of(low, &self.index, &self.log))
+        });
+        let places = places.collect();
+        (places, open)
+    }
+}
+
+/// `batches`, which are to be appended, and before them what was left out from the unit `next` on, as far as it is `held` yet.
+pub(crate) fn complete<I: IntoIterator<Item = Arc<Batch>>>(
+    next: u64,
+    batches: Vec<Arc<Batch>>,
+    held: impl FnOnce(u64, u64) -> I,
+) -> Vec<Arc<Batch>> {
+    let Some(first) = batches.first().map(|batch| batch.first_seq()).filter(|&first| first > next) else {
+        return batches;
+    };
+    let missing: BTreeMap<u64, _> = held(next, first).into_iter().map(|batch| (batch.first_seq(), batch)).collect();
+    missing.into_values().chain(batches).collect()
+}
+
+/// Where a drain stands in the log.
+pub(crate) fn place_of(low: Low, index: &Index, log: &Log) -> Place {
+    match low {
+        Low::At(place) => place,
+        Low::Nothing => log.end(),
+        Low::Live(seq) => match index.at_or_behind(seq) {
+            Some(extent) => Place { segment: extent.segment, seq: seq.max(extent.first_seq) },
+            // Not on the disk yet: all that is, is settled.
+            None => log.end(),
+        },
+    }
+}

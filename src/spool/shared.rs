@@ -1,0 +1,161 @@
+//! What the handle and the thread of the spool share: the inbox, and whether the disk is well.
+
+use crate::{clock, drain::sealed::charge, format::thousands, line::Batch, report::Unreadable, say::say};
+use std::{
+    collections::VecDeque,
+    fmt,
+    path::PathBuf,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+/// Trouble is not spoken of more often than this.
+pub(super) const QUIET: Duration = Duration::from_secs(10);
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) state: Mutex<State>,
+    pub(super) wake: Condvar,
+    /// Batches were taken, or all is done.
+    pub(super) moved: Condvar,
+    pub(super) capacity: usize,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct State {
+    pub(super) waiting: VecDeque<Arc<Batch>>,
+    pub(super) bytes: usize,
+    /// Batches that the thread has in hand.
+    pub(super) in_hand: usize,
+    pub(super) sync: bool,
+    /// A disk that refused is to be asked again without a pause.
+    pub(super) at_once: bool,
+    pub(super) closing: bool,
+    /// Where the drains stand is on the disk.
+    pub(super) noted: bool,
+    pub(super) finished: bool,
+    /// Why nobody waits for the disk, if so; and since when.
+    pub(super) degraded: Option<Degraded>,
+    /// When trouble was last spoken of.
+    pub(super) said: Option<Instant>,
+    /// Units that were never appended: no drain held them any more when the disk worked again.
+    pub(super) past: u64,
+    /// How many times there was trouble.
+    pub(super) troubles: u64,
+    /// The directory that was asked for, until one is open.
+    pub(super) dir: PathBuf,
+    /// What was found in it and can't be read.
+    pub(super) unreadable: Unreadable,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Degraded {
+    pub(super) since: Instant,
+    /// It was said, so its end is worth a word, too.
+    pub(super) said: bool,
+    /// What [`State::past`] was.
+    pub(super) past: u64,
+}
+
+impl State {
+    /// Puts a batch behind the others. The oldest make room; while the drains hold them, [`super::keeper`] finds them.
+    pub(super) fn add(&mut self, batch: Arc<Batch>, capacity: usize) {
+        self.bytes += cost_of(&batch);
+        self.waiting.push_back(batch);
+        self.trim(capacity);
+    }
+
+    /// Puts batches before all others.
+    pub(super) fn put_back(&mut self, batches: Vec<Arc<Batch>>, capacity: usize) {
+        for batch in batches.into_iter().rev() {
+            self.bytes += cost_of(&batch);
+            self.waiting.push_front(batch);
+        }
+        self.trim(capacity);
+    }
+
+    /// One batch is kept whatever its size.
+    fn trim(&mut self, capacity: usize) {
+        while self.bytes > capacity
+            && self.waiting.len() > 1
+            && let Some(oldest) = self.waiting.pop_front()
+        {
+            self.bytes -= cost_of(&oldest);
+        }
+    }
+}
+
+impl Shared {
+    pub(super) fn new(capacity: usize, dir: PathBuf) -> Self {
+        let state = State { dir, ..State::default() };
+        Self { state: Mutex::new(state), wake: Condvar::new(), moved: Condvar::new(), capacity }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// There is a directory, and this was found in it.
+    pub(super) fn opened(&self, dir: PathBuf, unreadable: Unreadable) {
+        let mut state = self.lock();
+        (state.dir, state.unreadable) = (dir, unreadable);
+    }
+
+    /// The disk refuses, or is too slow: nobody waits for it any more.
+    pub(super) fn degrade(&self, why: &str) {
+        let mut state = self.lock();
+        if state.degraded.is_some() {
+            return;
+        }
+        let now = clock::now();
+        let said = state.said.is_none_or(|at| now >= at + QUIET);
+        state.degraded = Some(Degraded { since: now, said, past: state.past });
+        state.troubles += 1;
+        if said {
+            state.said = Some(now);
+        }
+        drop(state);
+        self.moved.notify_all();
+        if said {
+            self.say(format_args!("{why}; drains go on from memory, and it is tried again"));
+        }
+    }
+
+    /// The disk did what it was asked, and has all that there is up to `next`, the next unit to append.
+    pub(super) fn recover(&self, next: u64) {
+        let mut state = self.lock();
+        // What waits may begin behind a hole; it is filled first.
+        if state.waiting.front().is_some_and(|batch| batch.first_seq() > next) {
+            return;
+        }
+        let Some(Degraded { since, said, past }) = state.degraded.take() else { return };
+        let past = state.past - past;
+        drop(state);
+        if !said {
+            return;
+        }
+        let time = (clock::now() - since).as_secs_f64();
+        let without = match past {
+            0 => "nothing is missing in it".to_owned(),
+            units => format!("{} lines that no drain holds any more went past it", thousands(units)),
+        };
+        self.say(format_args!("works again after {time:.1} s; {without}"));
+    }
+
+    /// The disk has refused: gives it time, unless there is none. True if the books are closed.
+    pub(super) fn rest(&self, time: Duration) -> bool {
+        let patient = |state: &mut State| !state.closing && !state.at_once;
+        let waited = self.wake.wait_timeout_while(self.lock(), time, patient);
+        waited.unwrap_or_else(PoisonError::into_inner).0.closing
+    }
+
+    pub(super) fn say(&self, words: fmt::Arguments<'_>) {
+        let dir = self.lock().dir.clone();
+        say(format_args!("spool {}: {words}", dir.display()));
+    }
+}
+
+/// What a batch counts as in the inbox: the same as in a queue.
+pub(super) fn cost_of(batch: &Batch) -> usize {
+    charge(batch.lines().data.len(), batch.len())
+}
