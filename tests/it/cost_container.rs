@@ -2,13 +2,10 @@
 //! in docs/PERFORMANCE.md; this catches the change that makes a line several times dearer. Runs with the container tests
 //! (hence the module's name, which scripts/test picks them by), on their build: release code.
 
-use crate::support::tools;
+use crate::support::{tcp::discard, tools};
 use std::{
     fs,
-    io::Read,
-    net::TcpListener,
     process::{Command, Stdio},
-    thread,
 };
 
 /// `count` lines of 200 bytes, at full speed.
@@ -50,21 +47,6 @@ fn run(flags: &[&str], lines: u64) -> Cost {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = fs::read(report).expect("a report");
     Cost { report: serde_json::from_slice(&text).expect("JSON") }
-}
-
-/// A TCP receiver that reads to the end, for each connection.
-fn discard() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
-    let url = format!("syslog+tcp://{}", listener.local_addr().expect("bound"));
-    thread::spawn(move || {
-        for mut stream in listener.incoming().flatten() {
-            thread::spawn(move || {
-                let mut buffer = vec![0; 1 << 18];
-                while let Ok(1..) = stream.read(&mut buffer) {}
-            });
-        }
-    });
-    url
 }
 
 #[test]
