@@ -265,7 +265,9 @@ impl Log {
     fn sync_current(&mut self) -> io::Result<()> {
         let Some(current) = &mut self.current else { return Ok(()) };
         if let Err(error) = self.disk.sync(&segment_name(current.segment.number)) {
-            self.give_up_current(false);
+            if !planted!(fsync_retried) {
+                self.give_up_current(false);
+            }
             return Err(error);
         }
         current.dirty = false;

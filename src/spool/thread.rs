@@ -223,7 +223,7 @@ impl Shared {
 
     fn degrade(&self, why: &str) {
         let mut state = self.lock();
-        if state.degraded.is_some() {
+        if state.degraded.is_some() || planted!(enospc_retried_for_ever) {
             return;
         }
         let now = clock::now();

@@ -20,6 +20,7 @@ impl<P: Plant> Supervisor<'_, P> {
         match action {
             Action::Spawn => self.spawn(),
             Action::Remember => self.remembered.push((event.kept(), self.received)),
+            Action::Replay if planted!(stop_during_spawn_lost) => self.remembered.clear(),
             Action::Replay => self.replay(),
             Action::Relay(signal) => self.relay(signal, event),
             Action::AllTold(signal) => {
@@ -186,6 +187,9 @@ impl<P: Plant> Supervisor<'_, P> {
     }
 
     fn pass_on(&mut self, signal: Signal) {
+        if planted!(relay_after_reap) {
+            self.relay(signal, Event::Stop(signal));
+        }
         self.passed = Some(signal);
         let told = self.family.pass_on(signal);
         self.plant.notify(&Notice::PassedOn { signal, told: told.told, filters: told.filters });

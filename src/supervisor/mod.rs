@@ -270,7 +270,9 @@ impl<'a, P: Plant> Supervisor<'a, P> {
             self.suspend();
         }
         if let Some(status) = news.app {
-            self.app = None;
+            if !planted!(relay_after_reap) {
+                self.app = None;
+            }
             // It may have died of the very stop that is being held. Who comes before the app had the stop before it.
             let known = self.guard.known(clock::now(), true);
             self.release(known);
@@ -299,7 +301,7 @@ impl<'a, P: Plant> Supervisor<'a, P> {
 
     fn left(&self, status: Status, gone: bool) -> Left {
         match status {
-            _ if gone => Left::Nobody,
+            _ if gone || planted!(exit_at_childs_death) => Left::Nobody,
             Status::Signaled(signal) if self.uncaught == Some(signal) => Left::Unaware(signal),
             Status::Signaled(_) | Status::Exited(_) => Left::Others,
         }
@@ -322,6 +324,9 @@ impl<'a, P: Plant> Supervisor<'a, P> {
             match rung {
                 Rung::ReaderDone(stream) => {
                     self.streams.remove(&stream);
+                    if planted!(eof_of_one_pipe_for_both) {
+                        self.plant.close_intake();
+                    }
                 }
                 done @ (Rung::DrainDone(_) | Rung::PassthroughDone(_)) => {
                     self.rung.insert(done);

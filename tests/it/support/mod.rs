@@ -12,6 +12,7 @@ pub mod mortal;
 pub mod pair;
 pub mod record;
 pub mod report;
+pub mod schedules;
 pub mod syslog;
 pub mod tcp;
 pub mod tools;
