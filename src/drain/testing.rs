@@ -50,7 +50,7 @@ impl Seed {
 impl Drop for Seed {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let _ = writeln!(std::io::stderr(), "replay with LASTWORD_SEED={} (seed {})", self.value, self.number);
+            note(&format!("replay with LASTWORD_SEED={} (seed {})", self.value, self.number));
         }
     }
 }
@@ -61,6 +61,11 @@ pub(crate) fn seeds(count: u64) -> impl Iterator<Item = Seed> {
     let fresh = u64::try_from(clock::stamp().0).unwrap();
     (0..if given.is_some() { 1 } else { count })
         .map(move |index| Seed { value: given.unwrap_or(fresh.wrapping_add(index)), number: index + 1 })
+}
+
+/// Says something beside the test's result.
+pub(crate) fn note(text: &str) {
+    let _ = writeln!(std::io::stderr(), "note: {text}");
 }
 
 /// Somebody.

@@ -27,7 +27,7 @@ pub(crate) const SEGMENT_BYTES: u64 = 8 << 20;
 const WRITE_BYTES: usize = 256 << 10;
 
 /// Units of this run that are on the disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Extent {
     pub(crate) first_seq: u64,
     pub(crate) end_seq: u64,

@@ -20,7 +20,6 @@ impl<P: Plant> Supervisor<'_, P> {
         match action {
             Action::Spawn => self.spawn(),
             Action::Remember => self.remembered.push((event.kept(), self.received)),
-            Action::Replay if planted!(stop_during_spawn_lost) => self.remembered.clear(),
             Action::Replay => self.replay(),
             Action::Relay(signal) => self.relay(signal, event),
             Action::AllTold(signal) => {

@@ -53,6 +53,9 @@ pub fn supervise<P: Plant>(setup: Setup, canary: Option<Canary>, plant: &mut P) 
         supervisor.read_signals(&signals);
     }
     supervisor.feed(Event::Begin);
+    if planted!(stop_during_spawn_lost) {
+        while signals.next().is_some() {}
+    }
     loop {
         supervisor.read_signals(&signals);
         supervisor.read_bell();
