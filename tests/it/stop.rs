@@ -132,7 +132,8 @@ fn the_last_lines_of_app_and_grandchild_arrive_a_hundred_times_of_a_hundred() {
 fn stop_app_and_grandchild(seed: u64, pid1: bool) {
     let mut random = StdRng::seed_from_u64(seed);
     let pair = Pair::start();
-    let setup = pair.setup().stop_timeout(5).pid1(pid1);
+    // A budget that a crowded machine does not use up: this is about the lines. The tests above are about the time, too.
+    let setup = pair.setup().stop_timeout(20).pid1(pid1);
     let (own, other) = (random.random_range(0..600), random.random_range(0..900));
     let mut command = setup.oracle(&format!("--err-every 3 --on-term goodbye:{own}"));
     let options = format!("--record {} --source g --err-every 2", setup.path("record").display());
@@ -143,10 +144,10 @@ fn stop_app_and_grandchild(seed: u64, pid1: bool) {
     let late = random.random_range(0..400);
     crate::support::pause(ms(late));
     run.stop();
-    let done = run.finish(Duration::from_secs(10));
+    let done = run.finish(Duration::from_secs(30));
     let context = format!("seed {seed}, pid1 {pid1}, {kind}, goodbyes {own} and {other}, stopped after {late} ms");
     assert_eq!(done.code(), 0, "{context}; stderr: {}", done.err());
-    within_budget(&done, 5, &context);
+    within_budget(&done, 20, &context);
     assert_eq!(done.record.goodbyes.len(), 2, "{context}: {:?}; stderr: {}", done.record.goodbyes, done.err());
     pair.acquit(&done);
 }
