@@ -230,6 +230,24 @@ fn whichever_call_fails_nothing_that_was_appended_is_lost_and_the_log_goes_on() 
 }
 
 #[test]
+fn whichever_call_fails_what_a_later_sync_made_safe_outlives_a_crash_of_the_machine() {
+    let steps = [Step::Append, Step::Big, Step::AppendAfterHole, Step::Append, Step::Sync, Step::Append, Step::Sync];
+    let (mut failures, mut safe) = (0, 0);
+    for at in 0..40 {
+        let disk = Arc::new(SimDisk::default());
+        disk.set_faults(Faults { fail_at: Some((at, nix::libc::EIO)), ..Faults::default() });
+        let promise = run(&steps, &disk);
+        failures += disk.failed();
+        let must: Vec<_> = promise.synced.iter().map(|(_, extent)| *extent).collect();
+        safe += must.len();
+        for files in crash_states(&disk.ops()) {
+            check(&files, &must, 0, &at);
+        }
+    }
+    assert!(failures >= 12 && safe > 40, "only {failures} calls failed, and {safe} extents were safe");
+}
+
+#[test]
 fn a_full_disk_costs_what_has_no_room_and_nothing_else() {
     let mut refused = 0;
     for room in (0..3000).step_by(13) {

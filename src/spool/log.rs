@@ -23,6 +23,8 @@ use std::{
 
 /// A sealed segment has about this many bytes.
 pub(crate) const SEGMENT_BYTES: u64 = 8 << 20;
+/// So many sealed segments wait for their sync. Then each new one pays for the oldest, so that a sync never takes long.
+const UNSYNCED: usize = 8;
 /// One write takes about this many bytes at most.
 const WRITE_BYTES: usize = 256 << 10;
 
@@ -51,8 +53,8 @@ pub(crate) struct Log {
     buffer: Vec<u8>,
     evicted: Vec<Segment>,
     sync_sealed: bool,
-    /// Sealed at the end, and not synced yet.
-    sealed_dirty: Option<String>,
+    /// Sealed or given up, and not synced yet, oldest first.
+    unsynced: VecDeque<String>,
     /// Cursors could not be written: those on the disk are behind those here.
     stale: bool,
     index: Option<Arc<Index>>,
@@ -82,7 +84,7 @@ impl Log {
             buffer: Vec::new(),
             evicted: Vec::new(),
             sync_sealed: true,
-            sealed_dirty: None,
+            unsynced: VecDeque::new(),
             stale: false,
             index: None,
         }
@@ -148,22 +150,27 @@ impl Log {
         if self.current.as_ref().is_some_and(|current| current.dirty) {
             self.sync_current()?;
         }
-        if let Some(name) = self.sealed_dirty.take() {
+        while let Some(name) = self.unsynced.pop_front() {
             match self.disk.sync(&name) {
                 // Nobody was owed it any more.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 result => result?,
             }
         }
-        if std::mem::take(&mut self.dir_dirty) {
-            self.disk.sync_dir()?;
+        if self.dir_dirty {
+            if let Err(error) = self.disk.sync_dir() {
+                // The name may never be safe: what comes next gets a new one, and both are tried again.
+                self.give_up_current(false);
+                return Err(error);
+            }
+            self.dir_dirty = false;
         }
         Ok(())
     }
 
     /// Whether [`Log::sync`] has anything to do.
     pub(crate) fn is_dirty(&self) -> bool {
-        self.dir_dirty || self.sealed_dirty.is_some() || self.current.as_ref().is_some_and(|current| current.dirty)
+        self.dir_dirty || !self.unsynced.is_empty() || self.current.as_ref().is_some_and(|current| current.dirty)
     }
 
     /// Takes down how far the drains are, and deletes what nobody is owed any more. `closing`: nothing more will come.
@@ -284,14 +291,23 @@ impl Log {
         }
         if self.disk.write(&name, segment.bytes, &footer(&segment)).is_ok() {
             segment.bytes += super::codec::FOOTER_LEN as u64;
-            // What the interval would have done; a failure costs no more than having waited for it.
-            if self.sync_sealed && sync {
-                let _ = self.disk.sync(&name);
-            } else {
-                self.sealed_dirty = Some(name);
-            }
         }
         self.segments.push_back(segment);
+        self.sync_later(name);
+        // What the interval would have done; a failure costs no more than having waited for it.
+        if sync
+            && self.unsynced.len() > UNSYNCED
+            && let Some(oldest) = self.unsynced.pop_front()
+        {
+            let _ = self.disk.sync(&oldest);
+        }
+    }
+
+    /// A segment that the drains are soon done with is deleted, and was never worth a sync.
+    fn sync_later(&mut self, name: String) {
+        if self.sync_sealed {
+            self.unsynced.push_back(name);
+        }
     }
 
     /// The disk refused a write or a sync: this file gets no more appends.
@@ -310,6 +326,10 @@ impl Log {
             segment.bytes += super::codec::FOOTER_LEN as u64;
         }
         self.segments.push_back(segment);
+        // After a failed sync there must be no other of the same file.
+        if torn {
+            self.sync_later(name);
+        }
     }
 }
 
