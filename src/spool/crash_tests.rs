@@ -10,9 +10,10 @@ use super::{
     sim::{Faults, Files, Op, SimDisk, crash_states, kill_states},
 };
 use crate::{
-    drain::testing::{batch, note},
+    drain::testing::{batch, note, seeds},
     line::Batch,
 };
+use rand::{RngExt, SeedableRng, rngs::StdRng};
 use std::{
     collections::HashSet,
     hash::{DefaultHasher, Hash, Hasher},
@@ -245,6 +246,34 @@ fn whichever_call_fails_what_a_later_sync_made_safe_outlives_a_crash_of_the_mach
         }
     }
     assert!(failures >= 12 && safe > 40, "only {failures} calls failed, and {safe} extents were safe");
+}
+
+#[test]
+fn random_workloads_of_up_to_twelve_steps_with_failing_calls_keep_what_was_synced() {
+    let count = std::env::var("LASTWORD_WORKLOADS").map_or(30, |text| text.parse().unwrap());
+    let (mut states, mut failures, mut safe) = (0, 0, 0);
+    for seed in seeds(count) {
+        let mut rng = StdRng::seed_from_u64(seed.value());
+        let steps: Vec<Step> = (0..rng.random_range(5..=12)).map(|_| STEPS[rng.random_range(0..STEPS.len())]).collect();
+        let disk = Arc::new(SimDisk::default());
+        let fail_at = rng.random_bool(0.5).then(|| (rng.random_range(3..40), nix::libc::EIO));
+        disk.set_faults(Faults { fail_at, ..Faults::default() });
+        let promise = run(&steps, &disk);
+        failures += disk.failed();
+        let ops = disk.ops();
+        for _ in 0..3 {
+            let length = rng.random_range(0..=ops.len());
+            let (must, settled) = (by(&promise.synced, length), settled_by(&promise, length));
+            safe += must.len();
+            for files in crash_states(&ops[..length]).into_iter().filter(|_| rng.random_bool(0.1)) {
+                check(&files, &must, settled, &(&steps, fail_at, length));
+                states += 1;
+            }
+        }
+    }
+    note(&format!("{count} random workloads: {states} states, {failures} failed calls"));
+    let replay = std::env::var_os("LASTWORD_SEED").is_some();
+    assert!(replay || states > 100 && failures > 3 && safe > 30, "{states} states, {failures} failures, {safe} safe");
 }
 
 #[test]
