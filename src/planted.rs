@@ -36,28 +36,33 @@ pub(crate) fn is(bug: &str) -> bool {
 mod tests {
     use std::{collections::BTreeSet, fs, path::Path};
 
-    /// The names in all `planted!(…)` under a directory.
-    fn hooks(dir: &Path, names: &mut BTreeSet<String>) {
-        for entry in fs::read_dir(dir).unwrap().map(Result::unwrap) {
-            let path = entry.path();
-            if path.is_dir() {
-                hooks(&path, names);
-            } else if path != Path::new(env!("CARGO_MANIFEST_DIR")).join(file!()) {
-                let text = fs::read_to_string(&path).unwrap_or_default();
-                let marks = text.split("planted!(").skip(1);
-                names.extend(marks.filter_map(|rest| rest.split_once(')')).map(|(name, _)| name.to_owned()));
-            }
-        }
+    fn root() -> &'static Path {
+        Path::new(env!("CARGO_MANIFEST_DIR"))
+    }
+
+    /// The text of all sources under a directory, but for this file.
+    fn sources(dir: &Path) -> String {
+        let paths = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+        let others = paths.filter(|path| *path != root().join(file!()));
+        others
+            .map(|path| if path.is_dir() { sources(&path) } else { fs::read_to_string(path).unwrap_or_default() })
+            .collect()
     }
 
     #[test]
     fn every_planted_bug_has_a_line_that_says_which_test_finds_it() {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let mut planted = BTreeSet::new();
-        hooks(&root.join("src"), &mut planted);
-        let table = fs::read_to_string(root.join("tests/bugs.txt")).unwrap();
+        let (product, tests) = (sources(&root().join("src")), sources(&root().join("tests")));
+        let marks = product.split("planted!(").skip(1).filter_map(|rest| rest.split_once(')'));
+        let planted: BTreeSet<_> = marks.map(|(name, _)| name).collect();
+        let table = fs::read_to_string(root().join("tests/bugs.txt")).unwrap();
         let lines = table.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
-        let listed: BTreeSet<_> = lines.filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect();
+        let mut listed = BTreeSet::new();
+        for words in lines.map(|line| line.split_whitespace().collect::<Vec<_>>()) {
+            let [bug, _, _, _, test] = words[..] else { panic!("{words:?}") };
+            let function = format!("fn {}(", test.rsplit("::").next().unwrap());
+            assert!(product.contains(&function) || tests.contains(&function), "{bug}: there is no {test}");
+            listed.insert(bug);
+        }
         assert_eq!(planted, listed);
         assert!(planted.len() >= 25, "{planted:?}");
     }

@@ -140,6 +140,8 @@ pub struct Config {
     pub exit_map: Vec<(u8, u8)>,
     /// `--exit-on-loss`: our exit code if a line was lost.
     pub exit_on_loss: Option<u8>,
+    /// `--exit-signal`.
+    pub exit_signal: ExitSignal,
     /// `--lifecycle-lines`.
     pub lifecycle_lines: LifecycleLines,
     /// Who the lines are from. Where the platform does not name the instance, it is the pid of the command that is to be
@@ -181,6 +183,7 @@ impl Config {
             restart: restart::Policy::default(),
             exit_map: Vec::new(),
             exit_on_loss: None,
+            exit_signal: ExitSignal::Auto,
             lifecycle_lines: LifecycleLines::On,
             origin,
             seed,
@@ -200,6 +203,8 @@ pub struct SpoolSpec {
     pub sync: SpoolSync,
     /// `--spool-required`: no start without it.
     pub required: bool,
+    /// `spool send`: the directory must be there, and nobody else's.
+    pub existing: bool,
 }
 
 /// `--fallback`: where undelivered lines go at the deadline, if there is no spool.
@@ -249,6 +254,17 @@ pub enum LifecycleLines {
     Off,
     /// On our own stderr.
     Stderr,
+}
+
+/// `--exit-signal`: when to end by the signal that ended the app, and not with 128+n.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExitSignal {
+    /// In the foreground of a terminal: a shell ends its loop only if Ctrl-C ended what it ran.
+    Auto,
+    /// Wherever the kernel does it, which is not as PID 1.
+    Always,
+    /// The exit code says it.
+    Never,
 }
 
 /// `--relay`: who gets the signals that we get.

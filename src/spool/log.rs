@@ -7,7 +7,7 @@
 use super::{
     codec::{Footer, Header, encode_footer, encode_frame, encode_header},
     cursor::{Cursor, Place},
-    disk::Disk,
+    disk::{Disk, probe},
     index::Index,
     recovery::{Found, Segment, segment_name},
 };
@@ -23,8 +23,6 @@ use std::{
 
 /// A sealed segment has about this many bytes.
 pub(crate) const SEGMENT_BYTES: u64 = 8 << 20;
-/// So many sealed segments wait for their sync. Then each new one pays for the oldest, so that a sync never takes long.
-const UNSYNCED: usize = 8;
 /// One write takes about this many bytes at most.
 const WRITE_BYTES: usize = 256 << 10;
 
@@ -53,8 +51,11 @@ pub(crate) struct Log {
     buffer: Vec<u8>,
     evicted: Vec<Segment>,
     sync_sealed: bool,
-    /// Sealed or given up, and not synced yet, oldest first.
-    unsynced: VecDeque<String>,
+    /// Files that are not written to any more, and not synced yet: those that were found (whoever wrote them may have been
+    /// killed), the one that a write failed in, the one that was sealed at the end.
+    unsynced: Vec<String>,
+    /// A sync between two segments failed, and nobody was told yet.
+    sync_failed: Option<io::Error>,
     /// Cursors could not be written: those on the disk are behind those here.
     stale: bool,
     index: Option<Arc<Index>>,
@@ -76,15 +77,16 @@ impl Log {
             header,
             segment_bytes,
             max_bytes,
+            dir_dirty: !found.segments.is_empty(),
+            unsynced: found.segments.iter().map(|segment| segment_name(segment.number)).collect(),
             segments: found.segments.into(),
             current: None,
             next_number: found.next_number,
             cursors: found.cursors,
-            dir_dirty: false,
             buffer: Vec::new(),
             evicted: Vec::new(),
             sync_sealed: true,
-            unsynced: VecDeque::new(),
+            sync_failed: None,
             stale: false,
             index: None,
         }
@@ -118,7 +120,9 @@ impl Log {
             self.buffer.clear();
             while let Some(batch) = left.get(taken)
                 && batch.first_seq() == next
-                && (taken == 0 || self.buffer.len() < WRITE_BYTES)
+                && (taken == 0
+                    || self.buffer.len() < WRITE_BYTES
+                        && current.segment.bytes + (self.buffer.len() as u64) < self.segment_bytes)
             {
                 encode_frame(batch, salt, &mut self.buffer);
                 (taken, next) = (taken + 1, batch.end_seq());
@@ -147,10 +151,13 @@ impl Log {
     /// What the disk says. The segment is not written to again, and not synced again: the kernel may have dropped what it could
     /// not write, and would say that all is well the second time.
     pub(crate) fn sync(&mut self) -> io::Result<()> {
+        if let Some(error) = self.sync_failed.take() {
+            return Err(error);
+        }
         if self.current.as_ref().is_some_and(|current| current.dirty) {
             self.sync_current()?;
         }
-        while let Some(name) = self.unsynced.pop_front() {
+        while let Some(name) = self.unsynced.pop() {
             match self.disk.sync(&name) {
                 // Nobody was owed it any more.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -158,19 +165,26 @@ impl Log {
             }
         }
         if self.dir_dirty {
-            if let Err(error) = self.disk.sync_dir() {
-                // The name may never be safe: what comes next gets a new one, and both are tried again.
-                self.give_up_current(false);
-                return Err(error);
-            }
+            self.disk.sync_dir()?;
             self.dir_dirty = false;
         }
         Ok(())
     }
 
+    /// Asks the disk whether it takes anything, with a file that is removed again.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub(crate) fn probe(&self, sync: bool) -> io::Result<()> {
+        probe(&*self.disk, sync)
+    }
+
     /// Whether [`Log::sync`] has anything to do.
     pub(crate) fn is_dirty(&self) -> bool {
-        self.dir_dirty || !self.unsynced.is_empty() || self.current.as_ref().is_some_and(|current| current.dirty)
+        self.dir_dirty
+            || self.sync_failed.is_some()
+            || !self.unsynced.is_empty()
+            || self.current.as_ref().is_some_and(|current| current.dirty)
     }
 
     /// Takes down how far the drains are, and deletes what nobody is owed any more. `closing`: nothing more will come.
@@ -292,22 +306,13 @@ impl Log {
         if self.disk.write(&name, segment.bytes, &footer(&segment)).is_ok() {
             segment.bytes += super::codec::FOOTER_LEN as u64;
         }
+        // What the interval would have done, which hears of a failure, too.
+        if self.sync_sealed && sync {
+            self.sync_failed = self.disk.sync(&name).err().or(self.sync_failed.take());
+        } else {
+            self.unsynced.push(name);
+        }
         self.segments.push_back(segment);
-        self.sync_later(name);
-        // What the interval would have done; a failure costs no more than having waited for it.
-        if sync
-            && self.unsynced.len() > UNSYNCED
-            && let Some(oldest) = self.unsynced.pop_front()
-        {
-            let _ = self.disk.sync(&oldest);
-        }
-    }
-
-    /// A segment that the drains are soon done with is deleted, and was never worth a sync.
-    fn sync_later(&mut self, name: String) {
-        if self.sync_sealed {
-            self.unsynced.push_back(name);
-        }
     }
 
     /// The disk refused a write or a sync: this file gets no more appends.
@@ -325,11 +330,11 @@ impl Log {
         {
             segment.bytes += super::codec::FOOTER_LEN as u64;
         }
-        self.segments.push_back(segment);
-        // After a failed sync there must be no other of the same file.
+        // What was appended before the write that failed is owed its sync yet.
         if torn {
-            self.sync_later(name);
+            self.unsynced.push(name);
         }
+        self.segments.push_back(segment);
     }
 }
 

@@ -77,6 +77,9 @@ impl<P: Plant> Supervisor<'_, P> {
         // What was killed between two runs was not of this one.
         self.memory.new_kills(false);
         (self.uncaught, self.passed, self.suspended) = (None, None, false);
+        if let (Some(terminal), Some(_)) = (&self.terminal, self.started) {
+            terminal.restore();
+        }
         let failed = |error| SpawnError::Failed(command.first().cloned().unwrap_or_default(), error);
         let pipes = Pipes::new(self.setup.pipe_size).map_err(|errno| failed(errno.into()));
         let app = pipes.and_then(|(pipes, readers)| {
@@ -94,6 +97,7 @@ impl<P: Plant> Supervisor<'_, P> {
                 self.guard.app_born(Family::born(app.pid()));
                 self.plant.started(app.pid());
                 self.started = Some(clock::now());
+                self.runs += 1;
                 let why = self.setup.budget_why.clone();
                 self.plant.notify(&Notice::Started {
                     pid: app.pid(),
@@ -216,6 +220,7 @@ impl<P: Plant> Supervisor<'_, P> {
         }
         self.outcome = Some(Outcome {
             ending,
+            runs: self.runs,
             stop: self.first_stop,
             killed: self.killed,
             gave_up: self.gave_up,

@@ -15,13 +15,13 @@ pub use plant::{Outcome, Plant, Setup};
 use crate::{
     budget::Plan,
     cgroup::MemoryLimit,
-    child::{App, Canary, Family, Reaper},
+    child::{App, Canary, Family, Reaper, Terminal},
     clock,
     event::Event as Rung,
     exit::{Ending, Status},
     lifecycle::{Action, Cause, Event, Left, Machine, Stage, State, Timer},
     line::Stream,
-    restart::{Next, Restarts},
+    restart::{Next, Restarts, When},
     signals::{Meaning, Received, Sender, Signal, Signals},
 };
 use guard::{Guard, Verdict};
@@ -35,6 +35,9 @@ use std::{
 
 /// How often the flush is looked at for progress.
 const LOOK: Duration = Duration::from_millis(500);
+
+/// How often full queues are looked at for room, where the next run waits for it.
+const LOOK_FOR_ROOM: Duration = Duration::from_millis(100);
 
 /// Runs the app to its end, and its leftovers, and the flush. Call after [`crate::signals::block_all`], with no other
 /// thread that waits for children.
@@ -87,12 +90,18 @@ struct Supervisor<'a, P> {
     started: Option<Instant>,
     /// How long its last run took.
     lasted: Duration,
+    /// How often it was started.
+    runs: u32,
     restarts: Restarts,
+    /// A restart is due, but a queue is full.
+    waits_for_room: bool,
     memory: MemoryLimit,
     reaper: Reaper,
     family: Family,
     /// The app is in our process group.
     shared: bool,
+    /// The terminal as the first run found it, if there may be others.
+    terminal: Option<Terminal>,
     /// We lead the session: a hang-up is told to us alone.
     leader: bool,
     /// We stopped ourselves after the app, for the terminal's sake.
@@ -133,12 +142,15 @@ impl<'a, P: Plant> Supervisor<'a, P> {
             app: None,
             started: None,
             lasted: Duration::ZERO,
+            runs: 0,
             restarts: Restarts::new(setup.restart, setup.seed),
+            waits_for_room: false,
             memory: MemoryLimit::find(Path::new("/")),
             family: Family::new(reaper.before().iter().copied().chain(canary.as_ref().map(Canary::pid)).collect()),
             guard: Guard::new(canary),
             reaper,
             shared: setup.shared,
+            terminal: (setup.restart.when != When::Never).then(Terminal::look).flatten(),
             leader: nix::unistd::getsid(None) == Ok(nix::unistd::getpid()),
             suspended: false,
             uncaught: None,
@@ -401,9 +413,24 @@ impl<'a, P: Plant> Supervisor<'a, P> {
             }
             if is_due(self.timers[timer as usize]) && self.outcome.is_none() {
                 self.timers[timer as usize] = None;
-                self.feed(Event::Fired(timer));
+                if timer != Timer::Restart || self.may_run_again(now) {
+                    self.feed(Event::Fired(timer));
+                }
             }
         }
+    }
+
+    /// With `--when-full block` the app waits for the drains; between two runs, too.
+    fn may_run_again(&mut self, now: Instant) -> bool {
+        let may = self.plant.may_run_again();
+        if !may {
+            self.timers[Timer::Restart as usize] = Some(now + LOOK_FOR_ROOM);
+            if !self.waits_for_room {
+                self.plant.notify(&Notice::RestartWaits);
+            }
+        }
+        self.waits_for_room = !may;
+        may
     }
 
     fn look_for_progress(&mut self, now: Instant) {

@@ -24,6 +24,10 @@ pub trait Plant {
     /// If a thread cannot be had: the app is not started then.
     fn attach(&mut self, readers: [OwnedFd; 2]) -> io::Result<()>;
 
+    /// Whether what the app writes in another run would find room. Asked before each run but the first, and again a
+    /// moment later if not.
+    fn may_run_again(&mut self) -> bool;
+
     /// The app runs and has this pid.
     fn started(&mut self, pid: i32);
 
@@ -95,8 +99,10 @@ pub struct Setup {
 /// How it went.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// How the run ended; its `code` is ours.
+    /// How the last run ended; its `code` is ours.
     pub ending: Ending,
+    /// How often the app was started.
+    pub runs: u32,
     /// The first stop, if one came.
     pub stop: Option<Received>,
     /// Processes that got a KILL.

@@ -7,7 +7,6 @@ use std::{
     fs,
     io::Read,
     net::TcpListener,
-    path::PathBuf,
     process::{Command, Stdio},
     thread,
 };
@@ -39,23 +38,13 @@ impl Cost {
     }
 }
 
-fn lastword() -> PathBuf {
-    if let Some(path) = std::env::var_os("LASTWORD_UNDER_TEST") {
-        return path.into();
-    }
-    let output = Command::new(tools::crate_root().join("scripts/static-build")).arg("ci").output().expect("bash");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let path = String::from_utf8(output.stdout).expect("a path");
-    PathBuf::from(path.lines().last().expect("the last line is the binary's path"))
-}
-
 fn run(flags: &[&str], lines: u64) -> Cost {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let report = dir.path().join("report.json");
     // An app that is blocked for good fails the test.
     let mut command = Command::new("timeout");
     command.env("LASTWORD_LIFECYCLE_LINES", "off");
-    command.arg("100").arg(lastword()).arg("--report").arg(&report).args(flags);
+    command.arg("100").arg(tools::static_lastword()).arg("--report").arg(&report).args(flags);
     command.args(["--", "sh", "-c", APP, &"x".repeat(199), &lines.to_string()]);
     let output = command.stdout(Stdio::null()).output().expect("lastword starts");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -45,7 +45,7 @@ fn stop_after_a_second(setup: Setup, pair: Pair, seconds: u64) -> (Finished, Pai
 }
 
 #[test]
-fn a_drain_that_is_down_from_the_start_harms_nothing_and_its_lines_are_counted() {
+fn a_drain_that_is_down_from_the_start_harms_nothing_and_its_lines_are_counted_45() {
     for pid1 in [false, true] {
         let down = Closed::port();
         let pair = Pair::start();

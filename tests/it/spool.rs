@@ -28,7 +28,7 @@ use std::{
 };
 
 /// An HTTP receiver that refuses everything, or every `n`-th request, until it is told to be well.
-fn moody(every: usize) -> (HttpSink, Arc<AtomicBool>) {
+pub fn moody(every: usize) -> (HttpSink, Arc<AtomicBool>) {
     let well = Arc::new(AtomicBool::new(false));
     let sink = HttpSink::start({
         let well = Arc::clone(&well);
@@ -41,13 +41,13 @@ fn moody(every: usize) -> (HttpSink, Arc<AtomicBool>) {
 }
 
 /// What `lastword spool WORDS DIR` prints.
-fn look(words: &[&str], dir: &Path) -> (i32, Vec<u8>) {
+pub fn look(words: &[&str], dir: &Path) -> (i32, Vec<u8>) {
     let out = Command::new(tools::lastword()).arg("spool").args(words).arg(dir).output().expect("lastword runs");
     (out.status.code().expect("it ends by itself"), out.stdout)
 }
 
 /// Numbers by source: what a receiver got or a spool holds. Panics at whatever is no line of the app.
-fn numbers(texts: impl IntoIterator<Item = impl AsRef<[u8]>>) -> BTreeMap<(String, char), BTreeSet<u64>> {
+pub fn numbers(texts: impl IntoIterator<Item = impl AsRef<[u8]>>) -> BTreeMap<(String, char), BTreeSet<u64>> {
     let mut numbers: BTreeMap<_, BTreeSet<u64>> = BTreeMap::new();
     for text in texts {
         let text = text.as_ref();
@@ -59,7 +59,7 @@ fn numbers(texts: impl IntoIterator<Item = impl AsRef<[u8]>>) -> BTreeMap<(Strin
 
 /// Every line up to some number arrived, at least once, in order; none was invented; all of `kept` is there.
 #[track_caller]
-fn nothing_but_a_tail_is_missing(record: &Record, seen: &Seen, kept: &[u8], context: &str) -> u64 {
+pub fn nothing_but_a_tail_is_missing(record: &Record, seen: &Seen, kept: &[u8], context: &str) -> u64 {
     let mut newest: BTreeMap<(String, char), u64> = BTreeMap::new();
     for unit in &seen.units {
         let claim = identify(&unit.text).unwrap_or_else(|| panic!("{context}: mangled {unit:?}"));
@@ -243,7 +243,7 @@ fn a_spool_that_cant_be_written_harms_nothing_unless_it_is_required() {
         (done, http)
     };
     let (done, http) = start(false);
-    assert!(done.err().contains("going on without one"), "{}", done.err());
+    assert!(done.err().contains("drains go on from memory, and it is tried again"), "{}", done.err());
     done.acquit("http", &http.collect(), Terms { confirmed: true, ..Terms::default() });
     let (done, _http) = start(true);
     assert_eq!((done.code(), done.record.done()), (125, 0), "{}", done.err());

@@ -54,7 +54,7 @@ fn stop_under_strace(calls: &str, moment: Duration) {
 }
 
 #[test]
-fn a_stop_at_any_moment_of_a_slow_fork_exec_setpgid_or_reaping_is_never_lost_3() {
+fn a_stop_at_any_moment_of_a_slow_fork_exec_setpgid_or_reaping_is_never_lost_1_3() {
     for calls in ["clone,clone3,fork,vfork", "execve", "setpgid", "wait4"] {
         for moment in [0, 40, 90, 160, 260, 400, 600, 850] {
             stop_under_strace(calls, Duration::from_millis(moment));
@@ -157,15 +157,18 @@ fn a_pause_of_ours_loses_nothing_and_moves_no_deadline_by_itself_24() {
 
 #[test]
 fn a_stopped_and_continued_app_is_not_taken_for_an_ended_one_26() {
-    let mut run = Run::start(Place::Elsewhere, &[], &["sh", "-c", "kill -STOP $$; echo went on; exit 5"]);
-    let app: i32 = run.wait_for("the app is pid").rsplit(' ').next().expect("a pid").parse().expect("a pid");
-    run.wait_until("it is stopped", || {
-        fs::read_to_string(format!("/proc/{app}/stat")).is_ok_and(|stat| stat.contains(") T "))
-    });
-    run.signal(Signal::SIGCONT);
-    let (code, lines) = run.end();
-    assert_eq!(code, 5, "{lines:#?}");
-    assert!(has(&lines, "went on"), "{lines:#?}");
+    for place in BOTH {
+        let mut run = Run::start(place, &[], &["sh", "-c", "kill -STOP $$; echo went on; exit 5"]);
+        run.wait_for("the app is pid");
+        let app = run.child_of(run.pid);
+        run.wait_until("it is stopped", || {
+            fs::read_to_string(format!("/proc/{app}/stat")).is_ok_and(|stat| stat.contains(") T "))
+        });
+        run.signal(Signal::SIGCONT);
+        let (code, lines) = run.end();
+        assert_eq!(code, 5, "{place:?}: {lines:#?}");
+        assert!(has(&lines, "went on"), "{place:?}: {lines:#?}");
+    }
 }
 
 #[test]

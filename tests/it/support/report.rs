@@ -6,6 +6,8 @@ use std::{collections::BTreeMap, fs, path::Path};
 /// A whole report.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Report {
+    /// How often the app was started.
+    pub runs: u32,
     /// The books of each drain.
     pub drains: Vec<Books>,
 }

@@ -3,11 +3,10 @@
 //! How many there are is a variable's business, so that a long run is the same test: `LASTWORD_KILLS=2000`. A failure names
 //! its seed; `LASTWORD_SEED=… LASTWORD_KILLS=1` plays that one alone.
 
-use super::{note, seed};
+use super::{note, seed, stops::side_by_side};
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Mutex,
-    thread,
 };
 
 /// A test of many runs.
@@ -28,25 +27,20 @@ impl Schedules {
         let times = number(variable, usually);
         let patience = if times > usually { 10 } else { 1 };
         let base = seed(self.name);
-        let next = Mutex::new(0..times);
         let (results, failures) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));
-        let lane = || {
-            while let Some(index) = { next.lock().expect("no panic while held").next() } {
-                let seed = base.wrapping_add(index);
-                match catch_unwind(AssertUnwindSafe(|| one(seed, index))) {
-                    Ok(result) => results.lock().expect("no panic while held").push(result),
-                    Err(_) => {
-                        note(&format!("replay with LASTWORD_SEED={seed} {variable}=1 (seed {})", index + 1));
-                        let mut failures = failures.lock().expect("no panic while held");
-                        failures.push(seed);
-                        if failures.len() >= patience {
-                            *next.lock().expect("no panic while held") = 0..0;
-                        }
-                    }
+        side_by_side(number("LASTWORD_LANES", self.lanes) as usize, times, |index| {
+            if failures.lock().expect("no panic while held").len() >= patience {
+                return;
+            }
+            let seed = base.wrapping_add(index);
+            match catch_unwind(AssertUnwindSafe(|| one(seed, index))) {
+                Ok(result) => results.lock().expect("no panic while held").push(result),
+                Err(_) => {
+                    note(&format!("replay with LASTWORD_SEED={seed} {variable}=1 (seed {})", index + 1));
+                    failures.lock().expect("no panic while held").push(seed);
                 }
             }
-        };
-        thread::scope(|scope| (0..number("LASTWORD_LANES", self.lanes)).for_each(|_| drop(scope.spawn(lane))));
+        });
         let (results, failures) =
             (results.into_inner().expect("all are done"), failures.into_inner().expect("all are done"));
         note(&format!("{}: {} of {times} passed, {} failed", self.name, results.len(), failures.len()));
