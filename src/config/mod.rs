@@ -10,6 +10,7 @@
 //! | `schemes` | the table of drain URL schemes |
 //! | `drain_url`, `component`, `drain_options`, `drains` | a URL cut, its parts expanded, its fragment, all drains together |
 //! | `units`, `stop_signals`, `memory` | durations and sizes, signal names, `--memory auto` |
+//! | `proxy` | proxies of HTTP drains, from the variables that curl reads |
 //! | `process` | what becomes of the app: its exit code, restarts, lines about its life |
 //! | `platform` | `--stop-timeout auto`, and the names that a platform gives |
 //! | `relaying` | who is signalled with what |
@@ -30,6 +31,7 @@ mod memory;
 mod platform;
 mod problem;
 mod process;
+mod proxy;
 mod relaying;
 mod schemes;
 mod stop_signals;
@@ -39,7 +41,8 @@ mod units;
 pub use environment::Environment;
 pub use load::load;
 pub use problem::{EXIT_CONFIG, Exit, Output, Problem};
-pub use targets::{FileTarget, Identity, RelpTarget, TcpTarget, TlsTarget};
+pub use proxy::Proxy;
+pub use targets::{FileTarget, HttpTarget, Identity, RelpTarget, TcpTarget, TlsTarget};
 
 pub(crate) use problem::one_line;
 pub(crate) use schemes::help as scheme_help;
@@ -47,7 +50,7 @@ pub(crate) use units::human_size;
 
 use crate::{
     commands::{demo::plain_init::PlainInitOptions, sink::SinkOptions, spool::SpoolCommand},
-    format::{Format, Origin, http::Compress},
+    format::{Format, Origin},
     line::{Beginning, Stream},
     restart,
 };
@@ -354,27 +357,6 @@ pub struct HostPort {
     pub host: String,
     /// Port, never 0.
     pub port: u16,
-}
-
-/// An HTTP(S) endpoint. `Debug` shows neither headers nor anything of the URL but its origin.
-#[derive(Clone)]
-pub struct HttpTarget {
-    /// Absolute, without userinfo and fragment.
-    pub url: url::Url,
-    /// Extra headers in order: (name, value). Values are secrets.
-    pub headers: Vec<(String, Secret)>,
-    /// Root certificates beside the platform's: a PEM file, already read.
-    pub ca_pem: Option<Vec<u8>>,
-    /// Time limit of one request.
-    pub timeout: Duration,
-    /// How bodies are compressed.
-    pub compress: Compress,
-}
-
-impl std::fmt::Debug for HttpTarget {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("HttpTarget").field("origin", &self.url.origin().ascii_serialization()).finish_non_exhaustive()
-    }
 }
 
 /// A credential. Its value never shows in `Debug`.

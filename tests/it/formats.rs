@@ -166,7 +166,7 @@ fn a_poisoned_line_costs_itself_alone() {
 }
 
 #[test]
-fn otlp_records_that_a_partial_success_names_are_counted_and_not_sent_again() {
+fn otlp_records_that_a_partial_success_names_are_counted_and_not_sent_again_30() {
     let fake = Fake::start(rules::otlp(3));
     let done = run(&format!("otlp+http://{}", fake.address()));
     // Gap lines are records too, and stand outside of the books.
