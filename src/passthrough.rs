@@ -195,6 +195,7 @@ impl Shared {
                 let mut state = self.lock();
                 match result {
                     Ok(count) => {
+                        let count = if planted!(passthrough_short_write) { rest.len() } else { count };
                         state.written += count as u64;
                         state.writing -= count;
                         rest = &rest[count..];

@@ -262,6 +262,9 @@ impl Plant for Plumbing<'_> {
 
     fn app_exited(&mut self) {
         self.drains.unblock();
+        if planted!(inbox_closes_before_last_push) {
+            self.drains.close(clock::now() + self.config.flush_timeout);
+        }
         if let Some(intake) = &self.intake {
             intake.app_exited();
         }

@@ -193,7 +193,12 @@ impl Inherited {
 /// SIGCHLD is set to its default if it came in ignored, for an ignored one has the kernel throw exit codes away.
 pub fn block_all() -> Inherited {
     // Cannot fail with this constant `how` and a valid set; an empty mask would be the right guess if it did.
-    let mask = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK).unwrap_or_else(|_| SigSet::empty());
+    let mut all = SigSet::all();
+    if planted!(sigpipe_kills_us) {
+        sys::set_ignored(libc::SIGPIPE, false);
+        all.remove(nix::sys::signal::Signal::SIGPIPE);
+    }
+    let mask = all.thread_swap_mask(SigmaskHow::SIG_SETMASK).unwrap_or_else(|_| SigSet::empty());
     let ignored = |signal| if signal == libc::SIGPIPE { sys::pipe_was_ignored() } else { sys::is_ignored(signal) };
     let ignored = (1..=64).filter(|&signal| ignored(signal)).collect();
     sys::set_ignored(libc::SIGCHLD, false);

@@ -426,7 +426,7 @@ fn unknown_variables(environment: &Environment) -> Option<String> {
         return None;
     }
     let mut known = cli::variables();
-    known.extend(MORE_VARIABLES.map(String::from));
+    known.extend(MORE_VARIABLES.iter().chain(crate::planted::VARIABLES).map(ToString::to_string));
     let unknown = environment.unknown(|name| known.iter().any(|known| known == name));
     let [first, rest @ ..] = unknown.as_slice() else { return None };
     let names = known.iter().filter_map(|name| name.strip_prefix(PREFIX));

@@ -311,7 +311,10 @@ impl<'a, T: Transport> Worker<'a, T> {
     async fn failed(&mut self, failure: Failure) {
         let Failure { verdict, reason } = failure;
         match verdict {
-            Verdict::Retry { resend_from, after } => {
+            Verdict::Retry { mut resend_from, after } => {
+                if planted!(rewind_past_window) {
+                    resend_from += 16;
+                }
                 let left = self.inbox.change(|queue| queue.rewind(resend_from));
                 let orderly = after == Some(Duration::ZERO);
                 let idle = !left && self.inbox.lock().queue.ready() == 0;
@@ -323,6 +326,7 @@ impl<'a, T: Transport> Worker<'a, T> {
                 let wait = self.backoff.retry(after, urgent);
                 self.back_off(wait).await;
             }
+            Verdict::Split if planted!(loop_413) => self.back_off(Duration::from_secs(1)).await,
             Verdict::Split => self.shrink(Loss::Oversize, &reason).await,
             Verdict::Reject => self.shrink(Loss::Rejected, &reason).await,
             Verdict::Hold => self.hold(&reason).await,

@@ -28,7 +28,7 @@ pub(crate) const SEGMENT_BYTES: u64 = 8 << 20;
 const WRITE_BYTES: usize = 256 << 10;
 
 /// Units of this run that are on the disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Extent {
     pub(crate) first_seq: u64,
     pub(crate) end_seq: u64,
@@ -75,6 +75,11 @@ struct Current {
 impl Log {
     /// A log that goes on behind what was found. `header` is what new segments say.
     pub(crate) fn new(disk: Arc<dyn Disk>, header: Header, segment_bytes: u64, max_bytes: u64, found: Found) -> Self {
+        // Whoever wrote what was found may have been killed before it was synced.
+        let unsafe_ = Unsafe {
+            segments: found.segments.iter().map(|segment| segment.number).collect(),
+            dir: !found.segments.is_empty(),
+        };
         Self {
             disk,
             header,
@@ -84,7 +89,7 @@ impl Log {
             current: None,
             next_number: found.next_number,
             cursors: found.cursors,
-            unsafe_: Unsafe::default(),
+            unsafe_,
             buffer: Vec::new(),
             evicted: Vec::new(),
             stale: false,
@@ -115,7 +120,9 @@ impl Log {
             self.buffer.clear();
             while let Some(batch) = left.get(taken)
                 && batch.first_seq() == next
-                && (taken == 0 || self.buffer.len() < WRITE_BYTES)
+                && (taken == 0
+                    || self.buffer.len() < WRITE_BYTES
+                        && current.segment.bytes + (self.buffer.len() as u64) < self.segment_bytes)
             {
                 encode_frame(batch, salt, &mut self.buffer);
                 (taken, next) = (taken + 1, batch.end_seq());
@@ -164,9 +171,14 @@ impl Log {
     /// # Errors
     /// The result, unchanged.
     pub(crate) fn synced(&mut self, work: &Unsafe, result: io::Result<()>) -> io::Result<()> {
-        let number = self.current.as_ref().map(|current| current.segment.number);
-        if result.is_err() && number.is_some_and(|number| work.segments.contains(&number)) {
-            self.give_up_current(false);
+        if result.is_err() {
+            // Names are not forgotten by a failed sync.
+            self.unsafe_.dir |= work.dir;
+            match &mut self.current {
+                Some(current) if !work.segments.contains(&current.segment.number) => {}
+                Some(current) if planted!(fsync_retried) => current.dirty = true,
+                _ => self.give_up_current(false),
+            }
         }
         result
     }
@@ -318,6 +330,10 @@ impl Log {
             && self.disk.write(&name, segment.bytes, &footer(&segment)).is_ok()
         {
             segment.bytes += super::codec::FOOTER_LEN as u64;
+        }
+        // What was appended before the write that failed is owed its sync yet.
+        if torn {
+            self.unsafe_.segments.push(segment.number);
         }
         self.segments.push_back(segment);
     }

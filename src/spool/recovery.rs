@@ -68,6 +68,9 @@ pub(crate) struct Found {
 
 /// The file of a segment.
 pub(crate) fn segment_name(number: u64) -> String {
+    if planted!(segment_misnamed) {
+        return format!("{number:016}.seg");
+    }
     format!("{number:016x}.seg")
 }
 
@@ -309,6 +312,7 @@ fn read_through(disk: &dyn Disk, name: &str, body: u64, salt: u32, len: u64) -> 
                 read.torn = len - footer.offset - FOOTER_LEN as u64;
                 return Ok(Read { footer, ..read });
             }
+            Item::Damage { .. } if planted!(recovery_truncates_inner) => break,
             Item::Damage { .. } => {}
         }
     }

@@ -201,6 +201,9 @@ impl<P: Plant> Supervisor<'_, P> {
     }
 
     fn pass_on(&mut self, signal: Signal) {
+        if planted!(relay_after_reap) {
+            self.relay(signal, Event::Stop(signal));
+        }
         self.passed = Some(signal);
         let told = self.family.pass_on(signal);
         self.plant.notify(&Notice::PassedOn { signal, told: told.told, filters: told.filters });

@@ -54,6 +54,9 @@ pub fn supervise<P: Plant>(setup: Setup, canary: Option<Canary>, plant: &mut P) 
         supervisor.read_signals(&signals);
     }
     supervisor.feed(Event::Begin);
+    if planted!(stop_during_spawn_lost) {
+        while signals.next().is_some() {}
+    }
     loop {
         supervisor.read_signals(&signals);
         supervisor.read_bell();
@@ -282,6 +285,9 @@ impl<'a, P: Plant> Supervisor<'a, P> {
             match rung {
                 Rung::ReaderDone(stream) => {
                     self.streams.remove(&stream);
+                    if planted!(eof_of_one_pipe_for_both) {
+                        self.plant.close_intake();
+                    }
                 }
                 done @ (Rung::DrainDone(_) | Rung::PassthroughDone(_)) => {
                     self.rung.insert(done);

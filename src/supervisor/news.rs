@@ -20,7 +20,9 @@ impl<P: Plant> Supervisor<'_, P> {
             self.suspend();
         }
         if let Some(status) = news.app {
-            self.app = None;
+            if !planted!(relay_after_reap) {
+                self.app = None;
+            }
             // It may have died of the very stop that is being held. Who comes before the app had the stop before it.
             let known = self.guard.known(clock::now(), true);
             self.release(known);
@@ -49,7 +51,7 @@ impl<P: Plant> Supervisor<'_, P> {
 
     fn left(&self, status: Status, gone: bool) -> Left {
         match status {
-            _ if gone => Left::Nobody,
+            _ if gone || planted!(exit_at_childs_death) => Left::Nobody,
             Status::Signaled(signal) if self.uncaught == Some(signal) => Left::Unaware(signal),
             Status::Signaled(_) | Status::Exited(_) => Left::Others,
         }

@@ -242,6 +242,22 @@ fn cpu_ticks(pid: nix::unistd::Pid) -> u64 {
 }
 
 #[test]
+fn an_app_that_closes_one_of_its_streams_is_heard_on_the_other() {
+    for closed in [1, 2] {
+        let pair = Pair::start();
+        let setup = pair.setup();
+        // A first writer on both streams, then, with one of them closed, a second that is heard on the other alone.
+        let (first, second) = (setup.oracle("--count 20 --rate 0 --err-every 2").join(" "), setup.oracle("").join(" "));
+        let every = if closed == 1 { 1 } else { 0 };
+        let then = format!("exec {closed}>&-; {second} --source later --count 200 --rate 400 --err-every {every}");
+        let done = setup.start(&["sh", "-c", &format!("{first}; {then}")]).finish(LIMIT);
+        assert_eq!((done.code(), done.record.done()), (0, 220), "{closed} closed, stderr: {}", done.err());
+        assert!(done.record.broken.is_empty(), "{:?}", done.record.broken);
+        pair.acquit(&done);
+    }
+}
+
+#[test]
 fn what_a_dying_app_left_in_the_pipe_arrives_34() {
     for (options, code) in [("--die SIGKILL", 137), ("--die SIGSEGV", 139), ("--exit 1", 1)] {
         for pid1 in [false, true] {

@@ -8,7 +8,7 @@ use crate::support::{
     judge::{Seen, Terms},
     ms, note,
     record::{Record, identify},
-    seed,
+    schedules::{Schedules, enough},
     tcp::{Plan, TcpSink},
     tools, until,
     wrapper::{Finished, Setup},
@@ -21,10 +21,9 @@ use std::{
     path::Path,
     process::Command,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
-    thread,
     time::Duration,
 };
 
@@ -134,28 +133,15 @@ fn kill_once(seed: u64) -> Killed {
 
 #[test]
 fn what_was_appended_outlives_fifty_sigkills() {
-    let seed = seed("sigkill");
-    let next = Mutex::new(0..50_u64);
-    let results = Mutex::new(Vec::new());
-    let one_lane = || {
-        while let Some(index) = { next.lock().expect("no panic while held").next() } {
-            let killed = kill_once(seed.wrapping_add(index));
-            results.lock().expect("no panic while held").push(killed);
-        }
-    };
-    thread::scope(|scope| {
-        let lanes: Vec<_> = (0..4).map(|_| scope.spawn(one_lane)).collect();
-        for lane in lanes {
-            lane.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        }
-    });
-    let results = results.into_inner().expect("no panic while held");
+    let schedules = Schedules { name: "SIGKILLs", times: ("LASTWORD_KILLS", 50), lanes: 4 };
+    let results = schedules.run(|seed, _| kill_once(seed));
     let (kept, adopted) =
         (results.iter().filter(|it| it.kept > 0).count(), results.iter().filter(|it| it.adopted > 0).count());
     let lines: u64 = results.iter().map(|it| it.adopted).sum();
-    note(&format!("50 kills: {kept} left lines in the spool, {adopted} next runs sent some, {lines} in all"));
+    let kills = results.len();
+    note(&format!("{kills} kills: {kept} left lines in the spool, {adopted} next runs sent some, {lines} in all"));
     assert!(
-        kept >= 25 && adopted >= 25,
+        enough(kept, kills, 50) && enough(adopted, kills, 50),
         "only {kept} kills left anything, {adopted} runs sent any: the test missed its subject"
     );
 }

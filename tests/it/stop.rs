@@ -3,13 +3,13 @@
 use crate::support::{
     ms,
     pair::Pair,
-    seed,
-    stops::{Case, shell, side_by_side, stop_all, within_budget, worker},
+    schedules::{Schedules, enough},
+    stops::{Case, shell, stop_all, within_budget, worker},
     tools, until,
     wrapper::{Running, Setup},
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
-use std::{sync::Mutex, time::Duration};
+use std::time::Duration;
 
 #[test]
 fn the_goodbye_of_a_worker_in_a_shell_loop_arrives() {
@@ -74,17 +74,43 @@ fn what_a_node_app_logs_in_its_sigterm_handler_arrives() {
 }
 
 #[test]
-fn a_hundred_stops_at_any_moment_lose_nothing() {
-    let seed = seed("a hundred stops");
-    let goodbyes = Mutex::new(0);
-    side_by_side(16, 100, |index| {
-        let said = stop_at_any_moment(seed.wrapping_add(index), index % 2 == 1);
-        *goodbyes.lock().expect("no panic while held") += said;
-    });
-    let goodbyes = goodbyes.into_inner().expect("no panic while held");
+fn the_last_lines_of_app_and_grandchild_arrive_a_hundred_times_of_a_hundred() {
+    let schedules = Schedules { name: "app and grandchild", times: ("LASTWORD_STOPS", 100), lanes: 16 };
+    schedules.run(|seed, index| stop_app_and_grandchild(seed, index % 2 == 1));
+}
+
+/// An app with a goodbye, and one that it started, in its group or a daemon, with another: stopped once both are at work.
+fn stop_app_and_grandchild(seed: u64, pid1: bool) {
+    let mut random = StdRng::seed_from_u64(seed);
+    let pair = Pair::start();
+    // A budget that a crowded machine does not use up: this is about the lines. The tests above are about the time, too.
+    let setup = pair.setup().stop_timeout(20).pid1(pid1);
+    let (own, other) = (random.random_range(0..600), random.random_range(0..900));
+    let mut command = setup.oracle(&format!("--err-every 3 --on-term goodbye:{own}"));
+    let options = format!("--record {} --source g --err-every 2", setup.path("record").display());
+    let kind = ["--child", "--daemon"][random.random_range(0..2)];
+    command.extend([kind.into(), format!("{options} --on-term goodbye:{other}")]);
+    let mut run = setup.start(&command);
+    until("both to be ready", Duration::from_secs(20), || run.record().ready.len() == 2);
+    let late = random.random_range(0..400);
+    crate::support::pause(ms(late));
+    run.stop();
+    let done = run.finish(Duration::from_secs(30));
+    let context = format!("seed {seed}, pid1 {pid1}, {kind}, goodbyes {own} and {other}, stopped after {late} ms");
+    assert_eq!(done.code(), 0, "{context}; stderr: {}", done.err());
+    within_budget(&done, 20, &context);
+    assert_eq!(done.record.goodbyes.len(), 2, "{context}: {:?}; stderr: {}", done.record.goodbyes, done.err());
+    pair.acquit(&done);
+}
+
+#[test]
+fn stops_at_any_moment_lose_nothing() {
+    let schedules = Schedules { name: "stops at any moment", times: ("LASTWORD_EARLY_STOPS", 40), lanes: 16 };
+    let goodbyes = schedules.run(|seed, index| stop_at_any_moment(seed, index % 2 == 1));
+    let (met, all) = (goodbyes.iter().filter(|&&count| count > 0).count(), goodbyes.len());
     assert!(
-        goodbyes >= 60,
-        "only {goodbyes} of 100 runs were stopped with a worker at work: the test missed its subject"
+        enough(met, all, 50),
+        "only {met} of {all} runs were stopped with a worker at work: the test missed its subject"
     );
 }
 

@@ -17,6 +17,7 @@ pub mod pair;
 pub mod podman;
 pub mod record;
 pub mod report;
+pub mod schedules;
 pub mod stops;
 pub mod syslog;
 pub mod tcp;

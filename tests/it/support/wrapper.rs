@@ -175,6 +175,8 @@ impl Setup {
         }
         // Most tests compare what arrived with what the app wrote; those of lastword's own lines switch them on.
         spawn.env("LASTWORD_LIFECYCLE_LINES", "off");
+        // Which planted bug is switched on, if the program has any.
+        spawn.envs(std::env::vars().filter(|(name, _)| name == "LASTWORD_BUG"));
         // On a tester's terminal as without one.
         spawn.env("LASTWORD_EXIT_SIGNAL", "never");
         spawn.env("RECORD", self.dir.path().join("record")).envs(self.env);
