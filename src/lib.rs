@@ -27,6 +27,9 @@ pub mod drain;
 pub mod event;
 pub mod exit;
 pub mod format;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod ledger;
 pub mod lifecycle;
 pub mod line;

@@ -5,7 +5,7 @@
 //! ends on a character's border where there is one.
 
 mod batch;
-mod framer;
+pub(crate) mod framer;
 
 pub use batch::{Batch, Lines, Source};
 pub use framer::Framer;

@@ -107,6 +107,29 @@ fn a_newer_version_and_a_foreign_file_are_left_alone() {
 }
 
 #[test]
+fn a_file_whose_name_only_reads_like_a_segments_number_is_left_alone() {
+    let disk = spool(3);
+    let bytes = disk.files()[&segment_name(1)].clone();
+    let odd = ["+000000000000001.seg", "00000000000000AB.seg", "0000000000000001.seg.seg", "ffffffffffffffff.seg"];
+    for name in odd {
+        disk.create(name).unwrap();
+        disk.write(name, 0, &bytes).unwrap();
+    }
+    let found = recover(&*disk);
+    assert_eq!((found.segments.len(), owed(&disk, &found)), (1, 6), "what is counted on can be read");
+    assert!(odd.iter().all(|name| disk.files()[*name] == bytes));
+    assert!(found.next_number < 1 << 32, "and the numbers are not used up");
+}
+
+#[test]
+fn a_cursor_beyond_every_number_is_no_cursor() {
+    let disk = spool(3);
+    Cursor::new("all").store(&*disk, Place { segment: u64::MAX, seq: u64::MAX }).unwrap();
+    let found = recover(&*disk);
+    assert_eq!((owed(&disk, &found), found.next_number), (6, 2), "duplicates, no loss");
+}
+
+#[test]
 fn an_empty_file_and_a_bare_header_are_cleared_away() {
     let disk = spool(1);
     let name = segment_name(1);

@@ -66,7 +66,7 @@ pub(crate) mod log;
 pub(crate) mod open;
 pub(crate) mod recovery;
 pub(crate) mod scan;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub(crate) mod sim;
 pub(crate) mod thread;
 #[cfg(test)]
