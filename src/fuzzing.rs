@@ -25,7 +25,7 @@ use crate::{
     },
 };
 use reqwest::Response;
-use std::{io, sync::Arc};
+use std::sync::Arc;
 
 /// A function that takes whatever bytes there are.
 pub type Target = fn(&[u8]);
@@ -318,7 +318,11 @@ fn answers(pieces: &mut dyn Iterator<Item = &[u8]>) -> (Vec<Answer>, Result<(), 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::{fs, io::Write, path::Path};
+    use std::{
+        fs,
+        io::{self, Write},
+        path::Path,
+    };
 
     /// Names an input if it fails.
     struct Input(std::path::PathBuf);

@@ -44,5 +44,6 @@ pub mod say;
 pub mod signals;
 pub mod spool;
 pub mod supervisor;
+mod sync;
 mod sys;
 pub mod transport;

@@ -67,6 +67,7 @@ pub(crate) mod open;
 pub(crate) mod recovery;
 pub(crate) mod scan;
 #[cfg(any(test, fuzzing))]
+#[cfg_attr(fuzzing, allow(dead_code, reason = "fuzzing needs less of it than the tests"))]
 pub(crate) mod sim;
 pub(crate) mod thread;
 #[cfg(test)]
