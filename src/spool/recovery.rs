@@ -255,12 +255,12 @@ fn read_through(disk: &dyn Disk, name: &str, body: u64, salt: u32, len: u64) -> 
         match item {
             Item::Frame { batch, end } => {
                 let footer = &mut read.footer;
-                if seen == 0 {
-                    footer.first_seq = batch.first_seq();
-                }
+                // They ascend; where they do not, recovery must not fall over it.
+                let first_seq = if seen == 0 { batch.first_seq() } else { footer.first_seq.min(batch.first_seq()) };
+                footer.first_seq = first_seq;
+                footer.end_seq = footer.end_seq.max(batch.end_seq());
                 seen += batch.len() as u64;
                 footer.units[batch.stream() as usize] += batch.len() as u64;
-                footer.end_seq = batch.end_seq();
                 footer.offset = end;
             }
             Item::Footer(footer) => {

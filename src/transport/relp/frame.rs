@@ -71,9 +71,10 @@ fn parse(bytes: &[u8]) -> Result<Option<(Answer, usize)>, NotRelp> {
     let Some(txnr) = word(bytes, &mut at, 9)? else { return Ok(None) };
     let Some(command) = word(bytes, &mut at, 32)? else { return Ok(None) };
     let digits = bytes[at..].iter().take(10).take_while(|byte| byte.is_ascii_digit()).count();
-    let Some(&end) = bytes.get(at + digits) else {
-        return if digits < 10 { Ok(None) } else { Err(NotRelp) };
-    };
+    if digits == 10 {
+        return Err(NotRelp);
+    }
+    let Some(&end) = bytes.get(at + digits) else { return Ok(None) };
     let length: usize = number(&bytes[at..at + digits])?;
     at += digits;
     // `0` may stand before the LF with a space or without one.
@@ -168,6 +169,8 @@ mod tests {
             b"1 rsp 5 200 OK\n",
             b"1 rsp 999999 x",
             b"1 rsp 12345678901",
+            b"1 rsp 0000000003",
+            b"1 rsp 0000000003 200\n",
             b"1 rsp 3\n",
             b"1 rsp 3 abc\n",
             b"1234567890 rsp 0\n",
