@@ -244,6 +244,10 @@ pub struct Options {
     /// Split longer lines into numbered parts [default: 64KiB]
     #[arg(long, value_name = "SIZE", help_heading = "Lines and memory")]
     pub max_line: Option<String>,
+    /// Join lines to one event, such as a stack trace: `indented` ones to the line before them, or all up to the next that
+    /// matches a regular expression (`^\d{4}-`) [default: off]
+    #[arg(long, value_name = "indented|REGEX", help_heading = "Lines and memory")]
+    pub multiline: Option<String>,
     /// Memory for lines on their way, all drains together [default: auto, a 16th of the container's, at most 32MiB]
     #[arg(long, value_name = "SIZE", help_heading = "Lines and memory")]
     pub memory: Option<String>,

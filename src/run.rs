@@ -152,6 +152,7 @@ impl Plumbing<'_> {
             publisher: self.publisher.clone(),
             passthrough: self.passthroughs.iter().find(|(of, _)| *of == stream).map(|(_, it)| it.clone()),
             max_line: self.config.max_line,
+            multiline: self.config.multiline.clone(),
         };
         let sources = sources.into_iter().map(|(stream, fd)| (stream, fd, outlet(stream))).collect();
         self.intake = Some(Intake::start(sources, &self.bell)?);

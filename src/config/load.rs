@@ -218,6 +218,9 @@ fn config(options: &Options, command: Vec<OsString>, role: Role, environment: &E
         // F_SETPIPE_SZ takes an int; what the kernel does not grant is weather.
         config.pipe_size = found.read(|text| units::size_between(text, 4 << 10, 1 << 30))?;
     }
+    if let Some(found) = find("--multiline", &options.multiline)? {
+        config.multiline = found.read(process::multiline)?;
+    }
     let max_line = find("--max-line", &options.max_line)?;
     let memory = find("--memory", &options.memory)?;
     (config.max_line, config.memory) = line_and_memory(max_line, memory, config.max_line)?;

@@ -4,6 +4,7 @@ use super::*;
 use crate::{
     cli,
     format::Instance,
+    line::Beginning,
     restart::{Policy, When},
 };
 use nix::libc;
@@ -163,6 +164,7 @@ fn every_flag_has_a_variable_and_the_flag_wins() {
         ("LASTWORD_HOST", "h1"),
         ("LASTWORD_LABEL", "env=prod,team=a"),
         ("LASTWORD_MAX_LINE", "1KiB"),
+        ("LASTWORD_MULTILINE", "indented"),
         ("LASTWORD_MEMORY", "2MiB"),
         ("LASTWORD_PIPE_SIZE", "64KiB"),
     ];
@@ -194,6 +196,7 @@ fn every_flag_has_a_variable_and_the_flag_wins() {
     assert_eq!((config.origin.app.as_str(), config.origin.host.as_str()), ("shop", "h1"));
     assert_eq!(config.origin.labels, [("env".into(), "prod".into()), ("team".into(), "a".into())]);
     assert_eq!((config.max_line, config.memory, config.pipe_size), (1 << 10, 2 << 20, 64 << 10));
+    assert!(matches!(config.multiline, Some(Beginning::NotIndented)));
     assert!(config.warnings.is_empty(), "{:?}", config.warnings);
 
     let flagged = run_in(

@@ -48,7 +48,7 @@ pub(crate) use units::human_size;
 use crate::{
     commands::{demo::plain_init::PlainInitOptions, sink::SinkOptions, spool::SpoolCommand},
     format::{Format, Origin, http::Compress},
-    line::Stream,
+    line::{Beginning, Stream},
     restart,
 };
 use std::{ffi::OsString, path::PathBuf, time::Duration};
@@ -112,6 +112,8 @@ pub struct Config {
     pub flush_timeout: Duration,
     /// `--max-line`, in bytes.
     pub max_line: usize,
+    /// `--multiline`: which lines begin an event.
+    pub multiline: Option<Beginning>,
     /// `--memory`, in bytes, for all drains together.
     pub memory: usize,
     /// What a full queue does.
@@ -165,6 +167,7 @@ impl Config {
             leftovers: Leftovers::Term,
             flush_timeout: Duration::from_secs(60),
             max_line: 64 << 10,
+            multiline: None,
             memory: 32 << 20,
             when_full: WhenFull::DropOldest,
             spool: None,

@@ -17,6 +17,7 @@ mod input;
 mod lifecycle_lines;
 mod memory_limit;
 mod metrics;
+mod multiline;
 mod oracle;
 mod passthrough;
 mod peers;
