@@ -138,6 +138,7 @@ pub(crate) mod oracle {
         let mut units = Units::new();
         let mut take = |lines: Option<Lines>| {
             let Some(lines) = lines else { return };
+            assert!(!lines.ends.is_empty(), "an empty batch does not exist");
             let mut from = 0;
             for (index, &end) in lines.ends.iter().enumerate() {
                 let part = lines.parts.iter().find(|&&(at, _)| at as usize == index).map(|&(_, part)| part);
