@@ -292,7 +292,11 @@ impl Plant for Plumbing<'_> {
     }
 
     fn settled(&self) -> u64 {
-        self.drains.settled() + self.passthroughs.iter().map(|(_, it)| it.written()).sum::<u64>()
+        self.drains.settled()
+    }
+
+    fn signs_of_life(&self) -> u64 {
+        self.drains.signs_of_life() + self.passthroughs.iter().map(|(_, it)| it.written()).sum::<u64>()
     }
 
     fn notify(&mut self, notice: &Notice) {

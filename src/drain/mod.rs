@@ -205,9 +205,18 @@ impl Drains {
         }
     }
 
-    /// Units settled over all drains: grows while there is progress.
+    /// Units settled over all drains.
     pub fn settled(&self) -> u64 {
         self.drains.iter().map(|drain| drain.inbox.counts().settled()).sum()
+    }
+
+    /// Grows while anything gets on: what is settled, and bytes that go out from within a send.
+    pub fn signs_of_life(&self) -> u64 {
+        let signs = |drain: &Drain| {
+            let state = drain.inbox.lock();
+            state.queue.counts().settled() + state.pulse.furthest()
+        };
+        self.drains.iter().map(signs).sum()
     }
 
     /// Live accounts: (name, counts).
@@ -218,7 +227,7 @@ impl Drains {
     /// How each drain is doing.
     pub fn statuses(&self) -> Vec<DrainStatus> {
         let now = clock::now();
-        let look = |drain: &Drain| status::of(&drain.name, &drain.url, &drain.inbox.lock(), now);
+        let look = |drain: &Drain| status::of(&drain.name, &drain.url, &mut drain.inbox.lock(), now);
         self.drains.iter().map(look).collect()
     }
 

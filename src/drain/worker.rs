@@ -11,6 +11,7 @@ use super::{
     inbox::{Cut, Inbox, NEVER},
     pack::{self, Encoders, Limits},
     sealed::Sealed,
+    status::STALLED,
 };
 use crate::{
     clock,
@@ -107,6 +108,7 @@ impl<'a, T: Transport> Worker<'a, T> {
 
     /// Runs until there is nothing more to do.
     pub(crate) async fn run(mut self) {
+        self.inbox.lock().pulse = self.transport.pulse();
         loop {
             self.absorb();
             match self.next() {
@@ -219,6 +221,7 @@ impl<'a, T: Transport> Worker<'a, T> {
                 let verdict = Verdict::Retry { resend_from: payload.position, after: None };
                 Err(Failure { verdict, reason: "no answer since before the stop; asked again".into() })
             }),
+            () = look_out(self.inbox, &mut self.health, self.say) => None,
         };
         self.absorb();
         match result {
@@ -265,13 +268,17 @@ impl<'a, T: Transport> Worker<'a, T> {
 
     /// Waits for whatever comes first: the time, a push, an order, news of the connection.
     async fn wait(&mut self, until: Option<Instant>) {
-        let until = earlier(until, self.inbox.lock().orders.last_call());
+        let (until, stands) = {
+            let state = self.inbox.lock();
+            (earlier(until, state.orders.last_call()), !state.queue.is_empty())
+        };
         let watching = self.watching;
         let news = async { if watching { self.transport.watch().await } else { std::future::pending().await } };
         let failure = tokio::select! {
             () = self.inbox.woken() => None,
             () = sleep_until(until) => None,
             result = news => result.err(),
+            () = look_out(self.inbox, &mut self.health, self.say), if stands => None,
         };
         if let Some(failure) = failure {
             // The connection is gone; there is nothing to watch until the next send.
@@ -402,6 +409,25 @@ impl<'a, T: Transport> Worker<'a, T> {
             () = sleep_until(until) => {}
             () = order => self.backoff.reset(),
         }
+    }
+}
+
+/// Says so when nothing moves, for as long as it is polled. Never ends.
+async fn look_out(inbox: &Inbox, health: &mut Health, say: &dyn Fn(&str)) {
+    loop {
+        let now = Instant::now();
+        let (unmoved, pending) = {
+            let mut state = inbox.lock();
+            (state.unmoved(now.into_std()), state.queue.counts().pending())
+        };
+        let time = unmoved.unwrap_or_default();
+        if time >= STALLED
+            && let Some(line) = health.stalled(time, pending, now)
+        {
+            say(&line);
+        }
+        // No wake-ups but these, and none while there is nothing to send.
+        tokio::time::sleep(STALLED.checked_sub(time).filter(|left| !left.is_zero()).unwrap_or(STALLED)).await;
     }
 }
 

@@ -61,7 +61,7 @@ impl<P: Plant> Supervisor<'_, P> {
             Action::Flush => {
                 let end_at = self.timers[Timer::End as usize].unwrap_or(now);
                 self.flushing = true;
-                self.settled = self.plant.settled();
+                self.signs = self.plant.signs_of_life();
                 self.awaited = self.plant.outlets().into_iter().collect();
                 if !self.awaited.is_empty() {
                     self.plant.notify(&Notice::Flushing(end_at.saturating_duration_since(now)));

@@ -113,7 +113,7 @@ struct Supervisor<'a, P> {
     /// Those that came already.
     rung: HashSet<Rung>,
     flushing: bool,
-    settled: u64,
+    signs: u64,
     first_stop: Option<Received>,
     killed: usize,
     gave_up: bool,
@@ -156,7 +156,7 @@ impl<'a, P: Plant> Supervisor<'a, P> {
             awaited: HashSet::new(),
             rung: HashSet::new(),
             flushing: false,
-            settled: 0,
+            signs: 0,
             first_stop: None,
             killed: 0,
             gave_up: false,
@@ -429,10 +429,11 @@ impl<'a, P: Plant> Supervisor<'a, P> {
         if self.timers[Timer::Stall as usize].is_none() {
             return;
         }
-        let settled = self.plant.settled();
-        if settled > self.settled {
-            self.settled = settled;
+        let signs = self.plant.signs_of_life();
+        if signs > self.signs {
+            self.signs = signs;
             self.timers[Timer::Stall as usize] = Some(self.plan.at(Timer::Stall, now));
+            let settled = self.plant.settled();
             self.plant.notify(&Notice::Progress(settled));
         }
     }

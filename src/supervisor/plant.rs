@@ -52,8 +52,11 @@ pub trait Plant {
     /// What rings when `flush` is done: every drain and every pass-through.
     fn outlets(&self) -> Vec<Event>;
 
-    /// Units settled over all drains: grows while there is progress.
+    /// Units settled over all drains.
     fn settled(&self) -> u64;
+
+    /// Grows while anything gets on, units settled or not.
+    fn signs_of_life(&self) -> u64;
 
     /// Something that the user may want to know.
     fn notify(&mut self, notice: &Notice);

@@ -3,7 +3,7 @@
 
 use crate::support::{
     closed::Closed,
-    http::{Act, HttpSink},
+    http::{Act, HttpSink, Request},
     judge::{Seen, Terms},
     ms,
     pair::Pair,
@@ -239,13 +239,41 @@ fn overflow_is_counted_to_the_line_and_announced_in_the_stream() {
         run.stop();
         let done = run.finish(Duration::from_secs(8));
         done.acquit_passthrough();
+        let requests = shut.requests();
         let seen = shut.collect();
         let facts = done.acquit("shut", &seen, LOSSY);
+        assert_eq!(gaps_that_fill_the_place_where_they_stand(&requests), seen.gaps.len());
         let books = done.report.as_ref().expect("a report").of("shut");
         assert!(facts.missing > 1000 && facts.lines > 1000, "{policy}: the test missed its subject: {facts:?}");
         assert_eq!(books.lost.keys().collect::<Vec<_>>(), ["overflow"], "{policy}: {books:?}");
         assert_eq!(seen.announced, books.lost(), "{policy}: announced in the drain's own stream: {:?}", seen.gaps);
     }
+}
+
+/// Each gap line counts exactly the numbers that are missing between its neighbours, and its times lie between theirs.
+/// Returns how many there are.
+#[track_caller]
+fn gaps_that_fill_the_place_where_they_stand(requests: &[Request]) -> usize {
+    let taken = requests.iter().filter(|request| request.taken);
+    let lines: Vec<serde_json::Value> = taken
+        .flat_map(|request| request.body.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()))
+        .map(|line| serde_json::from_slice(line).expect("JSON"))
+        .collect();
+    let seq = |line: Option<&serde_json::Value>| line.map(|line| line["seq"].as_u64().expect("a line of the app's"));
+    let mut gaps = 0;
+    for (at, gap) in lines.iter().enumerate().filter(|(_, line)| line["lost"].is_u64()) {
+        let (before, after) = (at.checked_sub(1).map(|at| &lines[at]), lines.get(at + 1));
+        let missing = seq(after).map(|after| after - seq(before).unwrap_or(0) - 1);
+        assert!(missing.is_none_or(|missing| gap["lost"] == missing), "{before:?}\n{gap}\n{after:?}");
+        let message = gap["message"].as_str().expect("a message");
+        let times: Vec<&str> =
+            message.split(' ').filter(|word| word.starts_with("20") && word.ends_with('Z')).collect();
+        let around = [before, after].map(|line| line.map(|line| line["ts"].as_str().expect("a time")));
+        let order: Vec<&str> = around[0].into_iter().chain(times.iter().copied()).chain(around[1]).collect();
+        assert!(matches!(times.len(), 1 | 2) && order.is_sorted(), "{order:?} in {gap}");
+        gaps += 1;
+    }
+    gaps
 }
 
 #[test]

@@ -20,6 +20,7 @@ mod http_checklist;
 mod http_faults;
 mod http_nginx;
 mod input;
+mod isolation;
 mod lifecycle_lines;
 mod memory_limit;
 mod metrics;

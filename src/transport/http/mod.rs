@@ -7,6 +7,7 @@
 //! format's [`Protocol`]; what each status means to all of them is in [`verdict`]. The client is built at the first payload,
 //! in the drain's own thread: neither start-up nor an idle process pays for it.
 
+mod body;
 mod client;
 mod compress;
 mod patience;
@@ -21,7 +22,7 @@ mod tests;
 #[cfg(test)]
 mod tls_tests;
 
-use super::{Failure, Payload, Progress, Transport, Verdict};
+use super::{Failure, Payload, Progress, Pulse, Transport, Verdict};
 use crate::{
     config::{HttpTarget, Secret},
     format::{
@@ -48,6 +49,8 @@ const ANSWER_BYTES: usize = 64 << 10;
 const ANSWER_TIME: Duration = Duration::from_secs(2);
 /// 307s and 308s that are followed for one payload.
 const REDIRECTS: u32 = 3;
+/// Second tries of a request that the peer did not look at; more of them are weather.
+const UNSEEN: u32 = 2;
 /// Names a payload for receivers that remove duplicates (draft-ietf-httpapi-idempotency-key-header).
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
@@ -69,6 +72,7 @@ pub struct Http {
     confirmed: u64,
     /// The last exchange left a connection that the next may reuse, or find closed.
     kept_alive: bool,
+    pulse: Pulse,
 }
 
 /// What came of one request.
@@ -97,6 +101,7 @@ impl Http {
             refused: None,
             confirmed: 0,
             kept_alive: false,
+            pulse: Pulse::default(),
         }
     }
 
@@ -105,6 +110,7 @@ impl Http {
         let mut url = self.target.url.clone();
         let mut redirects = 0;
         let mut fresh_secrets = false;
+        let mut unseen = 0;
         let (mut encoding, mut body) = self.body(payload);
         loop {
             match self.request(payload, &url, encoding, &body).await? {
@@ -114,6 +120,8 @@ impl Http {
                     url = to;
                 }
                 Answer::Moved(_) => return Err(self.failure(Verdict::Hold, "redirects in a circle")),
+                // REFUSED_STREAM, and a GOAWAY in peace: the peer says that it did not look at it (RFC 9113 section 8.7).
+                Answer::Broken(error) if unseen < UNSEEN && verdict::is_unseen(&error) => unseen += 1,
                 Answer::Broken(error) => self.broken(&error, payload)?,
                 // Credentials in files may have been rotated: read them again, once, before holding.
                 Answer::Unreadable if encoding != Compress::Off => {
@@ -175,12 +183,13 @@ impl Http {
             self.kept_alive = false;
         }
         let client = self.dialer.client(&self.target).map_err(|reason| self.failure(Verdict::Hold, &reason))?;
+        let body = body::Told::new(body.clone(), payload.position, payload.body.len(), self.pulse.clone());
         let mut request = client
             .post(url.clone())
             .headers(headers)
             .header(IDEMPOTENCY_KEY, payload.key.as_str())
             .timeout(self.patience.limit())
-            .body(body.clone());
+            .body(reqwest::Body::wrap(body));
         for (name, value) in (self.protocol.payload_headers)(&payload.key, payload.ends.len()) {
             request = request.header(name, value);
         }
@@ -320,6 +329,10 @@ async fn read(mut response: Response, limit: usize, time: Duration) -> (Vec<u8>,
 
 impl Transport for Http {
     const REPEATABLE: bool = true;
+
+    fn pulse(&self) -> Pulse {
+        self.pulse.clone()
+    }
 
     async fn send(&mut self, payload: &Payload) -> Result<(), Failure> {
         self.deliver(payload).await?;

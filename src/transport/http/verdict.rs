@@ -87,6 +87,16 @@ pub(super) fn http2_reason(error: &reqwest::Error) -> Option<h2::Reason> {
     cause::<h2::Error>(error).filter(|error| error.is_remote()).and_then(h2::Error::reason)
 }
 
+/// An HTTP/2 peer said that it did not look at the request: to send it again makes no duplicate.
+pub(super) fn is_unseen(error: &reqwest::Error) -> bool {
+    let Some(error) = cause::<h2::Error>(error).filter(|error| error.is_remote()) else { return false };
+    match error.reason() {
+        Some(h2::Reason::NO_ERROR) => error.is_go_away(),
+        Some(h2::Reason::REFUSED_STREAM) => error.is_reset(),
+        _ => false,
+    }
+}
+
 /// The connection broke, and nobody said why: what an idle one that was closed looks like.
 pub(super) fn is_silent_end(error: &reqwest::Error) -> bool {
     let spoken = http2_reason(error).is_some_and(|reason| reason != h2::Reason::NO_ERROR);
