@@ -82,6 +82,13 @@ pub(crate) struct State {
     publishers_waiting: usize,
 }
 
+impl State {
+    /// A publisher of so many bytes need not wait.
+    fn admits(&mut self, bytes: usize) -> bool {
+        self.orders.closed || self.orders.unblocked || self.queue.makes_room(bytes)
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Inbox {
@@ -129,7 +136,7 @@ impl Inbox {
     /// Waits until the queue has room for `bytes`, the drain is closed or dead, or the end that was set is over.
     pub(crate) fn wait_for_room(&self, bytes: usize) {
         let mut state = self.lock();
-        while !state.orders.closed && !state.orders.unblocked && !state.queue.makes_room(bytes) {
+        while !state.admits(bytes) {
             state.publishers_waiting += 1;
             state = match state.orders.end_at.map(|end| end.saturating_duration_since(clock::now())) {
                 None => self.room.wait(state).unwrap_or_else(PoisonError::into_inner),
@@ -204,6 +211,7 @@ impl Inbox {
             match over.into_iter().chain(half).min_by_key(|&(at, _)| at) {
                 None => self.woken().await,
                 Some((at, cut)) => tokio::select! {
+                    biased;
                     () = tokio::time::sleep_until(at) => return cut,
                     () = self.woken() => {}
                 },
@@ -219,6 +227,7 @@ impl Inbox {
             match last_call.map(tokio::time::Instant::from_std) {
                 None => self.woken().await,
                 Some(end) => tokio::select! {
+                    biased;
                     () = tokio::time::sleep_until(end) => return,
                     () = self.woken() => {}
                 },
@@ -251,6 +260,15 @@ impl Inbox {
         if waiting {
             self.room.notify_all();
         }
+    }
+}
+
+#[cfg(test)]
+impl Inbox {
+    /// [`Self::wait_for_room`] would return at once.
+    pub(crate) fn admits(&self, bytes: usize) -> bool {
+        let mut state = self.lock();
+        state.admits(bytes) || state.orders.end_at.is_some_and(|end| clock::now() >= end)
     }
 }
 

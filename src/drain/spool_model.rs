@@ -15,11 +15,11 @@ use crate::{
         codec::{Header, Owed},
         disk::Disk,
         index::Index,
+        keeper::place_of,
         load::Loader,
         log::Log,
         recovery::recover,
         sim::{Faults, SimDisk},
-        thread::place_of,
     },
     transport::Progress,
 };

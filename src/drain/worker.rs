@@ -216,6 +216,7 @@ impl<'a, T: Transport> Worker<'a, T> {
         let Some(payload) = self.payload(&run) else { return };
         self.watching = true;
         let result = tokio::select! {
+            biased;
             result = self.transport.send(&payload) => Some(result),
             cut = self.inbox.cut(T::REPEATABLE) => (cut == Cut::Halfway).then(|| {
                 let verdict = Verdict::Retry { resend_from: payload.position, after: None };
@@ -271,6 +272,7 @@ impl<'a, T: Transport> Worker<'a, T> {
         let watching = self.watching;
         let news = async { if watching { self.transport.watch().await } else { std::future::pending().await } };
         let failure = tokio::select! {
+            biased;
             () = self.inbox.woken() => None,
             () = sleep_until(until) => None,
             result = news => result.err(),
@@ -287,6 +289,7 @@ impl<'a, T: Transport> Worker<'a, T> {
     async fn finish(&mut self) -> bool {
         let deadline = self.inbox.lock().orders.last_call().map_or(Instant::now() + FINISH, Instant::from_std);
         let result = tokio::select! {
+            biased;
             result = self.transport.finish(deadline) => result,
             // The loop leaves, with the last words.
             () = self.inbox.over() => return false,
@@ -401,6 +404,7 @@ impl<'a, T: Transport> Worker<'a, T> {
             }
         };
         tokio::select! {
+            biased;
             () = sleep_until(until) => {}
             () = order => self.backoff.reset(),
         }

@@ -50,7 +50,8 @@
 //!
 //! - [`codec`]: the bytes above; [`scan`]: frames out of a file, whatever its state; [`cursor`]; all pure but for [`disk`].
 //! - [`recovery`]: a directory to what is owed to whom. [`log`]: appending, sealing, evicting, deleting.
-//! - [`index`]: which units of this run are on disk. [`thread`]: the log on its own thread. [`load`]: back into memory.
+//! - [`index`]: which units of this run are on disk. [`load`]: back into memory.
+//! - [`thread`]: the handle to the thread that writes; [`shared`]: what the two share; [`keeper`]: the thread's side.
 //! - [`open`]: all of it from settings; the lock.
 
 pub(crate) mod codec;
@@ -59,6 +60,7 @@ mod crash_tests;
 pub(crate) mod cursor;
 pub(crate) mod disk;
 pub(crate) mod index;
+pub(crate) mod keeper;
 #[cfg(test)]
 mod known_errors;
 pub(crate) mod load;
@@ -66,6 +68,7 @@ pub(crate) mod log;
 pub(crate) mod open;
 pub(crate) mod recovery;
 pub(crate) mod scan;
+mod shared;
 #[cfg(test)]
 pub(crate) mod sim;
 pub(crate) mod thread;

@@ -28,7 +28,8 @@ const SECONDS: u32 = 64;
 #[derive(Debug)]
 pub(crate) struct Opened {
     dir: PathBuf,
-    lock: Lock,
+    /// None where nobody else can come.
+    lock: Option<Lock>,
     disk: Arc<dyn Disk>,
     index: Arc<Index>,
     log: Log,
@@ -51,6 +52,18 @@ impl Opened {
         if dir == spec.dir {
             adopt_seconds(&dir);
         }
+        Ok(Self::over(disk, dir, Some(lock), spec, specs, config))
+    }
+
+    /// Recovers what is on a disk, and says what is odd.
+    pub(crate) fn over(
+        disk: Arc<dyn Disk>,
+        dir: PathBuf,
+        lock: Option<Lock>,
+        spec: &SpoolSpec,
+        specs: &[DrainSpec],
+        config: &Config,
+    ) -> Self {
         let found = recover(&*disk);
         for note in &found.notes {
             say(format_args!("spool {}: {note}", dir.display()));
@@ -83,7 +96,7 @@ impl Opened {
         }
         let capacity = (config.memory / 4).clamp(256 << 10, 4 << 20);
         let (run, instance) = (config.origin.run.clone(), config.origin.instance.clone());
-        Ok(Self { dir, lock, disk, index, log, owed, run, capacity, sync: spec.sync, instance })
+        Self { dir, lock, disk, index, log, owed, run, capacity, sync: spec.sync, instance }
     }
 
     /// What a drain is owed by earlier runs.
@@ -113,6 +126,20 @@ impl Opened {
     pub(crate) fn start(self, members: Vec<Member>) -> io::Result<Spool> {
         let Self { dir, lock, index, log, capacity, sync, instance, .. } = self;
         Spool::start(log, index, members, Settings { dir, capacity, sync, instance }, lock)
+    }
+}
+
+#[cfg(test)]
+impl Opened {
+    /// With an inbox of another size than settings give.
+    pub(crate) fn with_capacity(self, capacity: usize) -> Self {
+        Self { capacity, ..self }
+    }
+
+    /// As [`Self::start`], but the caller is the thread.
+    pub(crate) fn start_idle(self, members: Vec<Member>) -> (Spool, super::keeper::Keeper) {
+        let Self { dir, index, log, capacity, sync, instance, .. } = self;
+        Spool::idle(log, index, members, Settings { dir, capacity, sync, instance })
     }
 }
 
