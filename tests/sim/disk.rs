@@ -191,23 +191,26 @@ impl WeakDisk {
         forgot.map(|(name, _)| name.clone()).collect()
     }
 
-    /// The process dies, with the machine or without.
-    pub(super) fn crash(&self, machine: bool) {
+    /// Whether a file with all that is in it would survive a crash of the machine.
+    pub(super) fn is_safe(&self, name: &str) -> bool {
+        let state = self.state();
+        let Ok(at) = state.inode(name) else { return false };
+        let inode = &state.inodes[at];
+        state.safe_names.get(name) == Some(&at) && inode.safe == inode.bytes && inode.pending.is_empty()
+    }
+
+    /// The machine crashes.
+    pub(super) fn crash(&self) {
         let mut state = self.state();
-        if machine {
-            state.lose();
-        }
-        let State { inodes, names, .. } = &mut *state;
-        for inode in inodes.iter_mut().filter(|_| machine) {
+        state.lose();
+        for inode in &mut state.inodes {
             inode.safe.clone_from(&inode.bytes);
             inode.pending.clear();
             inode.forgot = false;
         }
-        if machine {
-            let names = names.clone();
-            state.safe_names = names;
-            state.namings.clear();
-        }
+        let names = state.names.clone();
+        state.safe_names = names;
+        state.namings.clear();
     }
 }
 

@@ -119,7 +119,8 @@ fn arrivals(world: &World, index: usize, past: &[Past]) {
     for (life, record) in truth.0.iter().enumerate() {
         let wanted = (1..).zip(&record.units).filter(|(_, unit)| receiver.wants(unit.stream));
         for (seq, _) in wanted.filter(|&(seq, _)| !receiver.has((life, seq))) {
-            let died = past[life].reports.is_none() && !past[life].kept.contains(&seq);
+            let died = past[life].reports.is_none() && !past[life].kept.contains(&seq)
+                || world.shaken.borrow().contains(&(life, seq));
             if died {
                 excused += 1;
             } else if !receiver.forgiven.contains(&(life, seq)) {

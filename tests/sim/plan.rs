@@ -174,7 +174,8 @@ impl Knobs {
             restart,
             script: Script {
                 life,
-                chunks: ends_itself.then(|| rng.random_range(0..30)),
+                // An app that nobody may kill ends by itself.
+                chunks: (!last).then(|| rng.random_range(0..60)),
                 pause: storm / rng.random_range(8..60),
                 lines: pick(&[1, 3, 12], rng),
                 manner: if last {

@@ -61,6 +61,11 @@ impl Receiver {
         self.epoch += 1;
     }
 
+    /// The last life died with losses counted that were not noted on the disk: what it gave up is tried again.
+    pub(super) fn forget_order(&mut self) {
+        self.last = [(0, 0); 3];
+    }
+
     pub(super) fn has(&self, unit: (usize, u64)) -> bool {
         self.first.contains_key(&unit)
     }
@@ -136,6 +141,11 @@ impl Receiver {
 /// The run of a life.
 pub(super) fn run_of(life: usize) -> String {
     format!("life-{life}")
+}
+
+/// The life of a run.
+pub(super) fn life_of(run: &str) -> usize {
+    run["life-".len()..].parse().unwrap()
 }
 
 fn parse(line: &[u8]) -> Option<Arrival> {

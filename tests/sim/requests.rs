@@ -65,8 +65,8 @@ impl UnderWay {
 impl Drop for UnderWay {
     fn drop(&mut self) {
         if !self.settled && !std::thread::panicking() {
-            self.receiver.borrow_mut().may_repeat();
             self.arrives();
+            self.receiver.borrow_mut().may_repeat();
         }
     }
 }

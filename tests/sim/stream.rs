@@ -197,7 +197,6 @@ impl State {
 
     /// The application dies with what it has not read. What of it is too old for the replay window is the documented gap.
     fn dies(&mut self) {
-        self.receiver.borrow_mut().may_repeat();
         let now = Instant::now();
         let old: usize =
             self.ages.iter().filter(|(_, at)| now.duration_since(*at) + AGE / 50 >= AGE).map(|it| it.0).sum();
@@ -209,6 +208,7 @@ impl State {
         self.theirs.clear();
         self.ages.clear();
         self.torn.clear();
+        self.receiver.borrow_mut().may_repeat();
     }
 
     /// One step of the far end, which has something to do.

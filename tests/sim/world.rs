@@ -5,14 +5,22 @@ use super::{
     judge::{self, Past},
     life::Life,
     plan::{End, Plan},
-    receiver::Receiver,
+    receiver::{Receiver, life_of},
     seen::Seen,
     shell::Shell,
     truth::Truth,
     weather::Weather,
 };
+use crate::spool::recovery::{Segment, segment_name};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
-use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
 use tokio::{
     sync::Notify,
     task::LocalSet,
@@ -32,6 +40,10 @@ pub(super) struct World {
     pub(super) receivers: Vec<Rc<RefCell<Receiver>>>,
     pub(super) weathers: Vec<Rc<RefCell<Weather>>>,
     pub(super) seen: Rc<RefCell<Seen>>,
+    /// Which units each segment has that an earlier life left.
+    segments: RefCell<BTreeMap<u64, (usize, Range<u64>)>>,
+    /// Units of earlier lives that a crash of the machine may have taken, for nobody ever synced them.
+    pub(super) shaken: RefCell<BTreeSet<(usize, u64)>>,
     dead: Notify,
 }
 
@@ -56,6 +68,8 @@ impl World {
             weathers: (0..plan.drains.len()).map(weather).collect(),
             truth,
             seen,
+            segments: RefCell::default(),
+            shaken: RefCell::default(),
             dead: Notify::new(),
             plan,
         })
@@ -82,6 +96,11 @@ impl World {
             super::check_tasks().await;
             drop(set);
             self.after(number, &lived);
+            for (receiver, counts) in self.receivers.iter().zip(&lived.counts) {
+                if lived.reports.is_none() && counts.lost.total() > 0 {
+                    receiver.borrow_mut().forget_order();
+                }
+            }
             past.push(lived);
         }
         judge::judge(&self, &past);
@@ -168,7 +187,14 @@ impl World {
             matches!(self.plan.lives[number].end, End::Killed { machine: true } | End::AtCall { machine: true, .. });
         self.disk.begin_life(None);
         // Whoever exits in time is not there when the machine crashes.
-        self.disk.crash(machine && lived.reports.is_none());
+        if machine && lived.reports.is_none() {
+            let segments = self.segments.borrow();
+            let shaken = segments.iter().filter(|(number, _)| !self.disk.is_safe(&segment_name(**number)));
+            let units = shaken.flat_map(|(_, (life, units))| units.clone().map(|seq| (*life, seq)));
+            self.shaken.borrow_mut().extend(units);
+            drop(segments);
+            self.disk.crash();
+        }
         self.recover_twice();
     }
 
@@ -181,6 +207,8 @@ impl World {
         assert_eq!(files, self.disk.files(), "a second recovery changed the disk");
         assert_eq!(first.segments, second.segments, "a second recovery found something else");
         assert_eq!(first.cursors, second.cursors, "a second recovery found other cursors");
+        let place = |it: &Segment| (it.number, (life_of(&it.source.origin.run), it.first_seq..it.end_seq));
+        self.segments.replace(first.segments.iter().map(place).collect());
         if first.notes.iter().any(|note| note.contains("kept as")) {
             self.seen.borrow_mut().hit("recovery: a quarantined file");
         }
