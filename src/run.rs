@@ -168,6 +168,7 @@ impl Plumbing<'_> {
             duration: clock::now() - self.begun,
             usage: Usage::own(),
             drains,
+            spool: self.drains.spool_report(),
         };
         if let Some(path) = &self.config.report
             && let Err(error) = fs::write(path, report.to_json())

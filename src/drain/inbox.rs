@@ -6,7 +6,14 @@
 //! (`wake_at`): a drain that is busy, backing off or gathering is not woken by every push.
 
 use super::queue::{Low, Queue};
-use crate::{clock, config::WhenFull, ledger::Counts, line::Batch, transport::Progress};
+use crate::{
+    clock,
+    config::WhenFull,
+    ledger::Counts,
+    line::Batch,
+    spool::{index::Index, load::Loader, recovery::Range},
+    transport::Progress,
+};
 use std::{
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -78,6 +85,8 @@ pub(crate) struct State {
     /// When the drain was closed, and when it had nothing more to do.
     pub(crate) closed_at: Option<Instant>,
     pub(crate) done_at: Option<Instant>,
+    /// Reads what waits in the spool; the drain's thread takes it when there is something to read.
+    pub(crate) loader: Option<Loader>,
     wake_at: usize,
     publishers_waiting: usize,
 }
@@ -108,6 +117,7 @@ impl Inbox {
             moved_at: clock::now(),
             closed_at: None,
             done_at: None,
+            loader: None,
             wake_at: NEVER,
             publishers_waiting: 0,
         };
@@ -252,6 +262,19 @@ impl Inbox {
     /// How far the drain has come.
     pub(crate) fn low(&self) -> Low {
         self.lock().queue.low()
+    }
+
+    /// There is a spool: see [`Queue::attach`]. `loader` reads it for the drain's thread.
+    pub(crate) fn attach(&self, index: &Arc<Index>, grace: usize, adopted: Vec<Range>, loader: Loader) {
+        self.order(|state| {
+            state.queue.attach(Arc::clone(index), grace, adopted);
+            state.loader = Some(loader);
+        });
+    }
+
+    /// See [`Queue::held_between`].
+    pub(crate) fn held_between(&self, from: u64, to: u64) -> Vec<Arc<Batch>> {
+        self.lock().queue.held_between(from, to)
     }
 
     fn let_in(&self, state: MutexGuard<'_, State>) {

@@ -41,6 +41,7 @@ pub(crate) struct Worker<'a, T> {
     inbox: &'a Inbox,
     transport: T,
     encoder: Encoders,
+    /// Taken from the inbox when it is wanted: the spool may be opened late.
     loader: Option<Loader>,
     limits: Limits,
     backoff: Backoff,
@@ -102,12 +103,6 @@ impl<'a, T: Transport> Worker<'a, T> {
             refusals: 0,
             scratch: Vec::new(),
         }
-    }
-
-    /// Reads what waits in the spool.
-    pub(crate) fn with_loader(mut self, loader: Option<Loader>) -> Self {
-        self.loader = loader;
-        self
     }
 
     /// Runs until there is nothing more to do.
@@ -205,6 +200,9 @@ impl<'a, T: Transport> Worker<'a, T> {
 
     /// Reads the front of what waits in the spool.
     fn load(&mut self, range: &Range) {
+        if self.loader.is_none() {
+            self.loader = self.inbox.lock().loader.take();
+        }
         let Some(loader) = &mut self.loader else { return };
         let Loaded { batches, upto, reason } = loader.load(range, self.limits.load);
         self.inbox.change(|queue| queue.load(*range, batches, upto, reason, clock::stamp()));

@@ -70,6 +70,19 @@ pub(crate) fn lock(dir: &Path) -> io::Result<Lock> {
     }
 }
 
+/// Writes a block to a file of its own, makes it safe if `sync`, and removes it.
+///
+/// # Errors
+/// Whatever the disk refuses.
+pub(crate) fn probe(disk: &dyn Disk, sync: bool) -> io::Result<()> {
+    const NAME: &str = "probe";
+    let _ = disk.remove(NAME);
+    disk.create(NAME)?;
+    let written = disk.write(NAME, 0, &[0; 4096]).and_then(|()| if sync { disk.sync(NAME) } else { Ok(()) });
+    let removed = disk.remove(NAME);
+    written.and(removed)
+}
+
 impl Disk for RealDisk {
     fn list(&self) -> io::Result<Vec<(String, u64)>> {
         let mut files = Vec::new();

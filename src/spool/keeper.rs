@@ -1,4 +1,7 @@
 //! The thread that writes: its loop, and what it does when the disk refuses.
+//!
+//! The log has the lines of a run in their order. While the disk refused, the inbox may have left some out: before anything
+//! behind them is appended, the drains' queues are asked for what they still hold of them.
 
 use super::{
     cursor::Place,
@@ -9,6 +12,8 @@ use super::{
 };
 use crate::{clock, config::SpoolSync, drain::queue::Low, format::thousands, line::Batch};
 use std::{
+    collections::BTreeMap,
+    io,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -22,19 +27,21 @@ pub(crate) const RETRY: Duration = Duration::from_millis(500);
 
 /// The thread's side.
 pub(crate) struct Keeper {
-    pub(super) shared: Arc<Shared>,
-    pub(super) log: Log,
-    pub(super) index: Arc<Index>,
-    pub(super) members: Vec<Member>,
-    pub(super) settings: Settings,
+    shared: Arc<Shared>,
+    log: Log,
+    index: Arc<Index>,
+    members: Vec<Member>,
+    settings: Settings,
+    /// The unit behind the last one that was appended.
+    next: u64,
     /// Where the drains stood at the last look.
-    pub(super) last: Vec<(String, Place)>,
-    pub(super) synced_at: Instant,
+    last: Vec<(String, Place)>,
+    synced_at: Instant,
     /// When the drains were last looked at, and whether any has something to settle.
-    pub(super) looked_at: Instant,
-    pub(super) moving: bool,
+    looked_at: Instant,
+    moving: bool,
     /// When the loss of lines for a drain that is not configured was last spoken of.
-    pub(super) mourned_at: Option<Instant>,
+    mourned_at: Option<Instant>,
 }
 
 /// What there is to do.
@@ -43,6 +50,7 @@ pub(crate) struct Work {
     batches: Vec<Arc<Batch>>,
     closing: bool,
     sync: bool,
+    degraded: bool,
 }
 
 /// How a turn went.
@@ -56,14 +64,28 @@ pub(crate) enum Turn {
 }
 
 impl Keeper {
-    /// The thread: waits for work, does it.
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        mut log: Log,
+        index: Arc<Index>,
+        members: Vec<Member>,
+        settings: Settings,
+    ) -> Self {
+        log.tell(Arc::clone(&index));
+        let (last, now, mourned_at) = (Vec::new(), clock::now(), None);
+        // Sequence numbers begin at 1.
+        let (synced_at, looked_at, moving) = (now, now, true);
+        Self { shared, log, index, members, settings, next: 1, last, synced_at, looked_at, moving, mourned_at }
+    }
+
+    /// Until the books are closed: waits for work, does it.
     pub(super) fn run(&mut self) {
         loop {
             self.wait();
             let work = self.take();
             match self.turn(work) {
                 Turn::Well => {}
-                Turn::Refused => self.rest(),
+                Turn::Refused => drop(self.shared.rest(RETRY)),
                 Turn::Over => return,
             }
         }
@@ -71,7 +93,7 @@ impl Keeper {
 
     /// Does what there is to do. Drains that are new are known from the first look on; whatever fails is tried again.
     pub(crate) fn turn(&mut self, work: Work) -> Turn {
-        let Work { batches, closing, sync } = work;
+        let Work { batches, closing, sync, degraded } = work;
         let (mut well, mut worked) = (true, false);
         if !batches.is_empty() {
             well = self.append(batches, closing);
@@ -88,20 +110,39 @@ impl Keeper {
             self.last_look();
             return Turn::Over;
         }
+        // Also on a full disk: what is settled is deleted here, which makes room.
         if clock::now() >= self.looked_at + CURSORS {
             self.looked_at = clock::now();
-            self.moving = self.look();
+            let looked = self.look();
+            well &= looked.is_ok();
+            self.moving = looked.unwrap_or(true);
         }
-        if worked {
-            self.shared.recover();
+        if degraded && well && !worked {
+            // There is nothing to write that would show whether it works.
+            worked = self.log.probe(self.settings.sync != SpoolSync::Never).is_ok();
+            well = worked;
+        }
+        if well && worked {
+            self.shared.recover(self.next);
         }
         if well { Turn::Well } else { Turn::Refused }
     }
 
     /// How long to wait for batches or an order; None is for ever, as there is nothing to look after.
     pub(crate) fn patience(&self) -> Option<Duration> {
+        let degraded = self.shared.lock().degraded.is_some();
         let dirty = self.settings.sync != SpoolSync::Never && self.log.is_dirty();
-        (self.moving || dirty).then_some(CURSORS)
+        (self.moving || dirty || degraded).then_some(CURSORS)
+    }
+
+    fn wait(&self) {
+        let nothing = |state: &mut State| state.has_nothing_to_do();
+        let patience = self.patience();
+        let (wake, state) = (&self.shared.wake, self.shared.lock());
+        match patience {
+            Some(limit) => drop(wake.wait_timeout_while(state, limit, nothing)),
+            None => drop(wake.wait_while(state, nothing)),
+        }
     }
 
     /// Whether a crash of the machine may take what was appended.
@@ -110,13 +151,10 @@ impl Keeper {
         self.log.is_dirty()
     }
 
-    fn wait(&self) {
-        let nothing = |state: &mut State| state.has_nothing_to_do();
-        let (wake, state) = (&self.shared.wake, self.shared.lock());
-        match self.patience() {
-            Some(limit) => drop(wake.wait_timeout_while(state, limit, nothing)),
-            None => drop(wake.wait_while(state, nothing)),
-        }
+    /// The log's index.
+    #[cfg(test)]
+    pub(crate) fn index(&self) -> Arc<Index> {
+        Arc::clone(&self.index)
     }
 
     /// Takes in hand what there is to do.
@@ -124,42 +162,49 @@ impl Keeper {
         let mut state = self.shared.lock();
         let batches: Vec<_> = std::mem::take(&mut state.waiting).into();
         state.in_hand = batches.len();
-        Work { batches, closing: state.closing, sync: std::mem::take(&mut state.sync) }
+        state.at_once = false;
+        let (closing, degraded) = (state.closing, state.degraded.is_some());
+        Work { batches, closing, sync: std::mem::take(&mut state.sync), degraded }
     }
 
     /// False if the disk refused; what is not appended goes back to the inbox.
     fn append(&mut self, batches: Vec<Arc<Batch>>, closing: bool) -> bool {
         self.log.set_instance(self.settings.instance.wait());
+        let taken: usize = batches.iter().map(|batch| cost_of(batch)).sum();
+        let held = |from, to| self.members.iter().flat_map(move |member| member.inbox.held_between(from, to));
+        let mut batches = complete(self.next, batches, held);
         let mut done: Vec<Extent> = Vec::new();
         let result = self.log.append(&batches, &mut done);
-        let upto = done.last().map_or(0, |extent| extent.end_seq);
-        done.into_iter().for_each(|extent| self.index.add(extent));
+        let past = self.note(done);
         self.tell_evicted();
         for member in &self.members {
             member.inbox.appended();
         }
         let mut state = self.shared.lock();
         state.in_hand = 0;
-        state.bytes -= batches.iter().map(|batch| cost_of(batch)).sum::<usize>();
+        state.bytes -= taken;
+        state.past += past;
         if result.is_err() && !closing {
-            for batch in batches.into_iter().rev().take_while(|batch| batch.first_seq() >= upto) {
-                state.bytes += cost_of(&batch);
-                state.waiting.push_front(batch);
-            }
-            while state.bytes > self.shared.capacity
-                && let Some(oldest) = state.waiting.pop_front()
-            {
-                state.bytes -= cost_of(&oldest);
-                state.left_out += oldest.len() as u64;
-            }
+            let left = batches.partition_point(|batch| batch.first_seq() < self.next);
+            state.put_back(batches.split_off(left), self.shared.capacity);
         }
         drop(state);
-        if let Err(error) = result {
-            self.shared.degrade(&error.to_string());
-            return false;
-        }
         self.shared.moved.notify_all();
-        true
+        if let Err(error) = &result {
+            self.shared.degrade(&error.to_string());
+        }
+        result.is_ok()
+    }
+
+    /// These are on the disk. Returns how many units before them never will be.
+    fn note(&mut self, done: Vec<Extent>) -> u64 {
+        let mut past = 0;
+        for extent in done {
+            past += extent.first_seq.saturating_sub(self.next);
+            self.next = extent.end_seq;
+            self.index.add(extent);
+        }
+        past
     }
 
     fn tell_evicted(&mut self) {
@@ -192,20 +237,20 @@ impl Keeper {
         }
     }
 
-    /// Takes down the cursors. True if any drain has something to settle.
-    fn look(&mut self) -> bool {
+    /// Takes down the cursors. Whether any drain has something to settle, if the disk did it.
+    fn look(&mut self) -> io::Result<bool> {
         let (places, open) = self.places();
         if places != self.last {
             match self.log.advance(&places, false) {
                 Ok(deleted) => deleted.into_iter().for_each(|segment| self.index.remove(segment)),
                 Err(error) => {
                     self.shared.degrade(&error.to_string());
-                    return true;
+                    return Err(error);
                 }
             }
             self.last = places;
         }
-        open
+        Ok(open)
     }
 
     fn last_look(&mut self) {
@@ -231,12 +276,19 @@ impl Keeper {
         let places = places.collect();
         (places, open)
     }
+}
 
-    /// The disk has refused: gives it time.
-    fn rest(&self) {
-        let closing = |state: &mut State| !state.closing;
-        drop(self.shared.wake.wait_timeout_while(self.shared.lock(), RETRY, closing));
-    }
+/// `batches`, which are to be appended, and before them what was left out from the unit `next` on, as far as it is `held` yet.
+pub(crate) fn complete<I: IntoIterator<Item = Arc<Batch>>>(
+    next: u64,
+    batches: Vec<Arc<Batch>>,
+    held: impl FnOnce(u64, u64) -> I,
+) -> Vec<Arc<Batch>> {
+    let Some(first) = batches.first().map(|batch| batch.first_seq()).filter(|&first| first > next) else {
+        return batches;
+    };
+    let missing: BTreeMap<u64, _> = held(next, first).into_iter().map(|batch| (batch.first_seq(), batch)).collect();
+    missing.into_values().chain(batches).collect()
 }
 
 /// Where a drain stands in the log.

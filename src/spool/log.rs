@@ -7,7 +7,7 @@
 use super::{
     codec::{Footer, Header, encode_footer, encode_frame, encode_header},
     cursor::{Cursor, Place},
-    disk::Disk,
+    disk::{Disk, probe},
     index::Index,
     recovery::{Found, Segment, segment_name},
 };
@@ -159,6 +159,14 @@ impl Log {
             self.disk.sync_dir()?;
         }
         Ok(())
+    }
+
+    /// Asks the disk whether it takes anything, with a file that is removed again.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub(crate) fn probe(&self, sync: bool) -> io::Result<()> {
+        probe(&*self.disk, sync)
     }
 
     /// Whether [`Log::sync`] has anything to do.

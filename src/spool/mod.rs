@@ -67,6 +67,8 @@ pub(crate) mod load;
 pub(crate) mod log;
 pub(crate) mod open;
 pub(crate) mod recovery;
+#[cfg(test)]
+mod rig;
 pub(crate) mod scan;
 mod shared;
 #[cfg(test)]
@@ -74,3 +76,5 @@ pub(crate) mod sim;
 pub(crate) mod thread;
 #[cfg(test)]
 mod thread_tests;
+#[cfg(test)]
+mod trouble_tests;

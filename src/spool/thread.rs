@@ -2,9 +2,9 @@
 //!
 //! Batches come through an inbox of bounded size; the thread takes all that waits, writes it in as few writes as it can, and
 //! tells the index. Drains never wait for it. A publisher does, for at most [`PATIENCE`] at a time: when the inbox is full
-//! because the disk is slower than the app. Then, and when the disk refuses a write, the spool is *degraded*: said once,
-//! nobody waits any more, what has no room in the inbox is left out of the log (and stays in the drains' memory, under
-//! `--when-full`), and writing is tried again until it works.
+//! because the disk is slower than the app. Then, when the disk refuses, and while there is no way to open the directory, the
+//! spool is *degraded*: said once, nobody waits any more, what has no room in the inbox stays in the drains' memory alone
+//! (under `--when-full`), and it is tried again. When it works, what the drains still hold of that time is appended first.
 
 use super::{
     codec::Header,
@@ -13,15 +13,24 @@ use super::{
     log::Log,
     shared::{PATIENCE, Shared, State, cost_of},
 };
-use crate::{clock, config::SpoolSync, drain::inbox::Inbox, format::Instance, line::Batch};
+use crate::{
+    config::SpoolSync,
+    drain::inbox::Inbox,
+    format::Instance,
+    line::Batch,
+    report::{SpoolReport, Unreadable},
+};
 use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
-    sync::{Arc, Condvar, Mutex, PoisonError},
+    sync::{Arc, PoisonError},
     thread,
     time::Duration,
 };
+
+/// How long after it could not be opened the directory is tried again, at first and at most.
+const OPEN_AGAIN: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
 
 /// A drain, as the spool sees it.
 #[derive(Debug)]
@@ -36,6 +45,19 @@ pub(crate) struct Spool {
     shared: Arc<Shared>,
 }
 
+/// A log that is open.
+pub(crate) struct Opened {
+    pub(crate) dir: PathBuf,
+    pub(crate) log: Log,
+    pub(crate) index: Arc<Index>,
+    pub(crate) unreadable: Unreadable,
+    /// Lives as long as the log: the lock on the directory.
+    pub(crate) keep: Box<dyn Send>,
+}
+
+/// Opens the log and attaches the drains to it.
+pub(crate) type Open = Box<dyn FnMut() -> io::Result<Opened> + Send>;
+
 /// How the thread works.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
@@ -47,53 +69,36 @@ pub(crate) struct Settings {
 }
 
 impl Spool {
-    /// Starts the thread. `capacity` is the inbox's, in bytes. The lock on the directory goes along with `keep`.
+    /// Starts the thread, on a log that is open or with the reason why it is not; then `again` is asked for one.
     ///
     /// # Errors
     /// If the system has no thread left.
     pub(crate) fn start(
-        log: Log,
-        index: Arc<Index>,
+        first: io::Result<Opened>,
+        again: Open,
         members: Vec<Member>,
         settings: Settings,
-        keep: impl Send + 'static,
     ) -> io::Result<Self> {
-        let (spool, mut keeper) = Self::idle(log, index, members, settings);
+        let shared = Arc::new(Shared::new(settings.capacity, settings.dir.clone()));
+        if let Err(error) = &first {
+            shared.degrade(&error.to_string());
+        }
+        let spool = Self { shared: Arc::clone(&shared) };
         thread::Builder::new().name("spool".into()).spawn(move || {
-            let _keep = keep;
-            if catch_unwind(AssertUnwindSafe(|| keeper.run())).is_err() {
-                keeper.shared.degrade("the spool died of a bug in lastword");
+            let life = || {
+                let opened = first.ok().or_else(|| open_in_time(&shared, again))?;
+                shared.opened(opened.dir, opened.unreadable);
+                Keeper::new(Arc::clone(&shared), opened.log, opened.index, members, settings).run();
+                // The directory stays ours until all is done.
+                Some(opened.keep)
+            };
+            let ended = catch_unwind(AssertUnwindSafe(life));
+            if ended.is_err() {
+                shared.degrade("the spool died of a bug in lastword");
             }
-            keeper.shared.end();
+            shared.end();
         })?;
         Ok(spool)
-    }
-
-    /// The handle and what the thread would run.
-    pub(crate) fn idle(mut log: Log, index: Arc<Index>, members: Vec<Member>, settings: Settings) -> (Self, Keeper) {
-        let shared = Arc::new(Shared {
-            state: Mutex::default(),
-            wake: Condvar::new(),
-            moved: Condvar::new(),
-            capacity: settings.capacity,
-            dir: settings.dir.clone(),
-        });
-        let spool = Self { shared: Arc::clone(&shared) };
-        log.tell(Arc::clone(&index));
-        let (now, last) = (clock::now(), Vec::new());
-        let keeper = Keeper {
-            shared,
-            log,
-            index,
-            members,
-            settings,
-            last,
-            synced_at: now,
-            looked_at: now,
-            moving: true,
-            mourned_at: None,
-        };
-        (spool, keeper)
     }
 
     /// Takes a batch. Called after the drains have it.
@@ -112,14 +117,7 @@ impl Spool {
                 state = shared.lock();
             }
         }
-        while state.bytes + cost > shared.capacity
-            && let Some(oldest) = state.waiting.pop_front()
-        {
-            state.bytes -= cost_of(&oldest);
-            state.left_out += oldest.len() as u64;
-        }
-        state.bytes += cost;
-        state.waiting.push_back(Arc::clone(batch));
+        state.add(Arc::clone(batch), shared.capacity);
         let idle = state.in_hand == 0 && state.waiting.len() == 1;
         drop(state);
         if idle {
@@ -133,8 +131,9 @@ impl Spool {
         self.shared.wake.notify_one();
     }
 
-    /// Waits until all that was pushed is on the disk, or refused, at most this long. Then the index says the truth.
+    /// Waits until all that was pushed is on the disk, or refused once more, at most this long. Then the index says the truth.
     pub(crate) fn settle(&self, limit: Duration) {
+        self.order_settling();
         let open = |state: &mut State| state.is_unsettled();
         drop(self.shared.moved.wait_timeout_while(self.shared.lock(), limit, open));
     }
@@ -156,6 +155,12 @@ impl Spool {
         noted
     }
 
+    /// All that was pushed is to be on the disk soon.
+    fn order_settling(&self) {
+        self.shared.lock().at_once = true;
+        self.shared.wake.notify_one();
+    }
+
     /// Nothing more will come.
     fn order_end(&self) {
         self.shared.lock().closing = true;
@@ -163,9 +168,44 @@ impl Spool {
     }
 
     /// Where the lines are.
-    pub(crate) fn dir(&self) -> &PathBuf {
-        &self.shared.dir
+    pub(crate) fn dir(&self) -> PathBuf {
+        self.shared.lock().dir.clone()
     }
+
+    /// What became of it so far.
+    pub(crate) fn report(&self) -> SpoolReport {
+        let state = self.shared.lock();
+        SpoolReport {
+            dir: state.dir.clone(),
+            works: state.degraded.is_none(),
+            troubles: state.troubles,
+            went_past: state.past,
+            unreadable: state.unreadable,
+        }
+    }
+
+    /// Whether the disk takes what it is given, as far as is known.
+    pub(crate) fn works(&self) -> bool {
+        let state = self.shared.lock();
+        state.degraded.is_none() && !state.finished
+    }
+}
+
+/// Tries to open the log until it works, with growing pauses; None once the books are closed.
+fn open_in_time(shared: &Shared, mut open: Open) -> Option<Opened> {
+    let mut pause = OPEN_AGAIN.0;
+    while !shared.rest(pause) {
+        match open() {
+            Ok(opened) => return Some(opened),
+            Err(error) => tracing::debug!(%error, "the spool can't be opened"),
+        }
+        shared.lock().at_once = false;
+        shared.moved.notify_all();
+        pause = (2 * pause).min(OPEN_AGAIN.1);
+    }
+    // There is no place to note anything at.
+    shared.lock().noted = true;
+    None
 }
 
 /// What the segments of a run say of it.
@@ -182,6 +222,14 @@ pub(crate) fn header(origin: &crate::format::Origin, drains: Vec<super::codec::O
 
 #[cfg(test)]
 impl Spool {
+    /// The handle, and what its thread would run: the caller is that thread.
+    pub(crate) fn idle(opened: Opened, members: Vec<Member>, settings: Settings) -> (Self, Keeper) {
+        let shared = Arc::new(Shared::new(settings.capacity, settings.dir.clone()));
+        shared.opened(opened.dir, opened.unreadable);
+        let spool = Self { shared: Arc::clone(&shared) };
+        (spool, Keeper::new(shared, opened.log, opened.index, members, settings))
+    }
+
     /// [`Self::push`] would wait for the disk.
     pub(crate) fn would_wait(&self, bytes: usize, units: usize) -> bool {
         let cost = crate::drain::sealed::charge(bytes, units);
@@ -191,6 +239,11 @@ impl Spool {
     /// It has waited in vain.
     pub(crate) fn lose_patience(&self) {
         self.shared.lose_patience();
+    }
+
+    /// The front half of [`Self::settle`].
+    pub(crate) fn begin_settling(&self) {
+        self.order_settling();
     }
 
     /// [`Self::settle`] would wait.
@@ -203,19 +256,20 @@ impl Spool {
         self.order_end();
     }
 
-    /// Whether a thread would have something to do at once, has noted where the drains stand, and has ended.
+    /// Whether there is something to do at once, where the drains stand is noted, the thread has ended.
     pub(crate) fn look(&self) -> (bool, bool, bool) {
         let state = self.shared.lock();
         (!state.has_nothing_to_do(), state.noted, state.finished)
     }
 
+    /// A disk that refused is to be asked again without a pause.
+    pub(crate) fn is_at_once(&self) -> bool {
+        let state = self.shared.lock();
+        state.at_once || state.closing
+    }
+
     /// The thread's end.
     pub(crate) fn ended(&self) {
         self.shared.end();
-    }
-
-    /// Nobody waits for the disk.
-    pub(crate) fn is_degraded(&self) -> bool {
-        self.shared.lock().degraded.is_some()
     }
 }

@@ -22,10 +22,9 @@ use crate::{
         disk::Disk,
         index::Index,
         keeper::{Keeper, RETRY, Turn},
-        load::Loader,
         log::Extent,
-        open::{Opened, identity},
-        thread::{Member, Spool},
+        open,
+        thread::Spool,
     },
     transport::{
         Transport,
@@ -96,26 +95,18 @@ impl Life {
         let memory = knobs.memory * knobs.drains.len();
         let config = Config { memory, when_full: knobs.when_full, ..Config::defaults(origin, knobs.seed) };
         let specs: Vec<_> = knobs.drains.iter().enumerate().map(|(index, drain)| spec_of(index, drain)).collect();
-        let opened = knobs.spool.as_ref().map(|spool| {
-            let spec = SpoolSpec { dir: "spool".into(), max_bytes: spool.max_bytes, sync: spool.sync, required: false };
-            let disk: Arc<dyn Disk> = Arc::clone(&world.disk) as Arc<dyn Disk>;
-            Opened::over(disk, "spool".into(), None, &spec, &specs, &config).with_capacity(spool.capacity)
-        });
-        let mut inboxes = Vec::new();
-        let mut loaders: Vec<Option<Loader>> = Vec::new();
-        for spec in &specs {
-            let inbox = Arc::new(Inbox::new(knobs.when_full, knobs.memory));
-            if let Some(opened) = &opened {
-                inbox.lock().queue.attach(opened.index(), opened.grace(), opened.owed(spec));
-            }
-            loaders.push(opened.as_ref().map(Opened::loader));
-            inboxes.push(inbox);
-        }
-        let index = opened.as_ref().map(Opened::index);
-        let members = specs.iter().zip(&inboxes);
-        let members =
-            members.map(|(spec, inbox)| Member { identity: identity(spec), inbox: Arc::clone(inbox) }).collect();
-        let (spool, keeper) = opened.map(|opened| opened.start_idle(members)).unzip();
+        let inboxes: Vec<_> = specs.iter().map(|_| Arc::new(Inbox::new(knobs.when_full, knobs.memory))).collect();
+        let (spool, keeper) = knobs
+            .spool
+            .as_ref()
+            .map(|spool| {
+                let spec =
+                    SpoolSpec { dir: "spool".into(), max_bytes: spool.max_bytes, sync: spool.sync, required: false };
+                let disk: Arc<dyn Disk> = Arc::clone(&world.disk) as Arc<dyn Disk>;
+                open::Plan::new(&spec, &specs, &config).with_capacity(spool.capacity).start_idle(disk, &inboxes)
+            })
+            .unzip();
+        let index = keeper.as_ref().map(Keeper::index);
         let pairs: Vec<_> = specs.iter().cloned().zip(inboxes.iter().cloned()).collect();
         let drains = Drains::idle(&pairs, spool.clone());
         let life = Rc::new(Self {
@@ -142,9 +133,7 @@ impl Life {
             let life = Rc::clone(&life);
             super::spawn(async move { life.keep(keeper).await });
         }
-        for (index, (spec, loader)) in specs.into_iter().zip(loaders).enumerate() {
-            life.start_drain(index, &spec, &config, loader);
-        }
+        specs.iter().enumerate().for_each(|(index, spec)| life.start_drain(index, spec, &config));
         life
     }
 
@@ -163,7 +152,7 @@ impl Life {
         }
     }
 
-    fn start_drain(self: &Rc<Self>, index: usize, spec: &DrainSpec, config: &Config, loader: Option<Loader>) {
+    fn start_drain(self: &Rc<Self>, index: usize, spec: &DrainSpec, config: &Config) {
         let drain = &self.knobs.drains[index];
         let mut limits = Limits::new(spec, self.knobs.memory);
         limits.items = limits.items.min(self.knobs.items);
@@ -178,14 +167,13 @@ impl Life {
             let theirs = usize::try_from((cap * drain.buffer / 100).max(64)).unwrap_or(64);
             let dialer = Dialer::new(receiver, weather, drain.tls, (2_000, theirs));
             let carrier = Carrier::new(dialer, Policy { fixed: drain.replay, cap });
-            self.start_worker(index, carrier, encoder, limits, seed, key, loader);
+            self.start_worker(index, carrier, encoder, limits, seed, key);
         } else {
             let requests = Requests::new(receiver, weather, drain.itemized);
-            self.start_worker(index, requests, encoder, limits, seed, key, loader);
+            self.start_worker(index, requests, encoder, limits, seed, key);
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "it is the worker's own list")]
     fn start_worker(
         self: &Rc<Self>,
         index: usize,
@@ -194,7 +182,6 @@ impl Life {
         limits: Limits,
         seed: u64,
         key: String,
-        loader: Option<Loader>,
     ) {
         let life = Rc::clone(self);
         super::spawn(async move {
@@ -205,7 +192,7 @@ impl Life {
                 }
                 super::trace(|| format!("drain {index}: {line}"));
             };
-            Worker::new(&inbox, transport, encoder, limits, seed, key, &say).with_loader(loader).run().await;
+            Worker::new(&inbox, transport, encoder, limits, seed, key, &say).run().await;
             inbox.lock().done_at = Some(crate::clock::now());
             life.ring(Rung::DrainDone(index));
         });
@@ -236,7 +223,14 @@ impl Life {
             self.spool_moved.notify_waiters();
             match turn {
                 Turn::Well => {}
-                Turn::Refused => drop(timeout(RETRY, self.spool_wakes.notified()).await),
+                Turn::Refused => {
+                    let rest = async {
+                        while !spool.is_at_once() {
+                            self.spool_wakes.notified().await;
+                        }
+                    };
+                    drop(timeout(RETRY, rest).await);
+                }
                 Turn::Over => {
                     spool.ended();
                     self.spool_moved.notify_waiters();
@@ -423,6 +417,8 @@ impl Life {
     /// The books are closed, and the spool ends.
     pub(super) async fn close(&self) -> Vec<DrainReport> {
         if let Some(spool) = &self.spool {
+            spool.begin_settling();
+            self.spool_wakes.notify_one();
             self.wait_for(LAST_WORDS, || !spool.is_unsettled()).await;
         }
         let reports = self.drains.close_books_at_once();

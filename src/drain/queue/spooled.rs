@@ -1,0 +1,218 @@
+//! The queue and its spool: what is on the disk leaves the memory, and comes back when it stands first.
+
+use super::{Queue, State};
+use crate::{
+    drain::sealed::{GAP_BYTES, Piece, Sealed},
+    format::Gap,
+    ledger::Loss,
+    line::{Batch, Stamp},
+    spool::{cursor::Place, index::Index, recovery::Range},
+};
+use std::sync::Arc;
+
+/// What a queue knows of the spool.
+#[derive(Debug)]
+pub(super) struct OnDisk {
+    pub(super) index: Arc<Index>,
+    /// Bytes that memory may be passed by: what the spool may have in hand.
+    pub(super) grace: usize,
+    /// The index as it was when the last look for something to unload found too little.
+    pub(super) in_vain: u64,
+    /// Where the drain stood when it died or its books were closed.
+    pub(super) stood: Option<Low>,
+}
+
+/// The first unit that is not settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Low {
+    /// In a known segment.
+    At(Place),
+    /// This unit of the present run.
+    Live(u64),
+    /// There is none: all is settled.
+    Nothing,
+}
+
+impl Queue {
+    /// Unloads to a spool from now on. `adopted` is what earlier runs left: it goes before all that is not on its way.
+    pub(crate) fn attach(&mut self, index: Arc<Index>, grace: usize, adopted: Vec<Range>) {
+        if self.is_frozen() {
+            return;
+        }
+        self.log = Some(OnDisk { index, grace, in_vain: u64::MAX, stood: None });
+        for range in adopted.into_iter().rev() {
+            self.counts.adopted += range.units;
+            self.prepend(Piece::OnLog(range));
+        }
+        self.check();
+    }
+
+    /// The range that stands first and is to be loaded.
+    pub(crate) fn to_load(&self) -> Option<Range> {
+        match self.waiting.front() {
+            Some(Piece::OnLog(range)) if self.state == State::Open => Some(*range),
+            _ => None,
+        }
+    }
+
+    /// Takes what was read for the front of `asked`: all its units before `upto`. At the end of the range, what is missing
+    /// is lost for `reason`. Changes nothing if the range is not in front any more.
+    pub(crate) fn load(&mut self, asked: Range, batches: Vec<Batch>, upto: u64, reason: Loss, now: Stamp) {
+        let Some(mut range) = self.to_load().filter(|it| (it.segment, it.from) == (asked.segment, asked.from)) else {
+            return;
+        };
+        self.remove_waiting(0);
+        let mut pieces = Vec::new();
+        for batch in batches {
+            let index = |seq: u64| (seq.clamp(batch.first_seq(), batch.end_seq()) - batch.first_seq()) as usize;
+            let (from, to) = (index(range.from), index(upto.min(range.to)));
+            if from < to {
+                pieces.push(Piece::Units { batch: Arc::new(batch), from, to });
+            }
+        }
+        let got = pieces.iter().map(Piece::units).sum::<usize>() as u64;
+        // Damage hides which stream a unit was of, so there may be more than was thought.
+        self.counts.adopted += got.saturating_sub(range.units);
+        (range.units, range.from) = (range.units.saturating_sub(got), upto);
+        let missing = range.from >= range.to && range.units > 0;
+        let count = pieces.len();
+        if range.units > 0 {
+            self.prepend(Piece::OnLog(range));
+        }
+        pieces.into_iter().rev().for_each(|piece| self.prepend(piece));
+        if missing {
+            self.lose_range(count, reason, now);
+        }
+        self.check();
+    }
+
+    /// A segment was deleted to make room: what of it is not in memory is lost.
+    pub(crate) fn evict(&mut self, segment: u64, now: Stamp) {
+        let gone = |piece: &Piece| matches!(piece, Piece::OnLog(range) if range.segment == segment);
+        while let Some(at) = self.waiting.iter().position(gone) {
+            self.lose_range(at, Loss::Overflow, now);
+        }
+        self.check();
+    }
+
+    /// How far the drain has come.
+    pub(crate) fn low(&self) -> Low {
+        if let Some(stood) = self.log.as_ref().and_then(|log| log.stood) {
+            return stood;
+        }
+        let unit = |batch: &Batch, index: usize| {
+            let seq = batch.first_seq() + index as u64;
+            batch.source().map_or(Low::Live(seq), |source| Low::At(Place { segment: source.segment, seq }))
+        };
+        if let Some((batch, index)) = self.window.iter().find_map(Sealed::first_open) {
+            return unit(batch, index);
+        }
+        let waiting = self.waiting.iter().find_map(|piece| match piece {
+            Piece::Units { batch, from, .. } => Some(unit(batch, *from)),
+            Piece::OnLog(range) => Some(Low::At(Place { segment: range.segment, seq: range.from })),
+            Piece::Gap(_) => None,
+        });
+        waiting.unwrap_or(Low::Nothing)
+    }
+
+    /// Batches of this run that are in memory and not settled, and begin with a unit in `from..to`. A batch is on the disk as a
+    /// whole or not at all, so these are what a spool that missed these units can still get.
+    pub(crate) fn held_between(&self, from: u64, to: u64) -> Vec<Arc<Batch>> {
+        let window = self.window.iter().flat_map(Sealed::open_pieces);
+        let own = |piece: Piece| match piece {
+            Piece::Units { batch, .. } if batch.source().is_none() => Some(batch),
+            _ => None,
+        };
+        let held = window.chain(self.waiting.iter().cloned()).filter_map(own);
+        held.filter(|batch| (from..to).contains(&batch.first_seq())).collect()
+    }
+
+    /// As [`Queue::has_room`], after letting go what is on the disk.
+    pub(crate) fn makes_room(&mut self, bytes: usize) -> bool {
+        if self.has_room(bytes) {
+            return true;
+        }
+        self.unload();
+        self.has_room(bytes)
+    }
+
+    /// Lets batches that are on the disk go, newest first, but for the one in front: what was just loaded is to be sent.
+    pub(crate) fn unload(&mut self) {
+        let Some(log) = &self.log else { return };
+        let version = log.index.version();
+        if log.in_vain == version {
+            return;
+        }
+        let target = self.memory - self.memory / 8;
+        let mut at = self.waiting.len();
+        while at > 1 && self.charged() > target {
+            at -= 1;
+            if !matches!(self.waiting[at], Piece::Units { .. }) {
+                continue;
+            }
+            let Some(range) = self.on_disk(&self.waiting[at]) else { continue };
+            let charge = self.waiting[at].charge();
+            self.waiting[at] = Piece::OnLog(range);
+            self.waiting_charge = self.waiting_charge + GAP_BYTES - charge;
+            self.join_ranges(at);
+            self.join_ranges(at - 1);
+        }
+        if self.charged() > target
+            && let Some(log) = &mut self.log
+        {
+            log.in_vain = version;
+        }
+    }
+}
+
+impl Queue {
+    /// What may be charged before anything is dropped.
+    pub(super) fn limit(&self) -> usize {
+        self.memory + self.log.as_ref().map_or(0, |log| log.grace)
+    }
+
+    /// Where on the disk the units of a piece are, if all are.
+    pub(super) fn on_disk(&self, piece: &Piece) -> Option<Range> {
+        let index = &self.log.as_ref()?.index;
+        match piece {
+            Piece::Units { batch, from, to } => {
+                let (first, end) = (batch.first_seq() + *from as u64, batch.first_seq() + *to as u64);
+                let segment = match batch.source() {
+                    Some(source) => index.is_alive(source.segment).then_some(source.segment)?,
+                    None => index.segment_of(first, end)?,
+                };
+                let stream = Some(batch.stream());
+                Some(Range { segment, from: first, to: end, stream, units: end - first })
+            }
+            Piece::OnLog(range) => index.is_alive(range.segment).then_some(*range),
+            Piece::Gap(_) => None,
+        }
+    }
+
+    /// Makes one range of two neighbours in a segment, at `at` and behind it.
+    fn join_ranges(&mut self, at: usize) {
+        let (Some(Piece::OnLog(one)), Some(Piece::OnLog(two))) = (self.waiting.get(at), self.waiting.get(at + 1))
+        else {
+            return;
+        };
+        if one.segment != two.segment || one.to > two.from {
+            return;
+        }
+        // Between the two lie only units of a stream that this drain does not get, or none.
+        let stream = one.stream.filter(|_| one.stream == two.stream);
+        let joined = Range { to: two.to, stream, units: one.units + two.units, ..*one };
+        if stream.is_none() && joined.units < joined.to - joined.from {
+            return;
+        }
+        self.waiting.remove(at + 1);
+        self.waiting_charge -= GAP_BYTES;
+        self.waiting[at] = Piece::OnLog(joined);
+    }
+
+    /// The times of a range are in the spool, where they can't be read any more: the gap says when it was found out.
+    fn lose_range(&mut self, at: usize, reason: Loss, now: Stamp) {
+        let Some(piece) = self.remove_waiting(at) else { return };
+        let gap = Gap { first: now, last: now, ..self.lose(&piece, reason) };
+        self.insert_gap(at, gap);
+    }
+}
