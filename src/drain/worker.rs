@@ -188,7 +188,8 @@ impl<'a, T: Transport> Worker<'a, T> {
         let since = *self.gathering.get_or_insert(now);
         let rested = self.quiet_since.is_none_or(|at| now.duration_since(at) >= self.limits.nap);
         let until = since + if rested { self.limits.linger } else { self.limits.nap };
-        if state.queue.ready() < self.limits.bytes && !state.orders.urgent() && now < until {
+        let full = state.queue.ready() >= self.limits.bytes || state.queue.waiting() >= self.limits.items;
+        if !full && !state.orders.urgent() && now < until {
             Inbox::arm(&mut state, self.limits.bytes);
             return Step::Wait(Some(until));
         }

@@ -209,6 +209,8 @@ impl Keeper {
 
     fn tell_evicted(&mut self) {
         for segment in self.log.take_evicted() {
+            // One that was begun in this very append has only just come into the index.
+            self.index.remove(segment.number);
             for member in &self.members {
                 member.inbox.evicted(segment.number);
             }

@@ -51,8 +51,9 @@ pub(crate) struct Log {
     buffer: Vec<u8>,
     evicted: Vec<Segment>,
     sync_sealed: bool,
-    /// Sealed at the end, and not synced yet.
-    sealed_dirty: Option<String>,
+    /// Files that are not written to any more, and not synced yet: those that were found (whoever wrote them may have been
+    /// killed), the one that a write failed in, the one that was sealed at the end.
+    unsynced: Vec<String>,
     /// Cursors could not be written: those on the disk are behind those here.
     stale: bool,
     index: Option<Arc<Index>>,
@@ -74,15 +75,15 @@ impl Log {
             header,
             segment_bytes,
             max_bytes,
+            dir_dirty: !found.segments.is_empty(),
+            unsynced: found.segments.iter().map(|segment| segment_name(segment.number)).collect(),
             segments: found.segments.into(),
             current: None,
             next_number: found.next_number,
             cursors: found.cursors,
-            dir_dirty: false,
             buffer: Vec::new(),
             evicted: Vec::new(),
             sync_sealed: true,
-            sealed_dirty: None,
             stale: false,
             index: None,
         }
@@ -116,7 +117,9 @@ impl Log {
             self.buffer.clear();
             while let Some(batch) = left.get(taken)
                 && batch.first_seq() == next
-                && (taken == 0 || self.buffer.len() < WRITE_BYTES)
+                && (taken == 0
+                    || self.buffer.len() < WRITE_BYTES
+                        && current.segment.bytes + (self.buffer.len() as u64) < self.segment_bytes)
             {
                 encode_frame(batch, salt, &mut self.buffer);
                 (taken, next) = (taken + 1, batch.end_seq());
@@ -148,15 +151,16 @@ impl Log {
         if self.current.as_ref().is_some_and(|current| current.dirty) {
             self.sync_current()?;
         }
-        if let Some(name) = self.sealed_dirty.take() {
+        while let Some(name) = self.unsynced.pop() {
             match self.disk.sync(&name) {
                 // Nobody was owed it any more.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 result => result?,
             }
         }
-        if std::mem::take(&mut self.dir_dirty) {
+        if self.dir_dirty {
             self.disk.sync_dir()?;
+            self.dir_dirty = false;
         }
         Ok(())
     }
@@ -171,7 +175,7 @@ impl Log {
 
     /// Whether [`Log::sync`] has anything to do.
     pub(crate) fn is_dirty(&self) -> bool {
-        self.dir_dirty || self.sealed_dirty.is_some() || self.current.as_ref().is_some_and(|current| current.dirty)
+        self.dir_dirty || !self.unsynced.is_empty() || self.current.as_ref().is_some_and(|current| current.dirty)
     }
 
     /// Takes down how far the drains are, and deletes what nobody is owed any more. `closing`: nothing more will come.
@@ -294,7 +298,7 @@ impl Log {
             if self.sync_sealed && sync {
                 let _ = self.disk.sync(&name);
             } else {
-                self.sealed_dirty = Some(name);
+                self.unsynced.push(name);
             }
         }
         self.segments.push_back(segment);
@@ -314,6 +318,10 @@ impl Log {
             && self.disk.write(&name, segment.bytes, &footer(&segment)).is_ok()
         {
             segment.bytes += super::codec::FOOTER_LEN as u64;
+        }
+        // What was appended before the write that failed is owed its sync yet.
+        if torn {
+            self.unsynced.push(name);
         }
         self.segments.push_back(segment);
     }

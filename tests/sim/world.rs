@@ -150,6 +150,8 @@ impl World {
             panic!("life {number} does not end: {:?}", life.drains.counts());
         };
         let died_at_call = self.disk.is_dead();
+        let extents = || life.index.as_ref().map(|index| index.extents());
+        super::trace(|| format!("life {number} ends: {:?}, on the disk {:?}", life.drains.counts(), extents()));
         Past::of(&life, reports, shell.unread, died_at_call)
     }
 
