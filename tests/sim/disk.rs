@@ -191,6 +191,10 @@ impl WeakDisk {
         forgot.map(|(name, _)| name.clone()).collect()
     }
 
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.state().names.contains_key(name)
+    }
+
     /// Whether a file with all that is in it would survive a crash of the machine.
     pub(super) fn is_safe(&self, name: &str) -> bool {
         let state = self.state();

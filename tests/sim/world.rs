@@ -189,15 +189,26 @@ impl World {
             matches!(self.plan.lives[number].end, End::Killed { machine: true } | End::AtCall { machine: true, .. });
         self.disk.begin_life(None);
         // Whoever exits in time is not there when the machine crashes.
-        if machine && lived.reports.is_none() {
-            let segments = self.segments.borrow();
-            let shaken = segments.iter().filter(|(number, _)| !self.disk.is_safe(&segment_name(**number)));
-            let units = shaken.flat_map(|(_, (life, units))| units.clone().map(|seq| (*life, seq)));
-            self.shaken.borrow_mut().extend(units);
-            drop(segments);
-            self.disk.crash();
+        if lived.reports.is_none() {
+            self.shake(machine);
+            if machine {
+                self.disk.crash();
+            }
         }
         self.recover_twice();
+    }
+
+    /// A death takes what an earlier life left: what was evicted, and was in memory yet; and with the machine, what nobody
+    /// ever synced.
+    fn shake(&self, machine: bool) {
+        let taken = |number: u64| {
+            let name = segment_name(number);
+            !self.disk.has(&name) || machine && !self.disk.is_safe(&name)
+        };
+        let segments = self.segments.borrow();
+        let taken = segments.iter().filter(|&(&number, _)| taken(number));
+        let units = taken.flat_map(|(_, (life, units))| units.clone().map(|seq| (*life, seq)));
+        self.shaken.borrow_mut().extend(units);
     }
 
     /// Recovery yields the same twice, and the second time changes nothing.
