@@ -275,6 +275,7 @@ impl Life {
             let limit = PATIENCE + Duration::from_millis(20);
             assert!(crate::clock::now() - begun <= limit, "the app's write waited for a drain");
         }
+        super::trace(|| format!("{units} lines of {}", stream.name()));
         self.world.truth.borrow_mut().now().publishes(stream, &lines, self.knobs.max_line, at_end);
         let before: Vec<_> = self.inboxes.iter().map(|inbox| inbox.lock().queue.charged()).collect();
         self.publisher.publish(stream, lines);

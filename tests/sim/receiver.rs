@@ -110,6 +110,7 @@ impl Receiver {
             }
             Arrival::Unit { life, seq, stream, text } => (life, seq, stream, text),
         };
+        super::trace(|| format!("{} gets life {life}, {seq}", self.name));
         let truth = self.truth.borrow();
         let Some(unit) = truth.unit(life, seq) else { panic!("{}: invented: life {life}, {seq}", self.name) };
         assert_eq!(unit.stream.name(), stream, "{}: life {life}, {seq}: wrong stream", self.name);

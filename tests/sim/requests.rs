@@ -131,6 +131,9 @@ impl Transport for Requests {
         assert_eq!(known, &payload.body, "a sealed payload changed between two tries");
         let again = |reason| failure(Verdict::Retry { resend_from: payload.position, after: None }, reason);
         let fault = self.weather.borrow_mut().look(FITS);
+        if let Some(fault) = fault {
+            super::trace(|| format!("{}: {fault:?}", self.receiver.borrow().name));
+        }
         match fault {
             Some(Fault::Refuse) => return Err(again("refused")),
             Some(Fault::ResetBefore) => {

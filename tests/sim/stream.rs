@@ -214,7 +214,15 @@ impl State {
     /// One step of the far end, which has something to do.
     fn step(&mut self) {
         let fault = self.weather.borrow_mut().look(FITS);
+        if let Some(fault) = fault {
+            super::trace(|| format!("{}: {fault:?}", self.receiver.borrow().name));
+        }
         let random = |state: &Self, most: usize| state.weather.borrow_mut().rng.random_range(0..=most);
+        if self.host_gone && self.weather.borrow().is_quiet() {
+            // It is there again, and knows nothing of the connection.
+            self.broken = Some(ErrorKind::ConnectionReset);
+            return;
+        }
         if self.host_gone {
             return self.give_up();
         }
@@ -235,6 +243,10 @@ impl State {
                 self.carry(usize::MAX);
                 let some = random(self, self.theirs.len());
                 self.read(some);
+                if self.tls && self.our_end {
+                    // All is acknowledged, and nothing more will come: that is what *accepted* means at an exit.
+                    self.ages.iter_mut().for_each(|(_, at)| *at -= AGE);
+                }
                 self.dies();
                 if self.tls {
                     self.their_end = Some(false);

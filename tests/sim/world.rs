@@ -152,6 +152,8 @@ impl World {
         let died_at_call = self.disk.is_dead();
         let extents = || life.index.as_ref().map(|index| index.extents());
         super::trace(|| format!("life {number} ends: {:?}, on the disk {:?}", life.drains.counts(), extents()));
+        // Who dies in the last call has told nobody anything.
+        let reports = reports.filter(|_| !died_at_call);
         Past::of(&life, reports, shell.unread, died_at_call)
     }
 
