@@ -2,7 +2,7 @@
 
 use super::{
     app::{Family, Manner, Script},
-    plan::{Drain, End, Knobs},
+    plan::{Drain, Knobs},
     receiver::run_of,
     requests::Requests,
     stream::Dialer,
@@ -13,7 +13,7 @@ use crate::{
     drain::{Drains, inbox::Inbox, pack::Limits, sealed::charge, worker::Worker},
     event::Event as Rung,
     format::{Encoder, Format, Instance, Origin},
-    ledger::DrainReport,
+    ledger::{DrainReport, Loss},
     lifecycle::Event,
     line::{Framer, Lines, Stream},
     reader::Publisher,
@@ -214,7 +214,12 @@ impl Life {
             if !latency.is_zero() {
                 tokio::time::sleep(latency).await;
             }
+            let overflowed = || self.inboxes.iter().map(|inbox| inbox.counts().lost.of(Loss::Overflow)).sum::<u64>();
+            let before = overflowed();
             let turn = keeper.turn(work);
+            if overflowed() > before {
+                self.hit("spool: a segment is evicted");
+            }
             super::trace(|| format!("spool: {turn:?}, {} bytes in segments", self.world.disk.used()));
             if self.world.disk.is_dead() {
                 return self.world.die();
@@ -337,6 +342,9 @@ impl Life {
     pub(super) fn attach(self: &Rc<Self>, script: Script) -> Rc<Family> {
         self.drains.block_again();
         self.finish.0.set(false);
+        if script.stranger {
+            self.hit("process: a stranger holds the pipes");
+        }
         let family = Family::new(Rc::clone(&self.world.truth), Rc::clone(&self.rings));
         family.start(script);
         for stream in Stream::ALL {
@@ -442,9 +450,5 @@ impl Life {
             }
         };
         drop(timeout(limit, wait).await);
-    }
-
-    pub(super) fn is_last(&self) -> bool {
-        self.knobs.end == End::Quiet
     }
 }

@@ -40,7 +40,8 @@ pub(super) struct Requests {
     confirmed: u64,
     /// It answers for each item.
     itemized: bool,
-    pub(super) tries: u64,
+    /// Failures in a row, and when the first was.
+    failures: (u32, Instant),
 }
 
 /// A request that is under way. If it is dropped, the server may have it all the same.
@@ -74,7 +75,15 @@ impl Drop for UnderWay {
 impl Requests {
     pub(super) fn new(receiver: &Rc<RefCell<Receiver>>, weather: &Rc<RefCell<Weather>>, itemized: bool) -> Self {
         let (receiver, weather) = (Rc::clone(receiver), Rc::clone(weather));
-        Self { receiver, weather, bodies: BTreeMap::new(), confirmed: 0, itemized, tries: 0 }
+        Self { receiver, weather, bodies: BTreeMap::new(), confirmed: 0, itemized, failures: (0, Instant::now()) }
+    }
+
+    /// Back-off: so many failures in a row take their time.
+    fn count(&mut self, failed: bool) {
+        let (count, since) = if failed && self.failures.0 > 0 { self.failures } else { (0, Instant::now()) };
+        self.failures = (if failed { count + 1 } else { 0 }, since);
+        let took = since.elapsed();
+        assert!(count < 20 || took > Duration::from_secs(1), "{count} failures in a row within {took:?}");
     }
 
     fn millis(&self, from: u64, to: u64) -> Duration {
@@ -92,7 +101,7 @@ impl Requests {
             let line = &payload.body[from..end as usize];
             from = end as usize;
             // A property of the line, so that each try finds the same.
-            crc32c::crc32c(line) % 41 == 0
+            crc32c::crc32c(line).is_multiple_of(41)
         });
         lines.collect()
     }
@@ -126,7 +135,27 @@ impl Transport for Requests {
     const REPEATABLE: bool = true;
 
     async fn send(&mut self, payload: &Payload) -> Result<(), Failure> {
-        self.tries += 1;
+        let result = self.request(payload).await;
+        let failed = matches!(&result, Err(Failure { verdict: Verdict::Retry { .. } | Verdict::Hold, .. }));
+        self.count(failed);
+        result
+    }
+
+    fn progress(&mut self, _now: Instant) -> Option<Progress> {
+        Some(Progress { epoch: 1, upto: self.confirmed, grade: Grade::Confirmed })
+    }
+
+    async fn watch(&mut self) -> Result<(), Failure> {
+        std::future::pending().await
+    }
+
+    async fn finish(&mut self, _deadline: Instant) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
+impl Requests {
+    async fn request(&mut self, payload: &Payload) -> Result<(), Failure> {
         let known = self.bodies.entry(payload.key.clone()).or_insert_with(|| payload.body.to_vec());
         assert_eq!(known, &payload.body, "a sealed payload changed between two tries");
         let again = |reason| failure(Verdict::Retry { resend_from: payload.position, after: None }, reason);
@@ -163,7 +192,10 @@ impl Transport for Requests {
             Some(Fault::Later) => Some(failure(Verdict::Retry { resend_from: payload.position, after }, "429")),
             Some(Fault::ServerError) => Some(again("500")),
             Some(Fault::Hold) => Some(failure(Verdict::Hold, "401")),
-            Some(Fault::TooLarge) if payload.body.len() > limit => Some(failure(Verdict::Split, "413")),
+            Some(Fault::TooLarge) if payload.body.len() > limit => {
+                self.weather.borrow().seen.borrow_mut().add("a payload is cut", u64::from(payload.ends.len() > 1));
+                Some(failure(Verdict::Split, "413"))
+            }
             Some(Fault::BadLine) if any_bad && !self.itemized => Some(failure(Verdict::Reject, "400")),
             _ => None,
         };
@@ -196,18 +228,6 @@ impl Transport for Requests {
         way.arrives();
         way.settled = true;
         self.confirmed = payload.end();
-        Ok(())
-    }
-
-    fn progress(&mut self, _now: Instant) -> Option<Progress> {
-        Some(Progress { epoch: 1, upto: self.confirmed, grade: Grade::Confirmed })
-    }
-
-    async fn watch(&mut self) -> Result<(), Failure> {
-        std::future::pending().await
-    }
-
-    async fn finish(&mut self, _deadline: Instant) -> Result<(), Failure> {
         Ok(())
     }
 }

@@ -434,17 +434,17 @@ impl Wire for Line {
     }
 
     async fn ready(&self) -> Result<bool, Ending> {
-        loop {
-            if self.end().is_err() {
-                return Ok(true);
-            }
+        let has_room = || {
             let state = self.0.state.borrow();
-            if state.ours.len() < state.ours_size {
+            state.ours.len() < state.ours_size
+        };
+        while self.end().is_ok() {
+            if has_room() {
                 return Ok(false);
             }
-            drop(state);
             self.0.client.notified().await;
         }
+        Ok(true)
     }
 
     async fn see_end(&mut self) -> Ending {

@@ -97,7 +97,7 @@ impl World {
             drop(set);
             self.after(number, &lived);
             for (receiver, counts) in self.receivers.iter().zip(&lived.counts) {
-                if lived.reports.is_none() && counts.lost.total() > 0 {
+                if lived.is_unnoted() && counts.lost.total() > 0 {
                     receiver.borrow_mut().forget_order();
                 }
             }
@@ -134,7 +134,7 @@ impl World {
                 End::Orderly => std::future::pending().await,
                 End::Quiet => {
                     self.clear_up(&life).await;
-                    std::future::pending().await
+                    std::future::pending::<()>().await;
                 }
             }
         };
