@@ -51,7 +51,7 @@ impl Past {
         let never_synced = life.knobs.spool.as_ref().is_some_and(|spool| spool.sync == SpoolSync::Never);
         Self {
             counts: life.inboxes.iter().map(|inbox| inbox.counts()).collect(),
-            received: world.receivers.iter().map(|receiver| receiver.borrow().count()).collect(),
+            received: Vec::new(),
             kept,
             unread,
             died_at_call,
@@ -64,6 +64,11 @@ impl Past {
 }
 
 impl Past {
+    /// All that was on its way is there, or never will be.
+    pub(super) fn settle(&mut self, world: &World) {
+        self.received = world.receivers.iter().map(|receiver| receiver.borrow().count()).collect();
+    }
+
     /// The next life may do again what this one did at its end.
     pub(super) fn is_unnoted(&self) -> bool {
         self.reports.is_none() || !self.noted

@@ -31,6 +31,8 @@ pub(super) struct Receiver {
     /// What a receiving application died on that had left it unread for longer than the replay window covers: the gap that
     /// docs/GUARANTEES.md names.
     pub(super) forgiven: BTreeSet<(usize, u64)>,
+    /// Its drain gave units up, in any life so far.
+    pub(super) gave_up: bool,
     /// Hears nothing: the process that talks to it is dead.
     pub(super) deaf: bool,
 }
@@ -52,8 +54,8 @@ impl Receiver {
     ) -> Self {
         let (first, last) = (BTreeMap::new(), [(0, 0); 3]);
         let forgiven = BTreeSet::new();
-        let (epoch, duplicates, announced, deaf) = (0, 0, 0, false);
-        Self { name, truth, seen, stream, itemized, first, epoch, last, duplicates, announced, forgiven, deaf }
+        let (epoch, duplicates, announced, gave_up, deaf) = (0, 0, 0, false, false);
+        Self { name, truth, seen, stream, itemized, first, epoch, last, duplicates, announced, forgiven, gave_up, deaf }
     }
 
     /// From here on, what came may come again: an answer was lost, a connection ended, a life began.

@@ -92,13 +92,17 @@ impl World {
                 receiver.may_repeat();
             }
             let set = LocalSet::new();
-            let lived = set.run_until(Rc::clone(&self).live(number)).await;
+            let mut lived = set.run_until(Rc::clone(&self).live(number)).await;
             super::check_tasks().await;
             drop(set);
+            lived.settle(&self);
             self.after(number, &lived);
             for (receiver, counts) in self.receivers.iter().zip(&lived.counts) {
-                if lived.is_unnoted() && counts.lost.total() > 0 {
-                    receiver.borrow_mut().forget_order();
+                // Of an earlier life, too: a crash of the machine may bring back an older note of where the drain stood.
+                let mut receiver = receiver.borrow_mut();
+                receiver.gave_up |= counts.lost.total() > 0;
+                if lived.is_unnoted() && receiver.gave_up {
+                    receiver.forget_order();
                 }
             }
             past.push(lived);
