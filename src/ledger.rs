@@ -76,7 +76,14 @@ pub struct Losses([u64; Loss::ALL.len()]);
 impl Losses {
     /// Adds `units` to a reason.
     pub fn add(&mut self, reason: Loss, units: u64) {
-        self.0[reason as usize] += units;
+        let forgotten = match reason {
+            Loss::Overflow => planted!(drop_not_counted),
+            Loss::DrainDied => planted!(dead_drain_not_counted),
+            _ => false,
+        };
+        if !forgotten {
+            self.0[reason as usize] += units;
+        }
     }
 
     /// Adds all of `other`.

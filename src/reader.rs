@@ -12,7 +12,7 @@ use crate::{
     clock,
     drain::Drains,
     event::{Bell, Event},
-    line::{Batch, Framer, Lines, Stamp, Stream},
+    line::{Batch, Beginning, Framer, HOLD, Join, Lines, Stamp, Stream},
     passthrough::Passthrough,
     sys,
 };
@@ -27,11 +27,15 @@ use std::{
     os::fd::{AsFd, OwnedFd},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// Size of one read.
 const READ_BYTES: usize = 256 << 10;
+
+/// After so many bytes, free memory is given back to the kernel: without that, holes between batches took up to 40 % more than
+/// `--memory`, with it 15 %.
+const TIDY_EVERY: usize = 16 << 20;
 
 /// A read that blocked for less than this finds a busy app.
 const BUSY: Duration = Duration::from_micros(100);
@@ -131,6 +135,8 @@ pub struct Outlet {
     pub passthrough: Option<Passthrough>,
     /// `--max-line`, in bytes.
     pub max_line: usize,
+    /// `--multiline`.
+    pub multiline: Option<Beginning>,
 }
 
 /// The readers of a run, as the supervisor sees them.
@@ -149,8 +155,7 @@ impl Intake {
         let mut passthroughs = Vec::new();
         for (stream, fd, outlet) in sources {
             passthroughs.extend(outlet.passthrough.clone());
-            let reader =
-                Reader { stream, fd, framer: Framer::new(outlet.max_line), outlet, finish: Arc::clone(&finish) };
+            let reader = Reader::new(stream, fd, outlet, Arc::clone(&finish));
             let bell = bell.clone();
             thread::Builder::new().name(format!("read-{}", stream.name())).spawn(move || {
                 reader.run();
@@ -177,8 +182,13 @@ struct Reader {
     stream: Stream,
     fd: OwnedFd,
     framer: Framer,
+    join: Option<Join>,
+    /// When an event that is held goes out alone.
+    due: Option<Instant>,
     outlet: Outlet,
     finish: Arc<EventFd>,
+    /// Bytes read since memory was given back.
+    untidy: usize,
 }
 
 /// What woke a reader.
@@ -187,9 +197,16 @@ enum Wake {
     Readable { busy: bool },
     /// Told to finish.
     Finish,
+    /// An event has been held for long enough.
+    Due,
 }
 
 impl Reader {
+    fn new(stream: Stream, fd: OwnedFd, outlet: Outlet, finish: Arc<EventFd>) -> Self {
+        let join = outlet.multiline.clone().map(|beginning| Join::new(beginning, outlet.max_line));
+        Self { stream, fd, framer: Framer::new(outlet.max_line), join, due: None, outlet, finish, untidy: 0 }
+    }
+
     fn run(mut self) {
         sys::set_fine_timers();
         let mut buffer = vec![0; READ_BYTES];
@@ -204,6 +221,7 @@ impl Reader {
                         nap();
                     }
                 }
+                Wake::Due => self.publish_held(),
                 Wake::Finish => {
                     self.read_residue(&mut buffer);
                     break;
@@ -213,6 +231,7 @@ impl Reader {
         // The pass-through is not ended: another run of the app may follow.
         let rest = self.framer.finish();
         self.publish(rest);
+        self.publish_held();
     }
 
     fn wait(&self) -> Wake {
@@ -220,8 +239,12 @@ impl Reader {
         loop {
             let mut ready =
                 [PollFd::new(self.fd.as_fd(), PollFlags::POLLIN), PollFd::new(self.finish.as_fd(), PollFlags::POLLIN)];
-            match poll(&mut ready, PollTimeout::NONE) {
+            let timeout = self.due.map_or(PollTimeout::NONE, |due| {
+                PollTimeout::try_from(due.saturating_duration_since(before)).unwrap_or(PollTimeout::ZERO)
+            });
+            match poll(&mut ready, timeout) {
                 Err(Errno::EINTR) => {}
+                Ok(0) => return Wake::Due,
                 _ if ready[1].any() == Some(true) => return Wake::Finish,
                 _ => return Wake::Readable { busy: clock::now() - before < BUSY },
             }
@@ -248,7 +271,17 @@ impl Reader {
         if let (Some(passthrough), 1..) = (&self.outlet.passthrough, count) {
             passthrough.push(chunk);
         }
+        self.tidy_up(count);
         count
+    }
+
+    /// Batches of all sizes come and go in a full queue, and leave holes that the next ones do not fit.
+    fn tidy_up(&mut self, count: usize) {
+        self.untidy += count;
+        if self.untidy >= TIDY_EVERY {
+            self.untidy = 0;
+            sys::return_free_memory();
+        }
     }
 
     /// Reads what is in the pipe now, whoever goes on writing.
@@ -263,8 +296,29 @@ impl Reader {
         }
     }
 
-    fn publish(&self, lines: Option<Lines>) {
-        if let (Some(publisher), Some(lines)) = (&self.outlet.publisher, lines) {
+    fn publish(&mut self, lines: Option<Lines>) {
+        let Some(mut lines) = lines else { return };
+        if let Some(join) = &mut self.join {
+            let events = join.push(&lines);
+            self.due = join.is_holding().then(|| clock::now() + HOLD);
+            match events {
+                Some(events) => lines = events,
+                None => return,
+            }
+        }
+        self.send(lines);
+    }
+
+    /// Nothing more will belong to the event that is held.
+    fn publish_held(&mut self) {
+        self.due = None;
+        if let Some(lines) = self.join.as_mut().and_then(Join::take) {
+            self.send(lines);
+        }
+    }
+
+    fn send(&self, lines: Lines) {
+        if let Some(publisher) = &self.outlet.publisher {
             publisher.publish(self.stream, lines);
         }
     }
@@ -292,7 +346,7 @@ mod tests {
         let ((from_app, app), (out, to_out)) = (pipe().unwrap(), pipe().unwrap());
         let bell = Bell::new().unwrap();
         let passthrough = Passthrough::start(Stream::Stdout, to_out, bell.clone()).unwrap();
-        let outlet = Outlet { publisher: None, passthrough: Some(passthrough.clone()), max_line: 64 };
+        let outlet = Outlet { publisher: None, passthrough: Some(passthrough.clone()), max_line: 64, multiline: None };
         // As the supervisor has it: readers first, then the pass-through.
         let reader_bell = Bell::new().unwrap();
         let intake = Intake::start(vec![(Stream::Stdout, from_app, outlet)], &reader_bell).unwrap();

@@ -15,6 +15,8 @@ pub struct Report {
     pub run: String,
     /// Our exit code.
     pub exit_code: u8,
+    /// How often the app was started: more than once with `--restart`, 0 if it could not be, or there is none (`tee`).
+    pub runs: u32,
     /// From our start to now.
     #[serde(rename = "duration_ms", serialize_with = "as_millis")]
     pub duration: Duration,
@@ -184,6 +186,7 @@ mod tests {
         let report = Report {
             run: "0197".into(),
             exit_code: 143,
+            runs: 2,
             duration: Duration::from_millis(2_500),
             usage: Usage { cpu: Duration::from_micros(1_250), max_rss_kib: 4_096 },
             drains: vec![drain()],
@@ -193,7 +196,7 @@ mod tests {
         assert_eq!(
             json,
             json!({
-                "run": "0197", "exit_code": 143, "duration_ms": 2500.0, "cpu_ms": 1.25, "max_rss_kib": 4096,
+                "run": "0197", "exit_code": 143, "runs": 2, "duration_ms": 2500.0, "cpu_ms": 1.25, "max_rss_kib": 4096,
                 "drains": [{
                     "name": "logs", "url": "https://***@logs.example/", "read": 1_234_567, "adopted": 0,
                     "confirmed": 1_230_000, "accepted": 4_000, "sent": 0, "spooled": 0,

@@ -1,7 +1,9 @@
-//! What the settings say of the app's life and end: `--lifecycle-lines`, `--exit-map`, `--exit-on-loss`, `--restart`.
+//! What the settings say of the app's lines, life and end: `--multiline`, `--lifecycle-lines`, `--exit-map`, `--exit-on-loss`,
+//! `--exit-signal`, `--restart`.
 
-use super::{LifecycleLines, problem::Problem};
-use crate::restart::When;
+use super::{ExitSignal, LifecycleLines, problem::Problem};
+use crate::{line::Beginning, restart::When};
+use regex_lite::Regex;
 
 pub(crate) fn lifecycle_lines(text: &str) -> Result<LifecycleLines, Problem> {
     match text.to_ascii_lowercase().as_str() {
@@ -12,12 +14,36 @@ pub(crate) fn lifecycle_lines(text: &str) -> Result<LifecycleLines, Problem> {
     }
 }
 
+/// `off`, `indented`, or a pattern of the lines that begin an event.
+pub(crate) fn multiline(text: &str) -> Result<Option<Beginning>, Problem> {
+    match text {
+        "off" => Ok(None),
+        "indented" => Ok(Some(Beginning::NotIndented)),
+        _ => match Regex::new(text) {
+            Ok(pattern) => Ok(Some(Beginning::Match(pattern))),
+            Err(error) => Err(Problem::new(
+                format!("`{text}` is no regular expression ({error})"),
+                r"write `indented`, `off`, or a pattern of first lines, as in `^\d{4}-`",
+            )),
+        },
+    }
+}
+
 pub(crate) fn restart(text: &str) -> Result<When, Problem> {
     match text {
         "never" => Ok(When::Never),
         "on-failure" => Ok(When::OnFailure),
         "always" => Ok(When::Always),
         _ => Err(Problem::new(format!("unknown policy `{text}`"), "write `never`, `on-failure` or `always`")),
+    }
+}
+
+pub(crate) fn exit_signal(text: &str) -> Result<ExitSignal, Problem> {
+    match text {
+        "auto" => Ok(ExitSignal::Auto),
+        "always" => Ok(ExitSignal::Always),
+        "never" => Ok(ExitSignal::Never),
+        _ => Err(Problem::new(format!("unknown policy `{text}`"), "write `auto`, `always` or `never`")),
     }
 }
 
@@ -46,6 +72,18 @@ pub(crate) fn exit_on_loss(text: &str) -> Result<u8, Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn first_lines_are_told_by_a_word_or_a_pattern() {
+        assert!(matches!(multiline("indented"), Ok(Some(Beginning::NotIndented))));
+        assert!(matches!(multiline(r"^\d{4}-"), Ok(Some(Beginning::Match(_)))));
+        assert!(matches!(multiline("off"), Ok(None)));
+        let problem = multiline("[a").unwrap_err().to_string();
+        assert!(
+            problem.starts_with("`[a` is no regular expression (") && problem.contains("write `indented`"),
+            "{problem}"
+        );
+    }
 
     #[test]
     fn pairs_of_exit_codes_are_read_and_others_refused() {

@@ -12,7 +12,7 @@ use crate::{
     ledger::Counts,
     line::Batch,
     spool::{index::Index, load::Loader, recovery::Range},
-    transport::Progress,
+    transport::{Progress, Pulse},
 };
 use std::{
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
@@ -80,8 +80,11 @@ pub(crate) struct State {
     /// Since when, and whether a person has to mend it.
     pub(crate) trouble_since: Option<Instant>,
     pub(crate) held: bool,
-    /// When anything was settled last, or the first line came after a time without any.
-    pub(crate) moved_at: Instant,
+    /// When anything was settled or went out last, or the first line came after a time without any.
+    moved_at: Instant,
+    /// How far the transport is, from within a send, and how much of that is noticed.
+    pub(crate) pulse: Pulse,
+    furthest: u64,
     /// When the drain was closed, and when it had nothing more to do.
     pub(crate) closed_at: Option<Instant>,
     pub(crate) done_at: Option<Instant>,
@@ -95,6 +98,17 @@ impl State {
     /// A publisher of so many bytes need not wait.
     fn admits(&mut self, bytes: usize) -> bool {
         self.orders.closed || self.orders.unblocked || self.queue.makes_room(bytes)
+    }
+
+    /// For how long nothing has moved, though there are lines and nothing failed. Bytes that went out count from when they
+    /// are noticed, which is here.
+    pub(crate) fn unmoved(&mut self, now: Instant) -> Option<Duration> {
+        let furthest = self.pulse.furthest();
+        if std::mem::replace(&mut self.furthest, furthest) != furthest {
+            self.moved_at = now;
+        }
+        let waits = self.trouble_since.is_none() && self.queue.counts().pending() > 0;
+        waits.then(|| now.saturating_duration_since(self.moved_at))
     }
 }
 
@@ -114,7 +128,9 @@ impl Inbox {
             trouble: None,
             trouble_since: None,
             held: false,
-            moved_at: clock::now(),
+            moved_at: now(),
+            pulse: Pulse::default(),
+            furthest: 0,
             closed_at: None,
             done_at: None,
             loader: None,
@@ -133,7 +149,7 @@ impl Inbox {
     pub(crate) fn push(&self, batch: &Arc<Batch>) {
         let mut state = self.lock();
         if state.queue.is_empty() {
-            state.moved_at = clock::now();
+            state.moved_at = now();
         }
         state.queue.push(batch);
         if state.queue.ready() >= state.wake_at {
@@ -174,7 +190,7 @@ impl Inbox {
         let mut state = self.lock();
         let settled = state.queue.progress(progress);
         if settled > 0 {
-            state.moved_at = clock::now();
+            state.moved_at = now();
         }
         self.let_in(state);
         settled
@@ -284,6 +300,11 @@ impl Inbox {
             self.room.notify_all();
         }
     }
+}
+
+/// The clock of the drain's runtime, which tests may pause; elsewhere the one that everybody reads.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
 }
 
 #[cfg(test)]

@@ -152,11 +152,21 @@ impl Drains {
         }
     }
 
-    /// The app runs again: publishers wait as `--when-full` says.
-    pub fn block_again(&self) {
+    /// The app is to run again: publishers wait as `--when-full` says, and the room of [`Drains::unblock`] is taken back.
+    /// Says whether every queue has room: a run that began while one is full might end before its first line is in, and
+    /// there would be no room for what such runs leave in the pipes.
+    pub fn block_again(&self) -> bool {
+        let mut room = true;
         for drain in self.drains.iter() {
-            drain.inbox.order(|state| state.orders.unblocked = false);
+            drain.inbox.order(|state| {
+                state.orders.unblocked = false;
+                if std::mem::take(&mut state.orders.roomy) {
+                    state.queue.take_memory(RESIDUE);
+                }
+                room &= state.queue.makes_room(1);
+            });
         }
+        room
     }
 
     /// A stop was asked for: leave every back-off, linger 0, retry at least every second until `end_at`.
@@ -195,9 +205,18 @@ impl Drains {
         }
     }
 
-    /// Units settled over all drains: grows while there is progress.
+    /// Units settled over all drains.
     pub fn settled(&self) -> u64 {
         self.drains.iter().map(|drain| drain.inbox.counts().settled()).sum()
+    }
+
+    /// Grows while anything gets on: what is settled, and bytes that go out from within a send.
+    pub fn signs_of_life(&self) -> u64 {
+        let signs = |drain: &Drain| {
+            let state = drain.inbox.lock();
+            state.queue.counts().settled() + state.pulse.furthest()
+        };
+        self.drains.iter().map(signs).sum()
     }
 
     /// Live accounts: (name, counts).
@@ -208,7 +227,7 @@ impl Drains {
     /// How each drain is doing.
     pub fn statuses(&self) -> Vec<DrainStatus> {
         let now = clock::now();
-        let look = |drain: &Drain| status::of(&drain.name, &drain.url, &drain.inbox.lock(), now);
+        let look = |drain: &Drain| status::of(&drain.name, &drain.url, &mut drain.inbox.lock(), now);
         self.drains.iter().map(look).collect()
     }
 
@@ -253,7 +272,7 @@ impl Drains {
         }
         match fallback::write(&left, fallback) {
             Ok(()) => self.drains.iter().for_each(|drain| drain.inbox.change(Queue::save_left)),
-            Err(error) => say(format_args!("--fallback: {error}; the lines are lost")),
+            Err(error) => say(format_args!("--fallback {fallback}: {error}; the lines are lost")),
         }
     }
 }

@@ -206,10 +206,23 @@ pub(super) fn frame(framing: Framing, pieces: &[&[u8]], out: &mut Vec<u8>) {
         out.extend_from_slice(itoa::Buffer::new().format(len).as_bytes());
         out.push(b' ');
     }
-    pieces.iter().for_each(|piece| out.extend_from_slice(piece));
     if framing == Framing::Lf {
+        pieces.iter().for_each(|piece| without_newlines(piece, out));
         out.push(b'\n');
+    } else {
+        pieces.iter().for_each(|piece| out.extend_from_slice(piece));
     }
+}
+
+/// A newline within a text (`--multiline`) would end the message: it becomes `#012`, as in rsyslog's own files.
+fn without_newlines(piece: &[u8], out: &mut Vec<u8>) {
+    let mut from = 0;
+    for at in memchr::memchr_iter(b'\n', piece) {
+        out.extend_from_slice(&piece[from..at]);
+        out.extend_from_slice(b"#012");
+        from = at + 1;
+    }
+    out.extend_from_slice(&piece[from..]);
 }
 
 /// A HEADER field: at most `max` octets of 33..=126 (§6.2.4–6.2.6); others become `_`, and nothing becomes `-` (NILVALUE).

@@ -1,14 +1,17 @@
 //! Lines: what the app wrote, as bytes.
 //!
-//! A *unit* is whatever carries a sequence number: a line, or a part of an over-long line. Units travel in
+//! A *unit* is whatever carries a sequence number: a line, a part of an over-long line, or (with `--multiline`) lines that
+//! belong together. Units travel in
 //! [`Batch`]es; nothing on the data path allocates per unit, and nothing here knows about UTF-8 except that a part
 //! ends on a character's border where there is one.
 
 mod batch;
 mod framer;
+mod join;
 
 pub use batch::{Batch, Lines, Source};
 pub use framer::Framer;
+pub use join::{Beginning, HOLD, Join};
 
 /// Which of the app's two streams a line was written to; or that it is lastword's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

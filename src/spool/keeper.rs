@@ -8,6 +8,7 @@ use super::{
     index::Index,
     log::{Extent, Log},
     shared::{QUIET, Shared, State, cost_of},
+    syncer::Syncer,
     thread::{Member, Settings},
 };
 use crate::{clock, config::SpoolSync, drain::queue::Low, format::thousands, line::Batch};
@@ -36,10 +37,13 @@ pub(crate) struct Keeper {
     next: u64,
     /// Where the drains stood at the last look.
     last: Vec<(String, Place)>,
+    syncer: Syncer,
     synced_at: Instant,
     /// When the drains were last looked at, and whether any has something to settle.
     looked_at: Instant,
     moving: bool,
+    /// An order to sync that the syncer could not take yet.
+    hurried: bool,
     /// When the loss of lines for a drain that is not configured was last spoken of.
     mourned_at: Option<Instant>,
 }
@@ -72,10 +76,26 @@ impl Keeper {
         settings: Settings,
     ) -> Self {
         log.tell(Arc::clone(&index));
-        let (last, now, mourned_at) = (Vec::new(), clock::now(), None);
-        // Sequence numbers begin at 1.
+        let syncer = Syncer::new(log.disk());
+        let (last, now, hurried, mourned_at) = (Vec::new(), clock::now(), false, None);
         let (synced_at, looked_at, moving) = (now, now, true);
-        Self { shared, log, index, members, settings, next: 1, last, synced_at, looked_at, moving, mourned_at }
+        // Sequence numbers begin at 1.
+        let next = 1;
+        Self {
+            shared,
+            log,
+            index,
+            members,
+            settings,
+            next,
+            last,
+            syncer,
+            synced_at,
+            looked_at,
+            moving,
+            hurried,
+            mourned_at,
+        }
     }
 
     /// Until the books are closed: waits for work, does it.
@@ -94,16 +114,15 @@ impl Keeper {
     /// Does what there is to do. Drains that are new are known from the first look on; whatever fails is tried again.
     pub(crate) fn turn(&mut self, work: Work) -> Turn {
         let Work { batches, closing, sync, degraded } = work;
+        self.hurried |= sync;
         let (mut well, mut worked) = (true, false);
         if !batches.is_empty() {
             well = self.append(batches, closing);
             worked = well;
             self.moving = true;
         }
-        let due = self.settings.sync == SpoolSync::Always
-            || self.settings.sync == SpoolSync::Interval && (sync || clock::now() >= self.synced_at + SYNC);
-        if due && well && self.log.is_dirty() {
-            well = self.sync();
+        if well && let Some(synced) = self.sync() {
+            well = synced.is_ok();
             worked |= well;
         }
         if closing && (!well || self.shared.lock().waiting.is_empty()) {
@@ -132,7 +151,7 @@ impl Keeper {
     pub(crate) fn patience(&self) -> Option<Duration> {
         let degraded = self.shared.lock().degraded.is_some();
         let dirty = self.settings.sync != SpoolSync::Never && self.log.is_dirty();
-        (self.moving || dirty || degraded).then_some(CURSORS)
+        (self.moving || dirty || degraded || self.syncer.is_busy()).then_some(CURSORS)
     }
 
     fn wait(&self) {
@@ -148,7 +167,7 @@ impl Keeper {
     /// Whether a crash of the machine may take what was appended.
     #[cfg(test)]
     pub(crate) fn is_dirty(&self) -> bool {
-        self.log.is_dirty()
+        self.log.is_dirty() || self.syncer.is_busy()
     }
 
     /// The log's index.
@@ -228,15 +247,37 @@ impl Keeper {
         }
     }
 
-    fn sync(&mut self) -> bool {
-        self.synced_at = clock::now();
-        match self.log.sync() {
-            Ok(()) => true,
-            Err(error) => {
-                self.shared.degrade(&format!("the disk did not sync: {error}"));
-                false
+    /// Has what is due made safe. What came of it, or of what was given to the syncer before, if that is known.
+    fn sync(&mut self) -> Option<io::Result<()>> {
+        match self.settings.sync {
+            SpoolSync::Never => None,
+            SpoolSync::Always => self.log.is_dirty().then(|| self.sync_here()),
+            SpoolSync::Interval => {
+                let outcome = self.outcome();
+                let due = self.hurried || clock::now() >= self.synced_at + SYNC;
+                if due && self.log.is_dirty() && !self.syncer.is_busy() {
+                    (self.synced_at, self.hurried) = (clock::now(), false);
+                    self.syncer.give(self.log.take_unsafe());
+                }
+                outcome
             }
         }
+    }
+
+    /// What the syncer did.
+    fn outcome(&mut self) -> Option<io::Result<()>> {
+        let (work, result) = self.syncer.outcome()?;
+        let result = self.log.synced(&work, result);
+        Some(self.heed(result))
+    }
+
+    fn sync_here(&mut self) -> io::Result<()> {
+        let result = self.log.sync();
+        self.heed(result)
+    }
+
+    fn heed(&self, result: io::Result<()>) -> io::Result<()> {
+        result.inspect_err(|error| self.shared.degrade(&format!("the disk did not sync: {error}")))
     }
 
     /// Takes down the cursors. Whether any drain has something to settle, if the disk did it.
@@ -260,8 +301,10 @@ impl Keeper {
         let result = self.log.advance(&places, true);
         self.shared.lock().noted = result.is_ok();
         self.shared.moved.notify_all();
-        if self.settings.sync != SpoolSync::Never && self.log.is_dirty() {
-            self.sync();
+        self.syncer.wait();
+        let synced = self.outcome().unwrap_or(Ok(()));
+        if synced.is_ok() && self.settings.sync != SpoolSync::Never && self.log.is_dirty() {
+            let _ = self.sync_here();
         }
         if let Err(error) = result {
             self.shared.degrade(&error.to_string());

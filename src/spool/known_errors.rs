@@ -121,7 +121,7 @@ fn a_newer_version_and_a_foreign_file_are_left_alone() {
     assert!(found.segments.is_empty());
     assert_eq!(found.next_number, 8, "and their numbers are not used again");
     assert!(
-        found.notes[0].contains("version-9; left alone") && found.notes[1].contains("foreign"),
+        found.notes[0].contains("(format 9, this one reads 1); left alone") && found.notes[1].contains("not a file of"),
         "{:?}",
         found.notes
     );

@@ -10,7 +10,7 @@ use super::{
     thread::{Member, Opened, Settings, Spool, header},
 };
 use crate::{
-    config::{Config, DrainSpec, SpoolSpec, SpoolSync},
+    config::{Config, DrainSpec, SpoolSpec},
     drain::inbox::Inbox,
     format::{Origin, thousands},
     report::Unreadable,
@@ -48,7 +48,7 @@ impl Plan {
     /// # Errors
     /// If there is no way to write there.
     pub(crate) fn open(&self, inboxes: &[Arc<Inbox>]) -> io::Result<Opened> {
-        let (dir, lock) = lock_one(&self.spec.dir)?;
+        let (dir, lock) = if self.spec.existing { lock_it(&self.spec.dir)? } else { lock_one(&self.spec.dir)? };
         let disk: Arc<dyn Disk> = Arc::new(RealDisk::new(dir.clone()));
         // A full disk is no reason not to send what is on it.
         match probe(&*disk, false) {
@@ -81,13 +81,10 @@ impl Plan {
             inbox.attach(&index, 2 * self.capacity, found.owed(&*disk, &drain.identity), loader);
         }
         let unreadable = found.unreadable;
-        let SpoolSpec { max_bytes, sync, .. } = self.spec;
+        let max_bytes = self.spec.max_bytes;
         let segment_bytes = SEGMENT_BYTES.min(max_bytes / 4);
         let header = header(&self.origin, self.drains.clone());
-        let mut log = Log::new(disk, header, segment_bytes, max_bytes, found);
-        if sync == SpoolSync::Never {
-            log.never_sync();
-        }
+        let log = Log::new(disk, header, segment_bytes, max_bytes, found);
         Opened { dir, log, index, unreadable, keep }
     }
 
@@ -164,6 +161,20 @@ pub(crate) fn identity(spec: &DrainSpec) -> String {
         _ => (spec.name.as_str(), ""),
     };
     if name.contains(':') && url.starts_with(name) { format!("{url}{number}") } else { spec.name.clone() }
+}
+
+/// What is in the directory is to be sent, so another one will not do.
+fn lock_it(dir: &Path) -> io::Result<(PathBuf, Lock)> {
+    if !std::fs::metadata(dir)?.is_dir() {
+        return Err(io::ErrorKind::NotADirectory.into());
+    }
+    match lock(dir) {
+        Ok(held) => Ok((dir.to_owned(), held)),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            Err(io::Error::new(error.kind(), "a lastword that runs has it, and sends what is in it"))
+        }
+        Err(error) => Err(error),
+    }
 }
 
 fn lock_one(dir: &Path) -> io::Result<(PathBuf, Lock)> {

@@ -5,7 +5,7 @@
 
 use super::{
     codec::{
-        BadHeader, FOOTER_LEN, FRAME_FIXED, Footer, HEADER_FIXED, HEADER_MAX, Header, Owed, decode_footer,
+        BadHeader, FOOTER_LEN, FRAME_FIXED, Footer, HEADER_FIXED, HEADER_MAX, Header, Owed, VERSION, decode_footer,
         decode_header, encode_footer, frame_head, header_len,
     },
     cursor::{Cursor, Place},
@@ -68,6 +68,9 @@ pub(crate) struct Found {
 
 /// The file of a segment.
 pub(crate) fn segment_name(number: u64) -> String {
+    if planted!(segment_misnamed) {
+        return format!("{number:016}.seg");
+    }
     format!("{number:016x}.seg")
 }
 
@@ -148,7 +151,7 @@ impl Found {
             Ok(Ok(read)) => read,
             Ok(Err(BadHeader::Torn)) if len == 0 => return self.remove(disk, &name, "empty"),
             Ok(Err(bad @ (BadHeader::Foreign | BadHeader::Version(_)))) => {
-                return self.notes.push(format!("{name}: {bad}; left alone"));
+                return self.notes.push(format!("{name}: {}; left alone", words(bad)));
             }
             Ok(Err(bad)) => return self.quarantine(disk, &name, len, &bad.to_string()),
             Err(error) => return self.leave(&name, len, &error),
@@ -183,7 +186,7 @@ impl Found {
     /// Cuts what is torn and writes the footer that is missing. A disk that can't do that leaves it to the next recovery.
     fn seal(&mut self, disk: &dyn Disk, name: &str, read: &Read, len: u64) -> u64 {
         if read.torn > 0 {
-            self.notes.push(format!("{name}: torn; its last {} bytes are cut off", read.torn));
+            self.notes.push(format!("{name}: torn; its last {} bytes are no whole lines", thousands(read.torn)));
         }
         let offset = read.footer.offset;
         let sealed = disk.truncate(name, offset).and_then(|()| disk.write(name, offset, &encode_footer(&read.footer)));
@@ -228,6 +231,8 @@ impl Found {
         let to = format!("{name}.bad-{reason}");
         self.notes.push(match disk.rename(name, &to) {
             Ok(()) => format!("{name}: {reason}; kept as {to}, {lost}"),
+            // Who only looks changes nothing, and wants no excuse for it.
+            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => format!("{name}: {reason}; {lost}"),
             Err(error) => format!("{name}: {reason}, and can't be renamed: {error}; {lost}"),
         });
     }
@@ -236,6 +241,16 @@ impl Found {
     fn leave(&mut self, name: &str, len: u64, error: &io::Error) {
         self.unreadable.add(len, None);
         self.notes.push(format!("{name}: {error}; left alone, with {} bytes of lines", thousands(len)));
+    }
+}
+
+/// What a file is that is not touched.
+fn words(bad: BadHeader) -> String {
+    match bad {
+        BadHeader::Version(version) => {
+            format!("written by another version of lastword (format {version}, this one reads {VERSION})")
+        }
+        _ => "not a file of lastword's".to_owned(),
     }
 }
 
@@ -297,6 +312,7 @@ fn read_through(disk: &dyn Disk, name: &str, body: u64, salt: u32, len: u64) -> 
                 read.torn = len - footer.offset - FOOTER_LEN as u64;
                 return Ok(Read { footer, ..read });
             }
+            Item::Damage { .. } if planted!(recovery_truncates_inner) => break,
             Item::Damage { .. } => {}
         }
     }

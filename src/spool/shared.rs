@@ -122,7 +122,7 @@ impl Shared {
     /// The disk refuses, or is too slow: nobody waits for it any more.
     pub(super) fn degrade(&self, why: &str) {
         let mut state = self.lock();
-        if state.degraded.is_some() {
+        if state.degraded.is_some() || planted!(enospc_retried_for_ever) {
             return;
         }
         let now = clock::now();

@@ -20,7 +20,6 @@ pub(super) struct Past {
     /// Units of this life that its death must not take, for they are on the disk.
     kept: BTreeSet<u64>,
     unread: bool,
-    died_at_call: bool,
     /// Where the drains stood is on the disk.
     noted: bool,
     /// There is nothing that a crash of the machine may not take.
@@ -29,7 +28,7 @@ pub(super) struct Past {
 }
 
 impl Past {
-    pub(super) fn of(life: &Life, reports: Option<Vec<DrainReport>>, unread: bool, died_at_call: bool) -> Self {
+    pub(super) fn of(life: &Life, reports: Option<Vec<DrainReport>>, unread: bool) -> Self {
         let world = &life.world;
         let machine = matches!(
             life.knobs.end,
@@ -54,7 +53,6 @@ impl Past {
             received: Vec::new(),
             kept,
             unread,
-            died_at_call,
             noted: life.noted.get(),
             never_synced,
             disk_failed: world.disk.failed() > 0,
@@ -153,13 +151,9 @@ fn arrivals(world: &World, index: usize, past: &[Past]) {
         missing.len()
     );
     // What was confirmed came, whatever happened then.
-    let (mut settled, mut forgiven) = (0, receiver.forgiven.len() as u64);
+    let (mut settled, forgiven) = (0, receiver.forgiven.len() as u64);
     for lived in past {
         let counts = &lived.counts[index];
-        // A process that died in a call to the disk may have believed more than was true.
-        if lived.died_at_call {
-            forgiven += counts.confirmed + counts.accepted;
-        }
         settled += counts.confirmed + counts.accepted;
         let most = lived.received[index] + receiver.duplicates + forgiven;
         assert!(settled <= most, "{}: {settled} are confirmed or accepted, {most} came", receiver.name);

@@ -100,8 +100,13 @@ impl Life {
             .spool
             .as_ref()
             .map(|spool| {
-                let spec =
-                    SpoolSpec { dir: "spool".into(), max_bytes: spool.max_bytes, sync: spool.sync, required: false };
+                let spec = SpoolSpec {
+                    dir: "spool".into(),
+                    max_bytes: spool.max_bytes,
+                    sync: spool.sync,
+                    required: false,
+                    existing: false,
+                };
                 let disk: Arc<dyn Disk> = Arc::clone(&world.disk) as Arc<dyn Disk>;
                 open::Plan::new(&spec, &specs, &config).with_capacity(spool.capacity).start_idle(disk, &inboxes)
             })

@@ -33,7 +33,7 @@ pub(super) struct Receiver {
     pub(super) forgiven: BTreeSet<(usize, u64)>,
     /// Its drain gave units up, in any life so far.
     pub(super) gave_up: bool,
-    /// Hears nothing: the process that talks to it is dead.
+    /// The process that talks to it is dead: what is on its way may come, and nothing else.
     pub(super) deaf: bool,
 }
 
@@ -100,9 +100,6 @@ impl Receiver {
     }
 
     fn line(&mut self, line: &[u8]) {
-        if self.deaf {
-            return;
-        }
         let arrival =
             parse(line).unwrap_or_else(|| panic!("{}: not ours: {}", self.name, String::from_utf8_lossy(line)));
         let (life, seq, stream, text) = match arrival {

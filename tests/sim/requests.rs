@@ -156,6 +156,9 @@ impl Transport for Requests {
 
 impl Requests {
     async fn request(&mut self, payload: &Payload) -> Result<(), Failure> {
+        if self.receiver.borrow().deaf {
+            return std::future::pending().await;
+        }
         let known = self.bodies.entry(payload.key.clone()).or_insert_with(|| payload.body.to_vec());
         assert_eq!(known, &payload.body, "a sealed payload changed between two tries");
         let again = |reason| failure(Verdict::Retry { resend_from: payload.position, after: None }, reason);

@@ -17,7 +17,7 @@ use crate::{
 };
 use rand::RngExt;
 use std::{
-    cell::{Cell, RefCell},
+    cell::RefCell,
     collections::VecDeque,
     io::{self, ErrorKind},
     rc::Rc,
@@ -50,7 +50,6 @@ pub(super) struct Dialer {
     tls: bool,
     /// Bytes of our kernel's buffer, and of the peer's.
     buffers: (usize, usize),
-    pub(super) dials: Rc<Cell<u64>>,
 }
 
 impl Dialer {
@@ -62,7 +61,7 @@ impl Dialer {
     ) -> Self {
         let peer = HostPort { host: "peer".into(), port: 1 };
         let (receiver, weather) = (Rc::clone(receiver), Rc::clone(weather));
-        Self { receiver, weather, peer, tls, buffers, dials: Rc::default() }
+        Self { receiver, weather, peer, tls, buffers }
     }
 }
 
@@ -70,7 +69,6 @@ impl Dial for Dialer {
     type Wire = Line;
 
     async fn connect(&mut self, base: u64) -> Result<Line, Failure> {
-        self.dials.set(self.dials.get() + 1);
         let fault = self.weather.borrow_mut().look(&[Fault::Refuse, Fault::BlackHole]);
         let time = match fault {
             Some(Fault::BlackHole) => Duration::from_secs(10),
@@ -380,6 +378,9 @@ impl Wire for Line {
         let mut state = self.0.state.borrow_mut();
         if let Some(kind) = state.broken {
             return Err(kind.into());
+        }
+        if state.receiver.borrow().deaf {
+            return Err(ErrorKind::WouldBlock.into());
         }
         let room = state.ours_size.saturating_sub(state.ours.len()).min(bytes.len());
         if room == 0 {

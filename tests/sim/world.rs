@@ -158,7 +158,7 @@ impl World {
         super::trace(|| format!("life {number} ends: {:?}, on the disk {:?}", life.drains.counts(), extents()));
         // Who dies in the last call has told nobody anything.
         let reports = reports.filter(|_| !died_at_call);
-        Past::of(&life, reports, shell.unread, died_at_call)
+        Past::of(&life, reports, shell.unread)
     }
 
     /// The storm passes; then all is well, and all is delivered; then a stop.

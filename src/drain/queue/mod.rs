@@ -175,6 +175,11 @@ impl Queue {
         self.memory += bytes;
     }
 
+    /// Lowers the limit again. What is beyond it stays, until it is settled.
+    pub(crate) fn take_memory(&mut self, bytes: usize) {
+        self.memory = self.memory.saturating_sub(bytes);
+    }
+
     /// The drain's thread is gone: what is pending is lost, and whatever comes later, unless somebody wants it: then lines are
     /// kept as before, and none is sent.
     pub(crate) fn die(&mut self) {
@@ -280,7 +285,7 @@ impl Queue {
             Piece::Gap(gap) => gap.first,
             Piece::OnLog(_) => Stamp::default(),
         };
-        Gap { lost, first: time, last: time }
+        Gap { lost, first: time, last: time, among: 0 }
     }
 
     /// Puts a gap before the piece at `at`; neighbouring gaps become one.
@@ -342,6 +347,9 @@ fn merge(gap: &mut Gap, other: &Gap) {
     if gap.lost.total() == 0 {
         gap.clone_from(other);
         return;
+    }
+    if gap.among + other.among > 0 {
+        gap.among = gap.among.max(gap.lost.total()) + other.among.max(other.lost.total());
     }
     gap.lost.merge(&other.lost);
     gap.first = Stamp(gap.first.0.min(other.first.0));

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     ledger::Grade,
-    transport::{Failure, Payload, Progress, Transport, Verdict},
+    transport::{Failure, Payload, Progress, Pulse, Transport, Verdict},
 };
 use std::time::Duration;
 use tokio::time::Instant;
@@ -24,12 +24,13 @@ pub(crate) struct Carrier<D: Dial> {
     epoch: u32,
     /// Final state of the connection that ended last.
     last: Option<Progress>,
+    pulse: Pulse,
 }
 
 impl<D: Dial> Carrier<D> {
     /// Connects at the first payload.
     pub(crate) fn new(connector: D, policy: Policy) -> Self {
-        Self { connector, policy, link: None, epoch: 0, last: None }
+        Self { connector, policy, link: None, epoch: 0, last: None, pulse: Pulse::default() }
     }
 
     /// The connection that `payload` continues, or a new one.
@@ -48,7 +49,7 @@ impl<D: Dial> Carrier<D> {
     async fn connect(&mut self, base: u64) -> Result<Link<D::Wire>, Failure> {
         let pipe = self.connector.connect(base).await?;
         self.epoch += 1;
-        Ok(Link::new(pipe, self.policy, base, Instant::now()))
+        Ok(Link::new(pipe, self.policy, base, self.pulse.clone()))
     }
 
     /// Closes the connection, keeping what is known of it.
@@ -85,6 +86,10 @@ impl<D: Dial> Carrier<D> {
 }
 
 impl<D: Dial> Transport for Carrier<D> {
+    fn pulse(&self) -> Pulse {
+        self.pulse.clone()
+    }
+
     async fn send(&mut self, payload: &Payload) -> Result<(), Failure> {
         // A fast peer would never let the runtime see its timers.
         tokio::task::consume_budget().await;

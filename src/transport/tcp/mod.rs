@@ -45,7 +45,7 @@ pub(crate) mod window;
 pub(crate) mod wire;
 
 use self::{carrier::Carrier, dial::Connector, window::Policy};
-use super::{Failure, Payload, Progress, Transport};
+use super::{Failure, Payload, Progress, Pulse, Transport};
 use crate::config::TcpTarget;
 use tokio::time::Instant;
 
@@ -63,6 +63,10 @@ impl Tcp {
 }
 
 impl Transport for Tcp {
+    fn pulse(&self) -> Pulse {
+        self.0.pulse()
+    }
+
     async fn send(&mut self, payload: &Payload) -> Result<(), Failure> {
         self.0.send(payload).await
     }
