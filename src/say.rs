@@ -21,6 +21,10 @@ static TURN: Mutex<()> = Mutex::new(());
 
 /// Writes `lastword: {message}` as one line.
 pub fn say(message: fmt::Arguments<'_>) {
+    #[cfg(test)]
+    if crate::clock::simulated::begun().is_some() {
+        return crate::sim::said(message);
+    }
     say_raw(format!("lastword: {message}\n").as_bytes());
 }
 

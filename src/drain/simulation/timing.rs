@@ -150,6 +150,22 @@ async fn a_request_that_hangs_when_the_stop_comes_is_asked_again_at_half_time() 
     run.judge(3, &counts, 0);
 }
 
+/// A payload that is full gains nothing from waiting for company.
+#[tokio::test(start_paused = true)]
+async fn a_backlog_of_short_lines_is_sent_without_pauses() {
+    let run = Run::new(1 << 20, &[]);
+    let limits = Limits { items: 10, linger: SECOND, nap: SECOND, ..limits() };
+    let start = Instant::now();
+    run.play(run.requests(), limits, async {
+        run.push(1, 1000);
+        tokio::time::sleep(SECOND / 2).await;
+        assert_eq!(run.inbox.counts().confirmed, 1000, "100 payloads of 10 lines after {:?}", start.elapsed());
+        run.close(9 * SECOND);
+    })
+    .await;
+    run.judge(1000, &run.books(), 0);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_stall_is_said_once_and_its_end_too_and_a_slow_send_is_none() {
     let run = Run::new(1 << 20, &[Fault::None, Fault::Hang]);
