@@ -194,9 +194,6 @@ impl Drains {
                 state.closed_at.get_or_insert(now);
             });
         }
-        if let Some(spool) = &self.spool {
-            spool.hurry();
-        }
     }
 
     /// Moves `end_at` of an earlier `hurry` or `close` (a stop during the flush shortens it).
@@ -247,6 +244,7 @@ impl Drains {
                 say(format_args!("spool {dir}: the disk is slow to end; the next run may send some lines again"));
             }
             if spooled > 0 {
+                spool.make_safe(LAST_WORDS);
                 say(format_args!("what was not delivered is in {dir}; the next run with this --spool sends it first"));
             }
         }

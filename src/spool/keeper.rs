@@ -301,10 +301,13 @@ impl Keeper {
         let result = self.log.advance(&places, true);
         self.shared.lock().noted = result.is_ok();
         self.shared.moved.notify_all();
-        self.syncer.wait();
-        let synced = self.outcome().unwrap_or(Ok(()));
-        if synced.is_ok() && self.settings.sync != SpoolSync::Never && self.log.is_dirty() {
-            let _ = self.sync_here();
+        // What is not owed to anyone need not be safe.
+        if self.settings.sync != SpoolSync::Never && !self.log.is_empty() {
+            self.syncer.wait();
+            let synced = self.outcome().unwrap_or(Ok(()));
+            if synced.is_ok() && self.log.is_dirty() {
+                let _ = self.sync_here();
+            }
         }
         if let Err(error) = result {
             self.shared.degrade(&error.to_string());

@@ -24,7 +24,7 @@ use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
-    sync::{Arc, PoisonError},
+    sync::{Arc, MutexGuard, PoisonError},
     thread,
     time::Duration,
 };
@@ -142,17 +142,17 @@ impl Spool {
     /// this long; false if it took longer: then the next run may send some lines again.
     pub(crate) fn finish(&self, limit: Duration) -> bool {
         self.order_end();
-        let wait = |met: fn(&mut State) -> bool| {
-            let waited = self.shared.moved.wait_timeout_while(self.shared.lock(), limit, met);
-            let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
-            state.noted
-        };
-        let noted = wait(|state| !state.noted && !state.finished);
-        if noted {
-            // The last sync is for a crash of the machine alone.
-            wait(|state| !state.finished);
-        }
-        noted
+        self.wait(limit, |state| !state.noted && !state.finished).noted
+    }
+
+    /// After [`Spool::finish`], if lines are left: waits until they are safe against a crash of the machine, too, or this long.
+    pub(crate) fn make_safe(&self, limit: Duration) {
+        drop(self.wait(limit, |state| !state.finished));
+    }
+
+    fn wait(&self, limit: Duration, unmet: fn(&mut State) -> bool) -> MutexGuard<'_, State> {
+        let waited = self.shared.moved.wait_timeout_while(self.shared.lock(), limit, unmet);
+        waited.unwrap_or_else(PoisonError::into_inner).0
     }
 
     /// All that was pushed is to be on the disk soon.
