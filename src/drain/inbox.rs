@@ -100,13 +100,6 @@ impl State {
     fn admits(&mut self, bytes: usize) -> bool {
         self.orders.closed || self.orders.unblocked || self.queue.makes_room(bytes)
     }
-}
-
-impl State {
-    /// A publisher of so many bytes need not wait.
-    fn admits(&mut self, bytes: usize) -> bool {
-        self.orders.closed || self.orders.unblocked || self.queue.makes_room(bytes)
-    }
 
     /// For how long nothing has moved, though there are lines and nothing failed. Bytes that went out count from when they
     /// are noticed, which is here.

@@ -193,7 +193,7 @@ fn with_a_spool_a_small_memory_overflows_to_the_disk_and_nothing_is_lost() {
 }
 
 #[test]
-fn an_outage_within_one_run_goes_through_the_disk_in_order() {
+fn an_outage_within_one_run_goes_through_the_disk_in_order_16() {
     let (http, well) = moody(1);
     let setup = Setup::new();
     let dir = setup.path("spool").to_string_lossy().into_owned();

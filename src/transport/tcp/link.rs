@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_kernel_gives_up_on_a_peer_that_never_reads_although_it_answers_probes() {
+    async fn the_kernel_gives_up_on_a_peer_that_never_reads_although_it_answers_probes_39() {
         let (mut link, _peer) = pair(0).await;
         setsockopt(link.pipe.socket(), sockopt::TcpUserTimeout, &300).unwrap();
         let ending = tokio::time::timeout(Duration::from_secs(20), link.write(&vec![0; 64 << 20])).await.unwrap();
