@@ -239,6 +239,11 @@ fn config(options: &Options, command: Vec<OsString>, role: Role, environment: &E
     let memory = find("--memory", &options.memory)?;
     (config.max_line, config.memory) = line_and_memory(max_line, memory, config.max_line)?;
     config.warnings.extend(unknown_variables(environment));
+    if config.drains.is_empty() && (config.spool.is_some() || config.fallback.is_some()) {
+        let warning =
+            "there is no drain, so --spool and --fallback keep nothing: they are for what a drain did not take";
+        config.warnings.push(warning.to_owned());
+    }
     Ok(config)
 }
 

@@ -219,6 +219,15 @@ pub enum Fallback {
     File(PathBuf),
 }
 
+impl std::fmt::Display for Fallback {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Stderr => f.write_str("stderr"),
+            Self::File(path) => path.display().fmt(f),
+        }
+    }
+}
+
 /// When the spool is made safe against a crash of the machine. A crash of lastword alone never needs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SpoolSync {

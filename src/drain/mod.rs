@@ -266,7 +266,7 @@ impl Drains {
         }
         match fallback::write(&left, fallback) {
             Ok(()) => self.drains.iter().for_each(|drain| drain.inbox.change(Queue::save_left)),
-            Err(error) => say(format_args!("--fallback: {error}; the lines are lost")),
+            Err(error) => say(format_args!("--fallback {fallback}: {error}; the lines are lost")),
         }
     }
 }

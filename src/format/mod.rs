@@ -453,7 +453,7 @@ mod tests {
     fn a_gap_tells_its_count_and_both_times_in_the_same_bytes_from_a_used_and_a_fresh_encoder() {
         let mut lost = Losses::default();
         lost.add(Loss::Overflow, 987);
-        let gap = Gap { lost, first: TIME, last: Stamp(TIME.0 + 5_000_000_000) };
+        let gap = Gap { lost, first: TIME, last: Stamp(TIME.0 + 5_000_000_000), among: 0 };
         for format in FORMATS {
             let owned =
                 Owned { seq: 3, stream: crate::line::Stream::Stderr, time: TIME, text: b"x".to_vec(), part: None };

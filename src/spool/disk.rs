@@ -62,7 +62,11 @@ impl RealDisk {
 /// # Errors
 /// `WouldBlock` if another process has it; else what the file system says.
 pub(crate) fn lock(dir: &Path) -> io::Result<Lock> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    match fs::DirBuilder::new().recursive(true).mode(0o700).create(dir) {
+        // "File exists" would leave one guessing.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(io::ErrorKind::NotADirectory.into()),
+        made => made?,
+    }
     let path = dir.join("lock");
     // Held open for reading alone: a file that is open for writing would keep an operator from a read-only remount.
     let file = match fs::File::open(&path) {

@@ -8,6 +8,7 @@ use super::{
     index::Index,
     log::{Extent, Log},
     shared::{QUIET, Shared, State, cost_of},
+    syncer::Syncer,
     thread::{Member, Settings},
 };
 use crate::{clock, config::SpoolSync, drain::queue::Low, format::thousands, line::Batch};
@@ -36,7 +37,10 @@ pub(super) struct Keeper {
     next: u64,
     /// Where the drains stood at the last look.
     last: Vec<(String, Place)>,
+    syncer: Syncer,
     synced_at: Instant,
+    /// An order to sync that the syncer could not take yet.
+    hurried: bool,
     /// When the loss of lines for a drain that is not configured was last spoken of.
     mourned_at: Option<Instant>,
 }
@@ -50,9 +54,10 @@ impl Keeper {
         settings: Settings,
     ) -> Self {
         log.tell(Arc::clone(&index));
-        let (last, synced_at, mourned_at) = (Vec::new(), clock::now(), None);
+        let syncer = Syncer::new(log.disk());
+        let (last, synced_at, hurried, mourned_at) = (Vec::new(), clock::now(), false, None);
         // Sequence numbers begin at 1.
-        Self { shared, log, index, members, settings, next: 1, last, synced_at, mourned_at }
+        Self { shared, log, index, members, settings, next: 1, last, syncer, synced_at, hurried, mourned_at }
     }
 
     /// Until the books are closed.
@@ -63,17 +68,16 @@ impl Keeper {
         loop {
             let degraded = self.shared.lock().degraded.is_some();
             let dirty = self.settings.sync != SpoolSync::Never && self.log.is_dirty();
-            let (batches, closing, sync) = self.take(moving || dirty || degraded);
+            let (batches, closing, sync) = self.take(moving || dirty || degraded || self.syncer.is_busy());
+            self.hurried |= sync;
             let (mut well, mut worked) = (true, false);
             if !batches.is_empty() {
                 well = self.append(batches, closing);
                 worked = well;
                 moving = true;
             }
-            let due = self.settings.sync == SpoolSync::Always
-                || self.settings.sync == SpoolSync::Interval && (sync || clock::now() >= self.synced_at + SYNC);
-            if due && well && self.log.is_dirty() {
-                well = self.sync();
+            if well && let Some(synced) = self.sync() {
+                well = synced.is_ok();
                 worked |= well;
             }
             if closing && (!well || self.shared.lock().waiting.is_empty()) {
@@ -177,15 +181,37 @@ impl Keeper {
         }
     }
 
-    fn sync(&mut self) -> bool {
-        self.synced_at = clock::now();
-        match self.log.sync() {
-            Ok(()) => true,
-            Err(error) => {
-                self.shared.degrade(&format!("the disk did not sync: {error}"));
-                false
+    /// Has what is due made safe. What came of it, or of what was given to the syncer before, if that is known.
+    fn sync(&mut self) -> Option<io::Result<()>> {
+        match self.settings.sync {
+            SpoolSync::Never => None,
+            SpoolSync::Always => self.log.is_dirty().then(|| self.sync_here()),
+            SpoolSync::Interval => {
+                let outcome = self.outcome();
+                let due = self.hurried || clock::now() >= self.synced_at + SYNC;
+                if due && self.log.is_dirty() && !self.syncer.is_busy() {
+                    (self.synced_at, self.hurried) = (clock::now(), false);
+                    self.syncer.give(self.log.take_unsafe());
+                }
+                outcome
             }
         }
+    }
+
+    /// What the syncer did.
+    fn outcome(&mut self) -> Option<io::Result<()>> {
+        let (work, result) = self.syncer.outcome()?;
+        let result = self.log.synced(&work, result);
+        Some(self.heed(result))
+    }
+
+    fn sync_here(&mut self) -> io::Result<()> {
+        let result = self.log.sync();
+        self.heed(result)
+    }
+
+    fn heed(&self, result: io::Result<()>) -> io::Result<()> {
+        result.inspect_err(|error| self.shared.degrade(&format!("the disk did not sync: {error}")))
     }
 
     /// Takes down the cursors. Whether any drain has something to settle, if the disk did it.
@@ -209,8 +235,10 @@ impl Keeper {
         let result = self.log.advance(&places, true);
         self.shared.lock().noted = result.is_ok();
         self.shared.moved.notify_all();
-        if self.settings.sync != SpoolSync::Never && self.log.is_dirty() {
-            self.sync();
+        self.syncer.wait();
+        let synced = self.outcome().unwrap_or(Ok(()));
+        if synced.is_ok() && self.settings.sync != SpoolSync::Never && self.log.is_dirty() {
+            let _ = self.sync_here();
         }
         if let Err(error) = result {
             self.shared.degrade(&error.to_string());

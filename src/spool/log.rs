@@ -10,6 +10,7 @@ use super::{
     disk::{Disk, probe},
     index::Index,
     recovery::{Found, Segment, segment_name},
+    syncer::sync,
 };
 use crate::{
     format::{Instance, Origin},
@@ -46,19 +47,21 @@ pub(crate) struct Log {
     current: Option<Current>,
     next_number: u64,
     cursors: BTreeMap<String, Cursor>,
-    /// Names were made or removed since the last sync of the directory.
-    dir_dirty: bool,
+    unsafe_: Unsafe,
     buffer: Vec<u8>,
     evicted: Vec<Segment>,
-    sync_sealed: bool,
-    /// Files that are not written to any more, and not synced yet: those that were found (whoever wrote them may have been
-    /// killed), the one that a write failed in, the one that was sealed at the end.
-    unsynced: Vec<String>,
-    /// A sync between two segments failed, and nobody was told yet.
-    sync_failed: Option<io::Error>,
     /// Cursors could not be written: those on the disk are behind those here.
     stale: bool,
     index: Option<Arc<Index>>,
+}
+
+/// What a crash of the machine may undo.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Unsafe {
+    /// Segments that were written to.
+    pub(crate) segments: Vec<u64>,
+    /// Names were made or removed.
+    pub(crate) dir: bool,
 }
 
 /// The segment that is written to.
@@ -72,21 +75,23 @@ struct Current {
 impl Log {
     /// A log that goes on behind what was found. `header` is what new segments say.
     pub(crate) fn new(disk: Arc<dyn Disk>, header: Header, segment_bytes: u64, max_bytes: u64, found: Found) -> Self {
+        // Whoever wrote what was found may have been killed before it was synced.
+        let unsafe_ = Unsafe {
+            segments: found.segments.iter().map(|segment| segment.number).collect(),
+            dir: !found.segments.is_empty(),
+        };
         Self {
             disk,
             header,
             segment_bytes,
             max_bytes,
-            dir_dirty: !found.segments.is_empty(),
-            unsynced: found.segments.iter().map(|segment| segment_name(segment.number)).collect(),
             segments: found.segments.into(),
             current: None,
             next_number: found.next_number,
             cursors: found.cursors,
+            unsafe_,
             buffer: Vec::new(),
             evicted: Vec::new(),
-            sync_sealed: true,
-            sync_failed: None,
             stale: false,
             index: None,
         }
@@ -95,11 +100,6 @@ impl Log {
     /// Whatever is deleted to make room leaves this index first: a reader that misses the file can tell why.
     pub(crate) fn tell(&mut self, index: Arc<Index>) {
         self.index = Some(index);
-    }
-
-    /// Segments are sealed without a sync.
-    pub(crate) fn never_sync(&mut self) {
-        self.sync_sealed = false;
     }
 
     /// The app's instance, once it is known; segments that exist keep theirs.
@@ -148,27 +148,44 @@ impl Log {
     /// Makes what was appended safe against a crash of the machine.
     ///
     /// # Errors
-    /// What the disk says. The segment is not written to again, and not synced again: the kernel may have dropped what it could
-    /// not write, and would say that all is well the second time.
+    /// What the disk says: see [`Log::synced`].
     pub(crate) fn sync(&mut self) -> io::Result<()> {
-        if let Some(error) = self.sync_failed.take() {
-            return Err(error);
+        let work = self.take_unsafe();
+        let result = sync(&*self.disk, &work);
+        self.synced(&work, result)
+    }
+
+    /// What is not safe yet. It is taken to be from now on; [`Log::synced`] must follow.
+    pub(crate) fn take_unsafe(&mut self) -> Unsafe {
+        let mut work = std::mem::take(&mut self.unsafe_);
+        if let Some(current) = self.current.as_mut().filter(|current| current.dirty) {
+            current.dirty = false;
+            work.segments.push(current.segment.number);
         }
-        if self.current.as_ref().is_some_and(|current| current.dirty) {
-            self.sync_current()?;
-        }
-        while let Some(name) = self.unsynced.pop() {
-            match self.disk.sync(&name) {
-                // Nobody was owed it any more.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                result => result?,
+        work
+    }
+
+    /// What became of it. A segment that could not be synced is not written to again, and not synced again: the kernel may
+    /// have dropped what it could not write, and would say that all is well the second time.
+    ///
+    /// # Errors
+    /// The result, unchanged.
+    pub(crate) fn synced(&mut self, work: &Unsafe, result: io::Result<()>) -> io::Result<()> {
+        if result.is_err() {
+            // Names are not forgotten by a failed sync.
+            self.unsafe_.dir |= work.dir;
+            match &mut self.current {
+                Some(current) if !work.segments.contains(&current.segment.number) => {}
+                Some(current) if planted!(fsync_retried) => current.dirty = true,
+                _ => self.give_up_current(false),
             }
         }
-        if self.dir_dirty {
-            self.disk.sync_dir()?;
-            self.dir_dirty = false;
-        }
-        Ok(())
+        result
+    }
+
+    /// The disk, for who syncs beside us.
+    pub(crate) fn disk(&self) -> Arc<dyn Disk> {
+        Arc::clone(&self.disk)
     }
 
     /// Asks the disk whether it takes anything, with a file that is removed again.
@@ -181,9 +198,8 @@ impl Log {
 
     /// Whether [`Log::sync`] has anything to do.
     pub(crate) fn is_dirty(&self) -> bool {
-        self.dir_dirty
-            || self.sync_failed.is_some()
-            || !self.unsynced.is_empty()
+        self.unsafe_.dir
+            || !self.unsafe_.segments.is_empty()
             || self.current.as_ref().is_some_and(|current| current.dirty)
     }
 
@@ -201,7 +217,7 @@ impl Log {
         }
         self.stale = result.is_err();
         if closing {
-            self.seal_current(false);
+            self.seal_current();
         }
         let mut deleted = Vec::new();
         let (keep, done): (Vec<_>, Vec<_>) =
@@ -209,7 +225,8 @@ impl Log {
         self.segments = keep.into();
         for segment in done {
             deleted.push(segment.number);
-            self.dir_dirty = true;
+            self.unsafe_.segments.retain(|&number| number != segment.number);
+            self.unsafe_.dir = true;
             result = result.and(self.disk.remove(&segment_name(segment.number)));
         }
         result.map(|()| deleted)
@@ -237,7 +254,7 @@ impl Log {
             if segment.end_seq == first.first_seq() && segment.bytes < self.segment_bytes {
                 return Ok(());
             }
-            self.seal_current(true);
+            self.seal_current();
         }
         self.make_room();
         let (header, salt) = encode_header(&self.header);
@@ -245,7 +262,7 @@ impl Log {
         let name = segment_name(number);
         self.next_number += 1;
         self.disk.create(&name)?;
-        self.dir_dirty = true;
+        self.unsafe_.dir = true;
         if let Err(error) = self.disk.write(&name, 0, &header) {
             let _ = self.disk.remove(&name);
             return Err(error);
@@ -276,27 +293,16 @@ impl Log {
             if let Some(index) = &self.index {
                 index.remove(oldest.number);
             }
+            self.unsafe_.segments.retain(|&number| number != oldest.number);
             // One that can't be removed is not counted on any more; the next run finds it.
             let _ = self.disk.remove(&segment_name(oldest.number));
-            self.dir_dirty = true;
+            self.unsafe_.dir = true;
             self.evicted.push(oldest);
         }
     }
 
-    fn sync_current(&mut self) -> io::Result<()> {
-        let Some(current) = &mut self.current else { return Ok(()) };
-        if let Err(error) = self.disk.sync(&segment_name(current.segment.number)) {
-            if !planted!(fsync_retried) {
-                self.give_up_current(false);
-            }
-            return Err(error);
-        }
-        current.dirty = false;
-        Ok(())
-    }
-
     /// A footer that can't be written is left to recovery.
-    fn seal_current(&mut self, sync: bool) {
+    fn seal_current(&mut self) {
         let Some(Current { mut segment, .. }) = self.current.take() else { return };
         let name = segment_name(segment.number);
         if segment.first_seq == segment.end_seq {
@@ -306,12 +312,7 @@ impl Log {
         if self.disk.write(&name, segment.bytes, &footer(&segment)).is_ok() {
             segment.bytes += super::codec::FOOTER_LEN as u64;
         }
-        // What the interval would have done, which hears of a failure, too.
-        if self.sync_sealed && sync {
-            self.sync_failed = self.disk.sync(&name).err().or(self.sync_failed.take());
-        } else {
-            self.unsynced.push(name);
-        }
+        self.unsafe_.segments.push(segment.number);
         self.segments.push_back(segment);
     }
 
@@ -332,7 +333,7 @@ impl Log {
         }
         // What was appended before the write that failed is owed its sync yet.
         if torn {
-            self.unsynced.push(name);
+            self.unsafe_.segments.push(segment.number);
         }
         self.segments.push_back(segment);
     }

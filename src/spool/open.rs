@@ -10,7 +10,7 @@ use super::{
     thread::{Member, Opened, Settings, Spool, header},
 };
 use crate::{
-    config::{Config, DrainSpec, SpoolSpec, SpoolSync},
+    config::{Config, DrainSpec, SpoolSpec},
     drain::inbox::Inbox,
     format::{Origin, thousands},
     report::Unreadable,
@@ -69,13 +69,10 @@ impl Plan {
             inbox.attach(&index, 2 * self.capacity, found.owed(&*disk, &drain.identity), loader);
         }
         let unreadable = found.unreadable;
-        let SpoolSpec { max_bytes, sync, .. } = self.spec;
+        let max_bytes = self.spec.max_bytes;
         let segment_bytes = SEGMENT_BYTES.min(max_bytes / 4);
         let header = header(&self.origin, self.drains.clone());
-        let mut log = Log::new(disk, header, segment_bytes, max_bytes, found);
-        if sync == SpoolSync::Never {
-            log.never_sync();
-        }
+        let log = Log::new(disk, header, segment_bytes, max_bytes, found);
         Ok(Opened { dir, log, index, unreadable, keep: Box::new(lock) })
     }
 

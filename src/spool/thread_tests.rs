@@ -106,7 +106,6 @@ fn many_sealed_segments_open_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let disk: Arc<dyn Disk> = Arc::new(RealDisk::new(dir.path().to_owned()));
     let mut log = Log::new(Arc::clone(&disk), header(), SEGMENT_BYTES, 1 << 40, recover(&*disk));
-    log.never_sync();
     let (mut data, mut ends) = (Vec::new(), Vec::new());
     for _ in 0..1000 {
         data.extend_from_slice(&[b'x'; 255]);

@@ -6,6 +6,7 @@
 
 mod guard;
 mod hands;
+mod news;
 mod notice;
 mod plant;
 
@@ -19,9 +20,9 @@ use crate::{
     clock,
     event::Event as Rung,
     exit::{Ending, Status},
-    lifecycle::{Action, Cause, Event, Left, Machine, Stage, State, Timer},
+    lifecycle::{Action, Event, Left, Machine, State, Timer},
     line::Stream,
-    restart::{Next, Restarts, When},
+    restart::{Restarts, When},
     signals::{Meaning, Received, Sender, Signal, Signals},
 };
 use guard::{Guard, Verdict};
@@ -35,9 +36,6 @@ use std::{
 
 /// How often the flush is looked at for progress.
 const LOOK: Duration = Duration::from_millis(500);
-
-/// How often full queues are looked at for room, where the next run waits for it.
-const LOOK_FOR_ROOM: Duration = Duration::from_millis(100);
 
 /// Runs the app to its end, and its leftovers, and the flush. Call after [`crate::signals::block_all`], with no other
 /// thread that waits for children.
@@ -106,6 +104,8 @@ struct Supervisor<'a, P> {
     leader: bool,
     /// We stopped ourselves after the app, for the terminal's sake.
     suspended: bool,
+    /// The app of this run is gone.
+    released: bool,
     /// The last stop that went to the app uncaught.
     uncaught: Option<Signal>,
     /// The stop that leftovers were told of.
@@ -153,6 +153,7 @@ impl<'a, P: Plant> Supervisor<'a, P> {
             terminal: (setup.restart.when != When::Never).then(Terminal::look).flatten(),
             leader: nix::unistd::getsid(None) == Ok(nix::unistd::getpid()),
             suspended: false,
+            released: false,
             uncaught: None,
             passed: None,
             streams: if tee { HashSet::from([Stream::Stdout]) } else { HashSet::new() },
@@ -279,61 +280,6 @@ impl<'a, P: Plant> Supervisor<'a, P> {
         }
     }
 
-    fn reap(&mut self) {
-        let news = self.reaper.reap();
-        if news.app_stopped.is_some_and(Signal::is_terminal_stop) && self.shared {
-            self.suspend();
-        }
-        if let Some(status) = news.app {
-            if !planted!(relay_after_reap) {
-                self.app = None;
-            }
-            // It may have died of the very stop that is being held. Who comes before the app had the stop before it.
-            let known = self.guard.known(clock::now(), true);
-            self.release(known);
-            let left = self.left(status, news.gone);
-            let count = if news.gone { Some(0) } else { self.family.survey(None).map(|(count, _)| count) };
-            let after = self.started.map_or(Duration::ZERO, |at| clock::now().saturating_duration_since(at));
-            self.lasted = after;
-            let sigkill = status == Status::Signaled(Signal::KILL) && self.killed == 0;
-            let (core, usage) = (news.core, news.usage);
-            self.plant.notify(&Notice::AppExited {
-                ending: status,
-                core,
-                after,
-                usage,
-                memory_kills: self.memory.new_kills(sigkill),
-                left: count,
-            });
-            self.feed(Event::AppExited { ending: Ending::App(status), left });
-        } else if news.gone && !self.is_tee() {
-            self.feed(Event::Gone);
-        }
-        if !news.gone && self.app.is_none() && news.others > 0 {
-            self.survey();
-        }
-    }
-
-    fn left(&self, status: Status, gone: bool) -> Left {
-        match status {
-            _ if gone || planted!(exit_at_childs_death) => Left::Nobody,
-            Status::Signaled(signal) if self.uncaught == Some(signal) => Left::Unaware(signal),
-            Status::Signaled(_) | Status::Exited(_) => Left::Others,
-        }
-    }
-
-    /// Tells the machine of those who remain, where that matters to it.
-    fn survey(&mut self) {
-        match self.machine.state() {
-            State::Draining(_, _, Stage::Passed) => {
-                let only_filters = self.family.survey(self.passed).is_some_and(|(_, only_filters)| only_filters);
-                self.feed(Event::Remaining { only_filters });
-            }
-            State::Killing(..) => self.feed(Event::Remaining { only_filters: false }),
-            _ => {}
-        }
-    }
-
     fn read_bell(&mut self) {
         for rung in self.setup.bell.take() {
             match rung {
@@ -368,25 +314,6 @@ impl<'a, P: Plant> Supervisor<'a, P> {
         }
     }
 
-    /// Asked once after each run.
-    fn is_run_again(&mut self) -> bool {
-        let State::Closing(ending, Cause::Itself) = self.machine.state() else { return false };
-        if self.is_tee() {
-            return false;
-        }
-        match self.restarts.next(ending, self.lasted) {
-            Next::After(delay) => {
-                self.plan.run_again(delay);
-                true
-            }
-            Next::Enough(restarts) => {
-                self.plant.notify(&Notice::EnoughRestarts(restarts));
-                false
-            }
-            Next::Nothing => false,
-        }
-    }
-
     fn end_of_input(&mut self) {
         self.feed(Event::AppExited { ending: Ending::App(Status::Exited(0)), left: Left::Nobody });
         self.progress();
@@ -418,19 +345,6 @@ impl<'a, P: Plant> Supervisor<'a, P> {
                 }
             }
         }
-    }
-
-    /// With `--when-full block` the app waits for the drains; between two runs, too.
-    fn may_run_again(&mut self, now: Instant) -> bool {
-        let may = self.plant.may_run_again();
-        if !may {
-            self.timers[Timer::Restart as usize] = Some(now + LOOK_FOR_ROOM);
-            if !self.waits_for_room {
-                self.plant.notify(&Notice::RestartWaits);
-            }
-        }
-        self.waits_for_room = !may;
-        may
     }
 
     fn look_for_progress(&mut self, now: Instant) {

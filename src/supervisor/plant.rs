@@ -37,7 +37,8 @@ pub trait Plant {
     /// The app outlives an assumed budget: what is buffered must be out or on disk soon. Lines keep flowing.
     fn interim(&mut self);
 
-    /// The app is gone: readers no longer wait for the pass-through, until the next `attach`.
+    /// The app is gone, and so are leftovers that go on in its stead: readers no longer wait for the drains or the
+    /// pass-through, until the next `attach`. May be told again.
     fn app_exited(&mut self);
 
     /// Nobody is left to write: readers read what is in the pipes now, publish it, and ring `ReaderDone`.
@@ -108,7 +109,7 @@ pub struct Outcome {
     pub runs: u32,
     /// The first stop, if one came.
     pub stop: Option<Received>,
-    /// Processes that got a KILL.
+    /// Processes that got a KILL from us, in the last run.
     pub killed: usize,
     /// Processes were left behind.
     pub gave_up: bool,

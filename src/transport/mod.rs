@@ -97,6 +97,8 @@ pub enum ItemVerdict {
     Stored,
     /// Refused for good: a unit is lost as rejected.
     Rejected,
+    /// So many were refused, and nobody knows which: each of these stands for one, whichever it is.
+    SomeRejected,
     /// Not stored, but it may be.
     Retry,
 }

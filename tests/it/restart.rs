@@ -5,6 +5,7 @@ use crate::support::{
     judge::{Seen, Terms},
     ms,
     pair::Pair,
+    tcp::{Plan, Reading, TcpSink},
     until,
     wrapper::{Finished, Setup, children, without_own},
 };
@@ -216,6 +217,26 @@ fn what_crashing_runs_leave_in_a_full_queue_that_blocks_is_not_dropped_and_the_n
         done.acquit("slow", &seen, Terms { confirmed: true, ..Terms::default() });
         assert_eq!((count(&seen, "start"), count(&seen, "restart: the app")), (6, 5), "{:?}", own(&seen));
     }
+}
+
+#[test]
+fn a_stop_ends_the_wait_for_room_and_every_line_is_counted_51() {
+    let deaf = TcpSink::start(Plan { reading: Reading::Never, deaths: Vec::new() });
+    let setup = quick(Setup::new().drain(&deaf.url("deaf")).stop_timeout(3), "always");
+    let setup = setup.flags(["--memory", "2MiB", "--when-full", "block"]).env("LASTWORD_LIFECYCLE_LINES", "off");
+    let mut run = setup.start_oracle("--source w%p --count 5000 --rate 0 --batch 20 --shape f200 --exit 1");
+    until("a run to wait for room", LIMIT, || {
+        String::from_utf8_lossy(&run.stderr()).contains("restart: waiting for a drain, which is full")
+    });
+    let runs = run.record().ready.len();
+    run.stop();
+    let done = run.finish(ms(3000));
+    assert_eq!((done.code(), done.record.ready.len()), (1, runs), "stderr: {}", done.err());
+    assert_eq!(done.err().matches("waiting for a drain").count(), 1, "{}", done.err());
+    let terms = Terms { lossy: true, overcounted: true, duplicates: u64::MAX, ..Terms::default() };
+    done.acquit("deaf", &deaf.collect(), terms);
+    let books = done.report.as_ref().expect("a report").of("deaf");
+    assert_eq!(books.lost.keys().collect::<Vec<_>>(), ["deadline"], "{books:?}");
 }
 
 #[test]

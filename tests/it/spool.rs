@@ -348,41 +348,6 @@ fn last_words_at_a_stop_that_no_drain_takes_are_spooled_within_the_budget_and_se
 }
 
 #[test]
-fn a_damaged_frame_costs_its_lines_counted_and_announced_and_no_other() {
-    let (http, well) = moody(1);
-    let setup = Setup::new();
-    let spool = setup.path("spool");
-    let dir = spool.to_string_lossy().into_owned();
-    let one = setup
-        .flags(["--spool", &dir, "--flush-timeout", "1s"])
-        .drain(&http.url("http"))
-        .start_oracle("--count 400 --rate 2000")
-        .finish(Duration::from_secs(30));
-    assert_eq!(one.report.as_ref().expect("a report").of("http").spooled, 400);
-    let files = fs::read_dir(&spool).expect("the spool").map(|entry| entry.expect("an entry").path());
-    let segment = files.into_iter().find(|path| path.extension().is_some_and(|end| end == "seg")).expect("a segment");
-    let mut bytes = fs::read(&segment).expect("readable");
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 0x10;
-    fs::write(&segment, bytes).expect("writable");
-    assert_eq!(look(&["verify"], &spool).0, 1);
-    well.store(true, Ordering::SeqCst);
-    let two =
-        Setup::new().flags(["--spool", &dir]).drain(&http.url("http")).start(&["true"]).finish(Duration::from_secs(60));
-    let books = two.report.as_ref().expect("a report").of("http").clone();
-    let seen = http.collect();
-    let corrupt = books.lost.get("corrupt").copied().unwrap_or(0);
-    assert!((1..200).contains(&corrupt), "{books:?}");
-    assert_eq!((books.adopted, books.confirmed, books.lost()), (400, 400 - corrupt, corrupt), "{books:?}");
-    assert_eq!((seen.units.len() as u64, seen.announced), (400 - corrupt, corrupt));
-    let arrived: Vec<u64> = seen.units.iter().filter_map(|unit| unit.seq).collect();
-    assert!(arrived.is_sorted_by(|one, two| one < two), "in order");
-    for unit in &seen.units {
-        assert!(identify(&unit.text).is_some(), "mangled: {unit:?}");
-    }
-}
-
-#[test]
 fn a_full_spool_gives_up_the_oldest_lines_and_counts_them_to_the_line() {
     let (http, well) = moody(1);
     let setup = Setup::new();
@@ -406,29 +371,4 @@ fn a_full_spool_gives_up_the_oldest_lines_and_counts_them_to_the_line() {
     let after = two.report.as_ref().expect("a report").of("http");
     assert_eq!((after.adopted, after.confirmed), (books.spooled, books.spooled), "{after:?}; {books:?}; {}", one.err());
     assert_eq!(http.collect().units.len() as u64, books.spooled);
-}
-
-#[test]
-fn a_drain_that_is_no_longer_configured_keeps_its_backlog_and_it_is_said() {
-    let (http, well) = moody(1);
-    let setup = Setup::new();
-    let dir = setup.path("spool").to_string_lossy().into_owned();
-    let one = setup
-        .flags(["--spool", &dir, "--flush-timeout", "1s"])
-        .drain(&http.url("old"))
-        .start_oracle("--count 70 --rate 0")
-        .finish(Duration::from_secs(30));
-    assert_eq!(one.report.as_ref().expect("a report").of("old").spooled, 70);
-    well.store(true, Ordering::SeqCst);
-    let two = Setup::loud().flags(["--spool", &dir]).drain(&http.url("new"));
-    let two = two.start_oracle("--count 30 --rate 0 --source two").finish(Duration::from_secs(30));
-    assert!(two.err().contains("70 lines for old, which is no drain now, are kept"), "{}", two.err());
-    let books = two.report.as_ref().expect("a report").of("new");
-    assert_eq!((books.adopted, books.confirmed), (0, 30), "{books:?}");
-    // `spool send` with the old drain.
-    let url = http.url("old");
-    let out = Command::new(tools::lastword()).args(["spool", "send", &dir, "--drain", &url]).output().expect("it runs");
-    let said = String::from_utf8_lossy(&out.stderr).into_owned();
-    assert!(said.contains("adopted 70 = confirmed 70"), "{said}");
-    assert_eq!(http.collect().units.len(), 100);
 }

@@ -280,7 +280,7 @@ impl Queue {
             Piece::Gap(gap) => gap.first,
             Piece::OnLog(_) => Stamp::default(),
         };
-        Gap { lost, first: time, last: time }
+        Gap { lost, first: time, last: time, among: 0 }
     }
 
     /// Puts a gap before the piece at `at`; neighbouring gaps become one.
@@ -342,6 +342,9 @@ fn merge(gap: &mut Gap, other: &Gap) {
     if gap.lost.total() == 0 {
         gap.clone_from(other);
         return;
+    }
+    if gap.among + other.among > 0 {
+        gap.among = gap.among.max(gap.lost.total()) + other.among.max(other.lost.total());
     }
     gap.lost.merge(&other.lost);
     gap.first = Stamp(gap.first.0.min(other.first.0));

@@ -156,17 +156,17 @@ impl Pair {
     fn resolve(&mut self, rng: &mut StdRng) {
         let Some(at) = self.model.window.iter().position(|run| !run.sent) else { return };
         let items = self.model.window[at].items.clone();
-        let all = [ItemVerdict::Stored, ItemVerdict::Retry, ItemVerdict::Rejected];
-        let verdicts: Vec<_> = items.iter().map(|_| all[rng.random_range(0..3)]).collect();
+        let all = [ItemVerdict::Stored, ItemVerdict::Retry, ItemVerdict::Rejected, ItemVerdict::SomeRejected];
+        let verdicts: Vec<_> = items.iter().map(|_| all[rng.random_range(0..4)]).collect();
         assert_eq!(self.queue.resolve(&verdicts[1..]), 0, "an answer of another length says nothing");
         let (mut again, mut stored, mut rejected) = (Vec::new(), 0, 0);
         for (&item, verdict) in items.iter().zip(verdicts.iter()) {
             match (verdict, item) {
                 (ItemVerdict::Retry, item) => again.push(item),
                 (ItemVerdict::Stored, Item::Unit(_)) => stored += 1,
-                (ItemVerdict::Rejected, Item::Unit(_)) => rejected += 1,
+                (ItemVerdict::Rejected | ItemVerdict::SomeRejected, Item::Unit(_)) => rejected += 1,
                 (ItemVerdict::Stored, Item::Gap(count)) => self.model.announced += count,
-                (ItemVerdict::Rejected, Item::Gap(count)) => self.forgotten += count,
+                (ItemVerdict::Rejected | ItemVerdict::SomeRejected, Item::Gap(count)) => self.forgotten += count,
             }
         }
         assert_eq!(self.queue.resolve(&verdicts), stored + rejected);
@@ -284,4 +284,19 @@ fn each_item_of_a_run_gets_its_own_verdict_and_the_books_balance() {
     assert_eq!(queue.resolve(&[Stored, Stored]), 2);
     assert_eq!(queue.counts().pending(), 3);
     assert!(queue.close_books());
+}
+
+#[test]
+fn where_a_receiver_does_not_say_which_items_it_refused_the_gap_spans_all_of_them() {
+    use ItemVerdict::{SomeRejected, Stored};
+    let mut queue = Queue::new(WhenFull::DropOldest, 1 << 20);
+    queue.push(&batch(1, 2));
+    queue.push(&batch(3, 2));
+    assert!(queue.seal(&limits()));
+    queue.place(1, vec![7, 14, 21, 28].into());
+    assert_eq!(queue.resolve(&[SomeRejected, Stored, Stored, Stored]), 4);
+    assert_eq!((queue.counts().confirmed, queue.counts().lost.of(Loss::Rejected)), (3, 1));
+    let (_, waiting) = queue.contents();
+    let Some(Piece::Gap(gap)) = waiting.first() else { panic!("no gap: {waiting:?}") };
+    assert_eq!((gap.lost.total(), gap.among, gap.first.0, gap.last.0), (1, 4, 1, 3));
 }

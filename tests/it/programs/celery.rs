@@ -36,7 +36,8 @@ fn a_second_stop_is_cold_and_what_was_said_before_it_arrives() {
         run.signal(Signal::SIGTERM);
         let done = run.finish(Duration::from_secs(10));
         assert_eq!(done.code(), 70, "pid1 {pid1}; stderr: {}", done.err());
-        within_budget(&done, 3, "cold is at once");
+        // Its tasks would take 20 s.
+        within_budget(&done, 7, "cold is at once");
         pair.acquit(&done);
     });
 }
@@ -49,7 +50,8 @@ fn until_three_write(run: &Running) {
 fn celery(pair: &Pair, pid1: bool) -> Running {
     tools::program("/usr/lib/python3/dist-packages/celery/__main__.py", "python3-celery");
     let fixture = tools::fixture("tasks.py");
-    let setup = pair.setup().pid1(pid1).stop_timeout(10);
+    // Celery takes three to five seconds to end, on an idle machine, whoever stops it.
+    let setup = pair.setup().pid1(pid1).stop_timeout(40);
     let queue = setup.path("queue");
     fs::create_dir(&queue).expect("a fresh directory");
     let mut enqueue = Command::new(tools::python());
@@ -85,9 +87,9 @@ fn a_celery_worker_ends_its_tasks_after_a_stop_and_their_last_lines_arrive() {
         let mut run = celery(&pair, index % 2 == 1);
         until("both tasks to be under way", LIMIT, || of_pool(&run, |done| done % 10 > 0) == 2);
         run.stop();
-        let done = run.finish(Duration::from_secs(10));
+        let done = run.finish(Duration::from_secs(40));
         assert_eq!(done.code(), 0, "{}", done.err());
-        within_budget(&done, 10, "warm");
+        within_budget(&done, 40, "warm");
         let whole = of_tasks(&done).iter().all(|lines| lines % 10 == 0);
         assert!(whole && done.record.goodbyes.len() == 3, "{:?}; stderr: {}", done.record, done.err());
         acquit_tasks(&done, pair, &["worker: Warm shutdown (MainProcess)", "@m"]);
@@ -103,7 +105,7 @@ fn a_second_interrupt_ends_a_celery_worker_at_once_and_what_its_tasks_said_arriv
         run.signal(Signal::SIGINT);
         until("the first one to be heard", LIMIT, || String::from_utf8_lossy(&run.stderr()).contains("Warm shutdown"));
         run.signal(Signal::SIGINT);
-        let done = run.finish(Duration::from_secs(10));
+        let done = run.finish(Duration::from_secs(40));
         assert_ne!(done.code(), 137, "{}", done.err());
         acquit_tasks(&done, pair, &["worker: Warm shutdown (MainProcess)", "worker: Cold shutdown (MainProcess)"]);
     });

@@ -10,6 +10,9 @@ pub struct Report {
     pub runs: u32,
     /// The books of each drain.
     pub drains: Vec<Books>,
+    /// What became of the spool; null without one.
+    #[serde(default)]
+    pub spool: serde_json::Value,
 }
 
 /// The books of one drain.

@@ -324,9 +324,14 @@ impl Running {
 
     /// The most memory that lastword has had so far, in KiB.
     pub fn peak_memory(&self) -> usize {
+        self.memory("VmHWM:")
+    }
+
+    /// A line of /proc/PID/status, in KiB.
+    pub fn memory(&self, name: &str) -> usize {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).expect("it runs");
-        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("VmHWM");
-        peak.trim().trim_end_matches(" kB").parse().expect("a number")
+        let amount = status.lines().find_map(|line| line.strip_prefix(name)).expect("a known name");
+        amount.trim().trim_end_matches(" kB").parse().expect("a number")
     }
 
     /// Waits for lastword's exit, which must come within this time from now.
@@ -462,8 +467,7 @@ impl Finished {
     #[track_caller]
     fn convict(&self, name: &str, books: &str, violations: &[impl std::fmt::Debug]) -> ! {
         let list: Vec<String> = violations.iter().take(12).map(|found| format!("{found:.600?}")).collect();
-        let err = self.err();
-        let err = &err[err.len().saturating_sub(3000)..];
+        let err = String::from_utf8_lossy(&self.stderr[self.stderr.len().saturating_sub(3000)..]);
         panic!(
             "{name}: {} violations:\n  {}\nbooks: {books}\nrecord: {:?}\ncode {}, stderr: {err}",
             violations.len(),
