@@ -228,4 +228,73 @@ mod tests {
         counts.upgrade(Grade::Accepted, 300);
         assert_eq!((counts.confirmed, counts.accepted, counts.settled()), (12_300, 0, 12_345));
     }
+
+    #[test]
+    fn each_grade_has_its_own_account_and_adds_to_it() {
+        let mut counts = Counts::default();
+        for grade in [Grade::Sent, Grade::Accepted, Grade::Confirmed] {
+            counts.settle(grade, 3);
+            counts.settle(grade, 4);
+        }
+        assert_eq!((counts.sent, counts.accepted, counts.confirmed), (7, 7, 7));
+        counts.upgrade(Grade::Sent, 5);
+        counts.upgrade(Grade::Confirmed, 1);
+        assert_eq!((counts.sent, counts.accepted, counts.confirmed), (2, 7, 12));
+    }
+
+    #[test]
+    fn every_account_and_every_loss_counts_as_settled() {
+        let mut counts = Counts { read: 60, adopted: 40, spooled: 7, fallback: 5, ..Counts::default() };
+        counts.settle(Grade::Sent, 1);
+        counts.settle(Grade::Accepted, 2);
+        counts.settle(Grade::Confirmed, 3);
+        for reason in Loss::ALL {
+            counts.lost.add(reason, 10);
+        }
+        assert_eq!((counts.pending(), counts.settled()), (12, 88));
+    }
+
+    #[test]
+    fn losses_are_kept_by_reason_and_named_in_the_report_if_there_are_any() {
+        let mut losses = Losses::default();
+        losses.add(Loss::DrainDied, 1);
+        losses.add(Loss::Overflow, 2);
+        let mut all = losses;
+        all.merge(&losses);
+        all.add(Loss::Corrupt, 5);
+        assert_eq!(
+            (all.of(Loss::DrainDied), all.of(Loss::Overflow), all.of(Loss::Rejected), all.total()),
+            (2, 4, 0, 11)
+        );
+        let named: Vec<_> = all.iter().map(|(reason, units)| (reason.name(), units)).collect();
+        assert_eq!(named, [("overflow", 4), ("corrupt", 5), ("drain_died", 2)]);
+        let json = serde_json::to_string(&all).unwrap();
+        assert_eq!(json, r#"{"overflow":4,"corrupt":5,"drain_died":2}"#);
+        for reason in Loss::ALL {
+            assert_eq!(serde_json::to_value(reason).unwrap(), reason.name(), "by one name everywhere");
+        }
+    }
+
+    #[test]
+    fn what_the_fallback_saves_is_no_longer_lost_and_no_more_than_was() {
+        let mut counts = counts();
+        counts.save(30);
+        assert_eq!((counts.fallback, counts.lost.of(Loss::Deadline), counts.lost.of(Loss::Rejected)), (30, 10, 5));
+        counts.save(30);
+        assert_eq!((counts.fallback, counts.lost.of(Loss::Deadline), counts.pending()), (40, 0, 0));
+    }
+
+    #[test]
+    fn the_report_has_the_accounts_beside_the_name_and_times_in_milliseconds() {
+        let (name, url, trouble) = ("a".to_string(), "udp://h".to_string(), None);
+        let mut report = DrainReport { name, url, counts: counts(), flush: Duration::from_micros(12_900), trouble };
+        let json = serde_json::to_value(&report).unwrap();
+        assert_eq!(
+            (&json["confirmed"], &json["lost"]["deadline"], &json["flush_ms"]),
+            (&12_000.into(), &40.into(), &12.into())
+        );
+        assert!(json.get("fallback").is_none(), "where there is none");
+        report.counts.fallback = 1;
+        assert_eq!(serde_json::to_value(&report).unwrap()["fallback"], 1);
+    }
 }

@@ -30,6 +30,9 @@ pub mod drain;
 pub mod event;
 pub mod exit;
 pub mod format;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod ledger;
 pub mod lifecycle;
 pub mod line;
@@ -44,5 +47,6 @@ pub mod say;
 pub mod signals;
 pub mod spool;
 pub mod supervisor;
+mod sync;
 mod sys;
 pub mod transport;

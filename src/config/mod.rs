@@ -20,8 +20,8 @@
 mod bad_input_tests;
 mod component;
 mod drain_options;
-mod drain_url;
-mod drains;
+pub(crate) mod drain_url;
+pub(crate) mod drains;
 mod environment;
 mod labels;
 mod load;

@@ -107,4 +107,32 @@ mod tests {
             backoff.came_up();
         }
     }
+
+    #[test]
+    fn after_a_success_the_next_wait_is_a_first_one() {
+        let mut backoff = Backoff::new(5);
+        for _ in 0..20 {
+            backoff.hold(false);
+            backoff.reset();
+            assert!(backoff.retry(None, false) <= BASE);
+        }
+    }
+
+    #[test]
+    fn a_wait_for_a_person_is_long_and_so_is_the_next_try() {
+        let longest = |tries: usize| {
+            let waits = (0..100).map(|seed| {
+                let mut backoff = Backoff::new(seed);
+                (0..tries).for_each(|_| {
+                    backoff.hold(false);
+                });
+                (backoff.hold(false), backoff.retry(None, false))
+            });
+            waits.reduce(|one, two| (one.0.max(two.0), one.1.max(two.1))).unwrap()
+        };
+        let (held, tried) = longest(0);
+        assert!(held <= CAP && held > CAP * 9 / 10, "{held:?}");
+        assert!(tried > BASE, "a hold counts as a failure: {tried:?}");
+        assert!(longest(9).1 > CAP * 9 / 10);
+    }
 }

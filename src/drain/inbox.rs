@@ -5,23 +5,26 @@
 //! never delayed by a drain. The drain's thread says, before it waits, how much must be there for a push to wake it
 //! (`wake_at`): a drain that is busy, backing off or gathering is not woken by every push.
 
-use super::queue::{Low, Queue};
+pub(crate) use super::gate::NEVER;
+
+use super::{
+    gate::{Bell, Gate, Gated},
+    queue::{Low, Queue},
+};
 use crate::{
     clock,
     config::WhenFull,
     ledger::Counts,
     line::Batch,
     spool::{index::Index, load::Loader, recovery::Range},
+    sync::MutexGuard,
     transport::{Progress, Pulse},
 };
 use std::{
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 use tokio::sync::Notify;
-
-/// A drain is not to be woken by pushes at all.
-pub(crate) const NEVER: usize = usize::MAX;
 
 /// How long before the end a drain looks at its transport for the last time.
 const LAST_CALL: Duration = Duration::from_millis(20);
@@ -90,8 +93,13 @@ pub(crate) struct State {
     pub(crate) done_at: Option<Instant>,
     /// Reads what waits in the spool; the drain's thread takes it when there is something to read.
     pub(crate) loader: Option<Loader>,
-    wake_at: usize,
-    publishers_waiting: usize,
+}
+
+impl State {
+    /// A publisher of so many bytes need not wait.
+    fn admits(&mut self, bytes: usize) -> bool {
+        self.orders.closed || self.orders.unblocked || self.queue.makes_room(bytes)
+    }
 }
 
 impl State {
@@ -109,10 +117,12 @@ impl State {
 
 /// See the module.
 #[derive(Debug)]
-pub(crate) struct Inbox {
-    state: Mutex<State>,
-    wake: Notify,
-    room: Condvar,
+pub(crate) struct Inbox(Gate<State, Notify>);
+
+impl Bell for Notify {
+    fn ring(&self) {
+        self.notify_one();
+    }
 }
 
 impl Inbox {
@@ -129,55 +139,38 @@ impl Inbox {
             closed_at: None,
             done_at: None,
             loader: None,
-            wake_at: NEVER,
-            publishers_waiting: 0,
         };
-        Self { state: Mutex::new(state), wake: Notify::new(), room: Condvar::new() }
+        Self(Gate::new(state, Notify::new()))
     }
 
-    /// The queue and the rest. A thread that panicked with the lock has died as a drain; the books stay readable.
-    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The queue and the rest.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Gated<State>> {
+        self.0.lock()
     }
 
     /// A reader has a batch.
     pub(crate) fn push(&self, batch: &Arc<Batch>) {
-        let mut state = self.lock();
-        if state.queue.is_empty() {
-            state.moved_at = now();
-        }
-        state.queue.push(batch);
-        if state.queue.ready() >= state.wake_at {
-            state.wake_at = NEVER;
-            drop(state);
-            self.wake.notify_one();
-        }
+        self.0.push(|state| {
+            if state.queue.is_empty() {
+                state.moved_at = now();
+            }
+            state.queue.push(batch);
+            state.queue.ready()
+        });
     }
 
     /// Waits until the queue has room for `bytes`, the drain is closed or dead, or the end that was set is over.
     pub(crate) fn wait_for_room(&self, bytes: usize) {
-        let mut state = self.lock();
-        while !state.orders.closed && !state.orders.unblocked && !state.queue.makes_room(bytes) {
-            state.publishers_waiting += 1;
-            state = match state.orders.end_at.map(|end| end.saturating_duration_since(clock::now())) {
-                None => self.room.wait(state).unwrap_or_else(PoisonError::into_inner),
-                Some(left) => self.room.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0,
-            };
-            state.publishers_waiting -= 1;
-            if state.orders.end_at.is_some_and(|end| clock::now() >= end) {
-                return;
-            }
-        }
+        let left = |state: &State| state.orders.end_at.map(|end| end.saturating_duration_since(clock::now()));
+        self.0.wait(|state| state.admits(bytes), left);
     }
 
     /// Gives an order, and wakes whoever waits for one.
     pub(crate) fn order(&self, change: impl FnOnce(&mut State)) {
-        let mut state = self.lock();
-        change(&mut state);
-        state.orders.turn = state.orders.turn.wrapping_add(1);
-        drop(state);
-        self.wake.notify_one();
-        self.room.notify_all();
+        self.0.order(|state| {
+            change(state);
+            state.orders.turn = state.orders.turn.wrapping_add(1);
+        });
     }
 
     /// Books progress, and lets blocked publishers go on. Returns how many units it settled.
@@ -187,7 +180,7 @@ impl Inbox {
         if settled > 0 {
             state.moved_at = now();
         }
-        self.let_in(state);
+        self.0.let_in(state);
         settled
     }
 
@@ -195,7 +188,7 @@ impl Inbox {
     pub(crate) fn change<R>(&self, change: impl FnOnce(&mut Queue) -> R) -> R {
         let mut state = self.lock();
         let result = change(&mut state.queue);
-        self.let_in(state);
+        self.0.let_in(state);
         result
     }
 
@@ -205,13 +198,13 @@ impl Inbox {
     }
 
     /// Sets how much must wait for a push to wake the drain; called with the lock, before [`Inbox::woken`].
-    pub(crate) fn arm(state: &mut State, wake_at: usize) {
-        state.wake_at = wake_at;
+    pub(crate) fn arm(state: &mut Gated<State>, wake_at: usize) {
+        state.arm(wake_at);
     }
 
     /// Waits for a push that passes the mark, or an order. May return early; the caller looks again. Cancel-safe.
     pub(crate) async fn woken(&self) {
-        self.wake.notified().await;
+        self.0.bell().notified().await;
     }
 
     /// Pending until a send should be broken off: the time is over, or, if it `may_repeat` and was under way when the
@@ -257,10 +250,10 @@ impl Inbox {
     /// The spool has more on its disk: whoever waits for memory may get some.
     pub(crate) fn appended(&self) {
         let mut state = self.lock();
-        if state.publishers_waiting > 0 {
+        if state.publishers_waiting() > 0 {
             state.queue.unload();
         }
-        self.let_in(state);
+        self.0.let_in(state);
     }
 
     /// The spool deleted a segment to make room.
@@ -284,14 +277,6 @@ impl Inbox {
     /// See [`Queue::held_between`].
     pub(crate) fn held_between(&self, from: u64, to: u64) -> Vec<Arc<Batch>> {
         self.lock().queue.held_between(from, to)
-    }
-
-    fn let_in(&self, state: MutexGuard<'_, State>) {
-        let waiting = state.publishers_waiting > 0;
-        drop(state);
-        if waiting {
-            self.room.notify_all();
-        }
     }
 }
 
@@ -358,7 +343,7 @@ mod tests {
             assert!(inbox.change(|queue| queue.seal(&crate::drain::pack::Limits { items: 1, ..limits() })));
             std::thread::scope(|scope| {
                 let publisher = scope.spawn(|| inbox.wait_for_room(200));
-                while inbox.lock().publishers_waiting == 0 {
+                while inbox.lock().publishers_waiting() == 0 {
                     std::thread::yield_now();
                 }
                 assert!(!publisher.is_finished());

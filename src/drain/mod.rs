@@ -15,6 +15,7 @@ mod backoff;
 #[doc(hidden)]
 pub mod bench;
 mod fallback;
+mod gate;
 mod health;
 pub(crate) mod inbox;
 pub(crate) mod pack;

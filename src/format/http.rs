@@ -172,6 +172,11 @@ impl Ruling {
     }
 }
 
+/// A receiver's own words, as far as a message repeats them: short, and on one line.
+pub(super) fn brief(text: &str) -> String {
+    text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).take(120).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -191,6 +196,12 @@ mod tests {
         assert_eq!(complete(bulk, Some("a=b"), "http://h/"), "http://h/logs/_bulk?a=b");
         assert_eq!(complete(bulk, Some("a=b"), "http://h/index/?pipeline=p"), "http://h/index/_bulk?pipeline=p");
         assert_eq!(complete(bulk, None, "http://h/index/_bulk"), "http://h/index/_bulk");
+    }
+
+    #[test]
+    fn a_receivers_words_are_short_and_on_one_line() {
+        assert_eq!(brief("no\nsuch\x1b[0m"), "no such [0m");
+        assert_eq!(brief(&"é".repeat(9999)), "é".repeat(120));
     }
 
     #[test]

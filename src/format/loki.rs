@@ -51,10 +51,10 @@ fn judge(answer: &Answer<'_>) -> Ruling {
 
 /// Sums up `total ignored: 2 out of 5 for stream: {…}` over the streams.
 fn ignored(text: &str) -> Option<u64> {
-    let mut total = None;
+    let mut total: Option<u64> = None;
     for rest in text.split("total ignored: ").skip(1) {
         let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
-        *total.get_or_insert(0) += digits.parse::<u64>().ok()?;
+        total = Some(total.unwrap_or(0).saturating_add(digits.parse().ok()?));
     }
     total
 }
@@ -217,6 +217,13 @@ mod tests {
         assert_eq!((items.len(), rejected), (5, 3));
         assert_eq!(judged(400, "error at least one label pair is required per stream"), Meaning::Status);
         assert_eq!(judged(429, "Ingestion rate limit exceeded"), Meaning::Status);
+    }
+
+    #[test]
+    fn counts_that_add_up_to_more_than_there_is_are_all_lines() {
+        let text = "total ignored: 18446744073709551615 out of 3\ntotal ignored: 9 out of 3";
+        let Meaning::Items { items, .. } = judged(400, text) else { panic!("not by item") };
+        assert_eq!(items, [ItemVerdict::Rejected; 5]);
     }
 
     proptest! {

@@ -7,7 +7,7 @@
 
 use super::{
     Encode, Gap, OWN_STREAM, Origin, Protocol,
-    http::{Answer, Compress, Meaning, PathRule, Ruling},
+    http::{Answer, Compress, Meaning, PathRule, Ruling, brief},
 };
 use crate::line::{Part, Stamp, Unit};
 use prost::{
@@ -76,9 +76,8 @@ pub(super) fn judge(answer: &Answer<'_>) -> Ruling {
     if rejected == 0 {
         return Meaning::Status.into();
     }
-    let message: String =
-        message.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).take(120).collect();
-    Ruling::all_but(answer.items, rejected, format!("{rejected} of {} lines rejected: {message}", answer.items))
+    let reason = format!("{rejected} of {} lines rejected: {}", answer.items, brief(&message));
+    Ruling::all_but(answer.items, rejected, reason)
 }
 
 /// Count and words. An empty body, `{}` and `{"partialSuccess":null}` are full successes.

@@ -11,7 +11,7 @@
 
 use super::{
     Encode, Gap, OWN_STREAM, Origin, Protocol,
-    http::{Answer, Compress, Meaning, PathRule, Ruling},
+    http::{Answer, Compress, Meaning, PathRule, Ruling, brief},
     json,
     ndjson::text_value,
 };
@@ -49,7 +49,7 @@ struct Answered {
 /// The HEC card: the events before a bad one are indexed, and none behind it.
 fn judge(answer: &Answer<'_>) -> Ruling {
     let Ok(answered) = serde_json::from_slice::<Answered>(answer.body) else { return Meaning::Status.into() };
-    let reason = format!("{} code {}: {}", answer.status, answered.code, answered.text.replace(char::is_control, " "));
+    let reason = format!("{} code {}: {}", answer.status, answered.code, brief(&answered.text));
     match (answer.status, answered.code) {
         (200, 0) => Meaning::Status.into(),
         // The index, the channel or the token's settings are wrong, not a line.

@@ -5,7 +5,7 @@
 
 use super::{
     Encode, Format, Gap, Origin, Protocol,
-    http::{Answer, Compress, Meaning, PathRule, Ruling},
+    http::{Answer, Compress, Meaning, PathRule, Ruling, brief},
     json,
     ndjson::{self, NAMES, Names, Ndjson, message, object},
     raw::Raw,
@@ -96,7 +96,7 @@ fn axiom(answer: &Answer<'_>) -> Ruling {
     }
     match serde_json::from_slice::<Ingested>(answer.body) {
         Ok(Ingested { failed: failed @ 1.., failures }) => {
-            let why = failures.first().map(|failure| failure.error.replace(char::is_control, " ")).unwrap_or_default();
+            let why = failures.first().map(|failure| brief(&failure.error)).unwrap_or_default();
             Ruling::all_but(answer.items, failed, format!("{failed} of {} lines failed: {why}", answer.items))
         }
         _ => Meaning::Status.into(),

@@ -127,19 +127,22 @@ fn cut(line: &[u8], max: usize) -> usize {
     }
 }
 
-#[cfg(test)]
-mod tests {
+#[cfg(any(test, fuzzing))]
+pub(crate) mod oracle {
+    //! What the framer does, and what it should.
+
     use super::*;
-    use proptest::prelude::*;
 
     /// (text, part) of each unit, newline kept.
-    type Units = Vec<(Vec<u8>, Option<Part>)>;
+    pub(crate) type Units = Vec<(Vec<u8>, Option<Part>)>;
 
-    fn framed(chunks: &[&[u8]], max: usize) -> Units {
+    /// What the framer makes of these chunks.
+    pub(crate) fn framed(chunks: &[&[u8]], max: usize) -> Units {
         let mut framer = Framer::new(max);
         let mut units = Units::new();
         let mut take = |lines: Option<Lines>| {
             let Some(lines) = lines else { return };
+            assert!(!lines.ends.is_empty(), "an empty batch does not exist");
             let mut from = 0;
             for (index, &end) in lines.ends.iter().enumerate() {
                 let part = lines.parts.iter().find(|&&(at, _)| at as usize == index).map(|&(_, part)| part);
@@ -157,7 +160,7 @@ mod tests {
     }
 
     /// The specification, in the plainest way there is.
-    fn expected(text: &[u8], max: usize) -> Units {
+    pub(crate) fn expected(text: &[u8], max: usize) -> Units {
         let mut units = Units::new();
         for line in text.split_inclusive(|&byte| byte == b'\n') {
             let newline = usize::from(line.ends_with(b"\n"));
@@ -173,6 +176,12 @@ mod tests {
         }
         units
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::oracle::{expected, framed};
+    use proptest::prelude::*;
 
     /// Calls `check` with every way to cut `text` into chunks.
     fn for_all_cuts(text: &[u8], mut check: impl FnMut(&[&[u8]])) {

@@ -6,7 +6,7 @@
 //! ends on a character's border where there is one.
 
 mod batch;
-mod framer;
+pub(crate) mod framer;
 mod join;
 
 pub use batch::{Batch, Lines, Source};

@@ -178,8 +178,15 @@ pub(crate) fn encode_frame(batch: &Batch, salt: u32, out: &mut Vec<u8>) {
         out.extend_from_slice(&((part.number & !LAST) | if part.last { LAST } else { 0 }).to_le_bytes());
     }
     out.extend_from_slice(&lines.data);
-    let crc = frame_crc(salt, &out[start..start + FRAME_FIXED], &out[start + FRAME_FIXED..]);
-    out[start + 8..start + 12].copy_from_slice(&crc.to_le_bytes());
+    seal_frame(&mut out[start..], salt);
+}
+
+/// Puts its checksum into a frame; what is too short for one stays as it is.
+pub(crate) fn seal_frame(frame: &mut [u8], salt: u32) {
+    if let Some((fixed, payload)) = frame.split_at_mut_checked(FRAME_FIXED) {
+        let crc = frame_crc(salt, fixed, payload);
+        fixed[8..12].copy_from_slice(&crc.to_le_bytes());
+    }
 }
 
 /// Reads what stands before a frame's payload. Only [`decode_frame`] can tell whether it is true.

@@ -1,7 +1,7 @@
 //! One test for each way in which a spool is known to break, named as the sentence that must hold.
 
 use super::{
-    codec::{Header, testing::header},
+    codec::{Header, encode_frame, encode_header, testing::header},
     cursor::{Cursor, Place},
     disk::Disk,
     log::Log,
@@ -125,6 +125,44 @@ fn a_newer_version_and_a_foreign_file_are_left_alone() {
         "{:?}",
         found.notes
     );
+}
+
+#[test]
+fn a_file_whose_name_only_reads_like_a_segments_number_is_left_alone() {
+    let disk = spool(3);
+    let bytes = disk.files()[&segment_name(1)].clone();
+    let odd = ["+000000000000001.seg", "00000000000000AB.seg", "0000000000000001.seg.seg", "ffffffffffffffff.seg"];
+    for name in odd {
+        disk.create(name).unwrap();
+        disk.write(name, 0, &bytes).unwrap();
+    }
+    let found = recover(&*disk);
+    assert_eq!((found.segments.len(), owed(&disk, &found)), (1, 6), "what is counted on can be read");
+    assert!(odd.iter().all(|name| disk.files()[*name] == bytes));
+    assert!(found.next_number < 1 << 32, "and the numbers are not used up");
+}
+
+#[test]
+fn frames_that_do_not_ascend_cost_at_most_themselves() {
+    let disk = spool(1);
+    let (bytes, salt) = encode_header(&header());
+    disk.edit(&segment_name(1), |file| {
+        *file = bytes;
+        for first in [5, 1] {
+            encode_frame(&batch(first, 2), salt, file);
+        }
+    });
+    let found = recover(&*disk);
+    assert_eq!((found.segments[0].first_seq, found.segments[0].end_seq), (1, 7));
+    assert_eq!(owed(&disk, &found), 6, "what is missing is found out by the drain that reads");
+}
+
+#[test]
+fn a_cursor_beyond_every_number_is_no_cursor() {
+    let disk = spool(3);
+    Cursor::new("all").store(&*disk, Place { segment: u64::MAX, seq: u64::MAX }).unwrap();
+    let found = recover(&*disk);
+    assert_eq!((owed(&disk, &found), found.next_number), (6, 2), "duplicates, no loss");
 }
 
 #[test]

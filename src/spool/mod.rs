@@ -72,7 +72,8 @@ pub(crate) mod recovery;
 mod rig;
 pub(crate) mod scan;
 mod shared;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
+#[cfg_attr(fuzzing, allow(dead_code, reason = "fuzzing needs less of it than the tests"))]
 pub(crate) mod sim;
 pub(crate) mod syncer;
 pub(crate) mod thread;

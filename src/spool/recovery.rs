@@ -19,6 +19,9 @@ use crate::{
 };
 use std::{collections::BTreeMap, io, sync::Arc};
 
+/// No run gets there. What says that it did is not ours, and must not use the numbers up.
+const NUMBER_MAX: u64 = u64::MAX >> 1;
+
 /// A segment that is no longer written to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Segment {
@@ -76,7 +79,7 @@ pub(crate) fn segment_name(number: u64) -> String {
 
 fn segment_number(name: &str) -> Option<u64> {
     let digits = name.get(..16).filter(|_| name.get(16..).is_some_and(|rest| rest.starts_with(".seg")))?;
-    u64::from_str_radix(digits, 16).ok()
+    u64::from_str_radix(digits, 16).ok().filter(|&number| number <= NUMBER_MAX)
 }
 
 /// Reads the directory, and mends what can be mended.
@@ -93,7 +96,8 @@ pub(crate) fn recover(disk: &dyn Disk) -> Found {
     for (name, len) in files {
         if let Some(number) = segment_number(&name) {
             found.reserve(number);
-            if name.ends_with(".seg") {
+            // Other spellings of the same number are looked for by nobody.
+            if name == segment_name(number) {
                 found.segment(disk, name, number, len);
             } else {
                 found.set_aside.push((name, len));
@@ -137,11 +141,11 @@ impl Found {
 
     fn cursor(&mut self, disk: &dyn Disk, name: &str) {
         match Cursor::load(disk, name) {
-            Ok(Some(cursor)) => {
+            Ok(Some(cursor)) if cursor.place.segment <= NUMBER_MAX => {
                 self.reserve(cursor.place.segment);
                 self.cursors.insert(cursor.identity.clone(), cursor);
             }
-            Ok(None) => self.notes.push(format!("{name}: both slots are bad; its drain gets its lines again")),
+            Ok(_) => self.notes.push(format!("{name}: both slots are bad; its drain gets its lines again")),
             Err(error) => self.notes.push(format!("{name}: {error}; its drain gets its lines again")),
         }
     }
@@ -299,12 +303,12 @@ fn read_through(disk: &dyn Disk, name: &str, body: u64, salt: u32, len: u64) -> 
         match item {
             Item::Frame { batch, end } => {
                 let footer = &mut read.footer;
-                if seen == 0 {
-                    footer.first_seq = batch.first_seq();
-                }
+                // They ascend; where they do not, recovery must not fall over it.
+                let first_seq = if seen == 0 { batch.first_seq() } else { footer.first_seq.min(batch.first_seq()) };
+                footer.first_seq = first_seq;
+                footer.end_seq = footer.end_seq.max(batch.end_seq());
                 seen += batch.len() as u64;
                 footer.units[batch.stream() as usize] += batch.len() as u64;
-                footer.end_seq = batch.end_seq();
                 footer.offset = end;
             }
             Item::Footer(footer) => {

@@ -67,7 +67,7 @@ impl SimDisk {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap()
+        self.0.lock().expect("no caller panics")
     }
 
     pub(crate) fn set_faults(&self, faults: Faults) {

@@ -310,6 +310,25 @@ impl Http {
     }
 }
 
+/// What an answer to a request to `http://logs.example:81/in` comes to: a yes, another URL, or a failure.
+#[cfg(any(test, fuzzing))]
+pub(crate) async fn judged(
+    protocol: &'static Protocol,
+    response: Response,
+    payload: &Payload,
+) -> Result<Option<Url>, Failure> {
+    let url = Url::parse("http://logs.example:81/in").expect("a URL");
+    let target = HttpTarget { timeout: Some(Duration::from_secs(1)), ..HttpTarget::new(url.clone()) };
+    let mut http = Http::new(target, protocol);
+    match http.judge(response, &url, payload).await {
+        Answer::Taken => Ok(None),
+        Answer::Moved(to) => Ok(Some(to)),
+        Answer::Unreadable => Err(http.failure(Verdict::Hold, "415")),
+        Answer::Refused(failure) => Err(failure),
+        Answer::Broken(error) => Err(http.failure(Verdict::Hold, &verdict::innermost(&error))),
+    }
+}
+
 /// The beginning of an answer's body, and whether that was all of it.
 async fn read(mut response: Response, limit: usize, time: Duration) -> (Vec<u8>, bool) {
     let mut text = Vec::new();

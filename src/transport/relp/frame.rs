@@ -5,15 +5,15 @@ use std::fmt::Write;
 /// Transaction numbers go from 1 to this, and start over; the receiver wants them without a gap.
 const TXNR_MAX: u32 = 999_999_999;
 /// Longest answer that is taken; the longest known one lists offers in a few hundred bytes.
-const DATA_MAX: usize = 128 << 10;
+pub(crate) const DATA_MAX: usize = 128 << 10;
 
 /// The number behind `txnr`.
-pub(super) fn next_txnr(txnr: u32) -> u32 {
+pub(crate) fn next_txnr(txnr: u32) -> u32 {
     if txnr >= TXNR_MAX { 1 } else { txnr + 1 }
 }
 
 /// Appends a frame.
-pub(super) fn encode(txnr: u32, command: &str, data: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn encode(txnr: u32, command: &str, data: &[u8], out: &mut Vec<u8>) {
     let mut head = String::with_capacity(32);
     let _ = write!(head, "{txnr} {command} {}", data.len());
     out.reserve(head.len() + data.len() + 2);
@@ -27,7 +27,7 @@ pub(super) fn encode(txnr: u32, command: &str, data: &[u8], out: &mut Vec<u8>) {
 
 /// What the receiver says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(crate) enum Answer {
     /// An answer to transaction `txnr`. The one to `close` has no code, which is 0 here.
     Response { txnr: u32, code: u16, text: Vec<u8> },
     /// It ends the session (a hint, transaction 0).
@@ -37,22 +37,28 @@ pub(super) enum Answer {
 /// Not RELP.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("it does not speak RELP")]
-pub(super) struct NotRelp;
+pub(crate) struct NotRelp;
 
 /// Cuts answers out of what was read.
 #[derive(Debug, Default)]
-pub(super) struct Parser {
+pub(crate) struct Parser {
     bytes: Vec<u8>,
 }
 
 impl Parser {
     /// Takes what was read.
-    pub(super) fn push(&mut self, bytes: &[u8]) {
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
     }
 
+    /// Bytes that no answer was made of yet.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn kept(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// The next whole answer.
-    pub(super) fn next(&mut self) -> Result<Option<Answer>, NotRelp> {
+    pub(crate) fn next(&mut self) -> Result<Option<Answer>, NotRelp> {
         let Some((answer, length)) = parse(&self.bytes)? else { return Ok(None) };
         self.bytes.drain(..length);
         Ok(Some(answer))
@@ -65,9 +71,10 @@ fn parse(bytes: &[u8]) -> Result<Option<(Answer, usize)>, NotRelp> {
     let Some(txnr) = word(bytes, &mut at, 9)? else { return Ok(None) };
     let Some(command) = word(bytes, &mut at, 32)? else { return Ok(None) };
     let digits = bytes[at..].iter().take(10).take_while(|byte| byte.is_ascii_digit()).count();
-    let Some(&end) = bytes.get(at + digits) else {
-        return if digits < 10 { Ok(None) } else { Err(NotRelp) };
-    };
+    if digits == 10 {
+        return Err(NotRelp);
+    }
+    let Some(&end) = bytes.get(at + digits) else { return Ok(None) };
     let length: usize = number(&bytes[at..at + digits])?;
     at += digits;
     // `0` may stand before the LF with a space or without one.
@@ -162,6 +169,8 @@ mod tests {
             b"1 rsp 5 200 OK\n",
             b"1 rsp 999999 x",
             b"1 rsp 12345678901",
+            b"1 rsp 0000000003",
+            b"1 rsp 0000000003 200\n",
             b"1 rsp 3\n",
             b"1 rsp 3 abc\n",
             b"1234567890 rsp 0\n",

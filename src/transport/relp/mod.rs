@@ -11,7 +11,7 @@
 //! `500` for a message refuses that message alone; to know which, the connection is made anew and messages go one at a
 //! time until the refused one is passed. Numbers must have no gap: a receiver ends the session otherwise.
 
-mod frame;
+pub(crate) mod frame;
 mod session;
 #[cfg(test)]
 mod tests;
