@@ -41,8 +41,8 @@ impl Backoff {
         let bound = BASE.saturating_mul(1 << self.attempt.min(16)).min(CAP);
         self.attempt = self.attempt.saturating_add(1);
         let wait = self.up_to(bound);
+        let wish = if planted!(retry_after_ignored) { None } else { wish };
         match wish {
-            Some(_) if planted!(retry_after_ignored) => wait,
             _ if hurried => wait.min(HURRIED_CAP),
             Some(wish) => wish.min(WISH_CAP) + wait.min(HURRIED_CAP),
             None => wait,

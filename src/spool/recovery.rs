@@ -316,8 +316,11 @@ fn read_through(disk: &dyn Disk, name: &str, body: u64, salt: u32, len: u64) -> 
                 read.torn = len - footer.offset - FOOTER_LEN as u64;
                 return Ok(Read { footer, ..read });
             }
-            Item::Damage { .. } if planted!(recovery_truncates_inner) => break,
-            Item::Damage { .. } => {}
+            Item::Damage { .. } => {
+                if planted!(recovery_truncates_inner) {
+                    break;
+                }
+            }
         }
     }
     let Footer { first_seq, end_seq, .. } = read.footer;

@@ -333,3 +333,12 @@ fn standard_input_may_be_closed_at_the_start() {
         Setup::new().launcher(&launcher).stdin(Stdio::null()).start(&["sh", "-c", "echo hello; exit 2"]).finish(LIMIT);
     assert_eq!((done.code(), &done.stdout[..]), (2, &b"hello\n"[..]), "stderr: {}", done.err());
 }
+
+#[test]
+fn the_program_has_none_of_the_planted_bugs() {
+    // See src/planted.rs: where they are compiled in, so are their names and the variable that switches them on.
+    let program = fs::read(tools::lastword()).expect("it is built");
+    for name in ["LASTWORD_BUG", "rewind_past_window", "partial_last_line_dropped"] {
+        assert!(memchr::memmem::find(&program, name.as_bytes()).is_none(), "{name} is in the program");
+    }
+}
