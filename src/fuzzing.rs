@@ -102,7 +102,7 @@ pub fn spool(data: &[u8]) {
     let disk = Arc::new(directory::make(choices.0));
     let errors = [nix::libc::EIO, nix::libc::ENOSPC, nix::libc::EROFS, nix::libc::ENOENT];
     let fail_at = Some((usize::from(fail_at), errors[usize::from(errno) % errors.len()]));
-    disk.set_faults(Faults { fail_at, for_good: errno & 0x80 != 0, room: None });
+    disk.set_faults(Faults { fail_at, for_good: errno & 0x80 != 0, ..Faults::default() });
     recover(&*disk);
     disk.set_faults(Faults::default());
 

@@ -76,7 +76,14 @@ pub struct Losses([u64; Loss::ALL.len()]);
 impl Losses {
     /// Adds `units` to a reason.
     pub fn add(&mut self, reason: Loss, units: u64) {
-        self.0[reason as usize] += units;
+        let forgotten = match reason {
+            Loss::Overflow => planted!(drop_not_counted),
+            Loss::DrainDied => planted!(dead_drain_not_counted),
+            _ => false,
+        };
+        if !forgotten {
+            self.0[reason as usize] += units;
+        }
     }
 
     /// Adds all of `other`.
@@ -152,11 +159,14 @@ impl Counts {
         self.confirmed += units;
     }
 
-    /// Of the units lost to the deadline, `units` are in the fallback after all.
-    pub fn save(&mut self, units: u64) {
-        let units = units.min(self.lost.of(Loss::Deadline));
-        self.lost.0[Loss::Deadline as usize] -= units;
-        self.fallback += units;
+    /// Of the units lost to the deadline, or with the drain, `units` are in the fallback after all.
+    pub fn save(&mut self, mut units: u64) {
+        for reason in [Loss::Deadline, Loss::DrainDied] {
+            let saved = units.min(self.lost.of(reason));
+            self.lost.0[reason as usize] -= saved;
+            self.fallback += saved;
+            units -= saved;
+        }
     }
 
     /// Units whose fate is open.

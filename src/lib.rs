@@ -15,6 +15,9 @@
 //! | [`spool`] | the disk part of the queues |
 //! | [`ledger`] | what became of every line |
 
+#[macro_use]
+mod planted;
+
 pub mod budget;
 pub mod cgroup;
 pub mod child;

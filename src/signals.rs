@@ -193,7 +193,12 @@ impl Inherited {
 /// SIGCHLD is set to its default if it came in ignored, for an ignored one has the kernel throw exit codes away.
 pub fn block_all() -> Inherited {
     // Cannot fail with this constant `how` and a valid set; an empty mask would be the right guess if it did.
-    let mask = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK).unwrap_or_else(|_| SigSet::empty());
+    let mut all = SigSet::all();
+    if planted!(sigpipe_kills_us) {
+        sys::set_ignored(libc::SIGPIPE, false);
+        all.remove(nix::sys::signal::Signal::SIGPIPE);
+    }
+    let mask = all.thread_swap_mask(SigmaskHow::SIG_SETMASK).unwrap_or_else(|_| SigSet::empty());
     let ignored = |signal| if signal == libc::SIGPIPE { sys::pipe_was_ignored() } else { sys::is_ignored(signal) };
     let ignored = (1..=64).filter(|&signal| ignored(signal)).collect();
     sys::set_ignored(libc::SIGCHLD, false);
@@ -205,6 +210,15 @@ fn handed_descriptors() -> Vec<i32> {
     let names = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
     let open = names.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok()).filter(|&fd| fd > 2);
     open.filter(|&fd| sys::is_handed_on(fd)).collect()
+}
+
+/// Ends this process by a signal, so that whoever waits for it sees that. Returns if the kernel does not do it, as for
+/// PID 1. No core is written: the app's says more.
+pub fn end_by(signal: Signal) {
+    let _ = nix::sys::prctl::set_dumpable(false);
+    sys::set_ignored(signal.0, false);
+    let _ = sys::signal_set(&[signal.0]).thread_unblock();
+    let _ = sys::kill(nix::unistd::getpid().as_raw(), signal.0);
 }
 
 /// The queue of signals that came.

@@ -175,7 +175,7 @@ impl Sender {
 }
 
 /// What the judge found: every frame that arrived is one of ours, first occurrences in order.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Judgement {
     lost: u64,
     duplicates: u64,
@@ -202,6 +202,9 @@ fn seed() -> u64 {
     std::env::var("LASTWORD_SEED").map_or_else(|_| rand::random(), |seed| seed.parse().unwrap())
 }
 
+/// Lines that are written while a receiver dies forty times.
+const TOTAL: u64 = 160_000;
+
 /// 40 deaths, half of them with unread data, the receiver stalling a little before each.
 fn forty_deaths(rng: &mut StdRng) -> Vec<Session> {
     let dying = (0..40).map(|number| Session {
@@ -212,9 +215,19 @@ fn forty_deaths(rng: &mut StdRng) -> Vec<Session> {
     dying.chain([Session::HEALTHY]).collect()
 }
 
-async fn through_forty_deaths(replay: Option<u64>, framing: Framing) -> Judgement {
-    const TOTAL: u64 = 160_000;
-    let seed = seed();
+/// So many times forty deaths, or as many as `LASTWORD_DEATHS` asks for (in forties), each with a seed of its own.
+async fn through_deaths(replay: Option<u64>, framing: Framing) -> Judgement {
+    let deaths: u64 = std::env::var("LASTWORD_DEATHS").map_or(40, |text| text.parse().unwrap());
+    let (seed, mut sum) = (seed(), Judgement::default());
+    for round in 0..deaths.div_ceil(40) {
+        let Judgement { lost, duplicates } = through_forty_deaths(replay, framing, seed.wrapping_add(round)).await;
+        sum = Judgement { lost: sum.lost + lost, duplicates: sum.duplicates + duplicates };
+    }
+    println!("{framing:?}: {} deaths, {} lines: {sum:?}", deaths.div_ceil(40) * 40, deaths.div_ceil(40) * TOTAL);
+    sum
+}
+
+async fn through_forty_deaths(replay: Option<u64>, framing: Framing, seed: u64) -> Judgement {
     println!("LASTWORD_SEED={seed}");
     let mut rng = StdRng::seed_from_u64(seed);
     let receiver = Receiver::start(framing, forty_deaths(&mut rng));
@@ -230,20 +243,20 @@ async fn through_forty_deaths(replay: Option<u64>, framing: Framing) -> Judgemen
 
 #[tokio::test]
 async fn forty_deaths_of_the_receiver_lose_nothing() {
-    let judgement = through_forty_deaths(None, Framing::OctetCounted).await;
+    let judgement = through_deaths(None, Framing::OctetCounted).await;
     assert_eq!(judgement.lost, 0);
     assert!(judgement.duplicates > 0, "a replay shows");
 }
 
 #[tokio::test]
 async fn forty_deaths_of_a_receiver_of_plain_lines_lose_nothing() {
-    assert_eq!(through_forty_deaths(None, Framing::Lf).await.lost, 0);
+    assert_eq!(through_deaths(None, Framing::Lf).await.lost, 0);
 }
 
 #[tokio::test]
 async fn without_a_window_the_same_deaths_lose_frames() {
     // Shows that the test above meets its subject, and why the window is there.
-    assert!(through_forty_deaths(Some(0), Framing::OctetCounted).await.lost > 0);
+    assert!(through_forty_deaths(Some(0), Framing::OctetCounted, seed()).await.lost > 0);
 }
 
 #[tokio::test]

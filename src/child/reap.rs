@@ -73,6 +73,9 @@ impl Reaper {
                     return news;
                 }
             }
+            if planted!(zombie_left) {
+                return news;
+            }
         }
     }
 

@@ -5,7 +5,10 @@ use crate::{exit::Ending, signals::Inherited, sys};
 use nix::{
     errno::Errno,
     fcntl::{FcntlArg, OFlag, fcntl},
-    sys::stat::{Mode, fchmod},
+    sys::{
+        signal::SigSet,
+        stat::{Mode, fchmod},
+    },
     unistd::{AccessFlags, access, pipe2},
 };
 use std::{
@@ -19,14 +22,6 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
-
-/// Whether we have a controlling terminal. The app then stays in our process group, so that the terminal's keys reach
-/// it as if we were not there.
-pub fn shares_terminal() -> bool {
-    // Opening this name succeeds for just those that have one.
-    let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
-    nix::fcntl::open("/dev/tty", flags, Mode::empty()).is_ok()
-}
 
 /// The read and write ends of the app's stdout and stderr.
 #[derive(Debug)]
@@ -144,7 +139,8 @@ fn start(mut command: Command, out: OwnedFd, err: OwnedFd, inherited: &Inherited
     if !shared {
         command.process_group(0);
     }
-    sys::restore_signals(&mut command, inherited.mask(), inherited.ignored().to_vec());
+    let mask = if planted!(mask_inherited) { SigSet::all() } else { inherited.mask() };
+    sys::restore_signals(&mut command, mask, inherited.ignored().to_vec());
     // The command owns the write ends and drops them with it: the pipes' ends are the app's alone from then on.
     let child = command.spawn()?;
     let pid = i32::try_from(child.id()).map_err(|_| Errno::ESRCH)?;

@@ -28,6 +28,7 @@ const TEST_LINE: &[u8] = b"lastword check: test line\n";
 
 /// Sends the line, prints what became of it on stdout, and returns the exit code: 0 if every drain took it, else 1.
 pub fn run(mut config: Config) -> u8 {
+    crate::run::trace_if_asked();
     print(&summary(&config, MemoryLimit::find(Path::new("/")).kills_all()));
     if config.drains.is_empty() {
         print("no drain is configured: lines go to stdout and stderr alone\n");

@@ -42,6 +42,7 @@ impl Backoff {
         self.attempt = self.attempt.saturating_add(1);
         let wait = self.up_to(bound);
         match wish {
+            Some(_) if planted!(retry_after_ignored) => wait,
             _ if hurried => wait.min(HURRIED_CAP),
             Some(wish) => wish.min(WISH_CAP) + wait.min(HURRIED_CAP),
             None => wait,
@@ -55,6 +56,9 @@ impl Backoff {
     }
 
     fn up_to(&mut self, bound: Duration) -> Duration {
+        if planted!(jitter_zero) {
+            return bound;
+        }
         let nanos = u64::try_from(bound.as_nanos()).unwrap_or(u64::MAX);
         Duration::from_nanos(self.rng.random_range(0..=nanos))
     }

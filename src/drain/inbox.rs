@@ -11,7 +11,15 @@ use super::{
     gate::{Bell, Gate, Gated},
     queue::{Low, Queue},
 };
-use crate::{clock, config::WhenFull, ledger::Counts, line::Batch, sync::MutexGuard, transport::Progress};
+use crate::{
+    clock,
+    config::WhenFull,
+    ledger::Counts,
+    line::Batch,
+    spool::{index::Index, load::Loader, recovery::Range},
+    sync::MutexGuard,
+    transport::{Progress, Pulse},
+};
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -75,17 +83,33 @@ pub(crate) struct State {
     /// Since when, and whether a person has to mend it.
     pub(crate) trouble_since: Option<Instant>,
     pub(crate) held: bool,
-    /// When anything was settled last, or the first line came after a time without any.
-    pub(crate) moved_at: Instant,
+    /// When anything was settled or went out last, or the first line came after a time without any.
+    moved_at: Instant,
+    /// How far the transport is, from within a send, and how much of that is noticed.
+    pub(crate) pulse: Pulse,
+    furthest: u64,
     /// When the drain was closed, and when it had nothing more to do.
     pub(crate) closed_at: Option<Instant>,
     pub(crate) done_at: Option<Instant>,
+    /// Reads what waits in the spool; the drain's thread takes it when there is something to read.
+    pub(crate) loader: Option<Loader>,
 }
 
 impl State {
     /// A publisher of so many bytes need not wait.
     fn admits(&mut self, bytes: usize) -> bool {
         self.orders.closed || self.orders.unblocked || self.queue.makes_room(bytes)
+    }
+
+    /// For how long nothing has moved, though there are lines and nothing failed. Bytes that went out count from when they
+    /// are noticed, which is here.
+    pub(crate) fn unmoved(&mut self, now: Instant) -> Option<Duration> {
+        let furthest = self.pulse.furthest();
+        if std::mem::replace(&mut self.furthest, furthest) != furthest {
+            self.moved_at = now;
+        }
+        let waits = self.trouble_since.is_none() && self.queue.counts().pending() > 0;
+        waits.then(|| now.saturating_duration_since(self.moved_at))
     }
 }
 
@@ -107,9 +131,12 @@ impl Inbox {
             trouble: None,
             trouble_since: None,
             held: false,
-            moved_at: clock::now(),
+            moved_at: now(),
+            pulse: Pulse::default(),
+            furthest: 0,
             closed_at: None,
             done_at: None,
+            loader: None,
         };
         Self(Gate::new(state, Notify::new()))
     }
@@ -123,7 +150,7 @@ impl Inbox {
     pub(crate) fn push(&self, batch: &Arc<Batch>) {
         self.0.push(|state| {
             if state.queue.is_empty() {
-                state.moved_at = clock::now();
+                state.moved_at = now();
             }
             state.queue.push(batch);
             state.queue.ready()
@@ -149,7 +176,7 @@ impl Inbox {
         let mut state = self.lock();
         let settled = state.queue.progress(progress);
         if settled > 0 {
-            state.moved_at = clock::now();
+            state.moved_at = now();
         }
         self.0.let_in(state);
         settled
@@ -236,6 +263,24 @@ impl Inbox {
     pub(crate) fn low(&self) -> Low {
         self.lock().queue.low()
     }
+
+    /// There is a spool: see [`Queue::attach`]. `loader` reads it for the drain's thread.
+    pub(crate) fn attach(&self, index: &Arc<Index>, grace: usize, adopted: Vec<Range>, loader: Loader) {
+        self.order(|state| {
+            state.queue.attach(Arc::clone(index), grace, adopted);
+            state.loader = Some(loader);
+        });
+    }
+
+    /// See [`Queue::held_between`].
+    pub(crate) fn held_between(&self, from: u64, to: u64) -> Vec<Arc<Batch>> {
+        self.lock().queue.held_between(from, to)
+    }
+}
+
+/// The clock of the drain's runtime, which tests may pause; elsewhere the one that everybody reads.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
 }
 
 #[cfg(test)]

@@ -182,6 +182,9 @@ impl Sealed {
 
     /// The first unit that is not settled; None if there are gap lines alone.
     pub(crate) fn first_open(&self) -> Option<(&Arc<Batch>, usize)> {
+        if planted!(cursor_before_settled) {
+            return None;
+        }
         self.overlaps(self.done, self.items).find_map(|(piece, first, _)| match piece {
             Piece::Units { batch, from, .. } => Some((batch, from + first)),
             Piece::Gap(_) | Piece::OnLog(_) => None,

@@ -35,18 +35,22 @@ pub(crate) fn limits() -> Limits {
 }
 
 /// A seed that says how to replay it if the test fails.
-pub(crate) struct Seed(u64);
+pub(crate) struct Seed {
+    value: u64,
+    /// The how-manieth it is.
+    number: u64,
+}
 
 impl Seed {
     pub(crate) fn value(&self) -> u64 {
-        self.0
+        self.value
     }
 }
 
 impl Drop for Seed {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let _ = writeln!(std::io::stderr(), "replay with LASTWORD_SEED={}", self.0);
+            note(&format!("replay with LASTWORD_SEED={} (seed {})", self.value, self.number));
         }
     }
 }
@@ -55,7 +59,13 @@ impl Drop for Seed {
 pub(crate) fn seeds(count: u64) -> impl Iterator<Item = Seed> {
     let given = std::env::var("LASTWORD_SEED").ok().map(|text| text.parse().unwrap());
     let fresh = u64::try_from(clock::stamp().0).unwrap();
-    (0..if given.is_some() { 1 } else { count }).map(move |index| Seed(given.unwrap_or(fresh.wrapping_add(index))))
+    (0..if given.is_some() { 1 } else { count })
+        .map(move |index| Seed { value: given.unwrap_or(fresh.wrapping_add(index)), number: index + 1 })
+}
+
+/// Says something beside the test's result.
+pub(crate) fn note(text: &str) {
+    let _ = writeln!(std::io::stderr(), "note: {text}");
 }
 
 /// Somebody.

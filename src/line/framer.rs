@@ -37,6 +37,9 @@ impl Framer {
         if rest <= self.max {
             let lines = (head > 0).then(|| self.frame(&chunk[..head]));
             self.carry.extend_from_slice(&chunk[head..]);
+            if planted!(tail_copied_twice) && rest == self.max {
+                self.carry.extend_from_slice(&chunk[head..]);
+            }
             return lines;
         }
         Some(self.frame(chunk))
@@ -44,7 +47,7 @@ impl Framer {
 
     /// The stream ended: returns the last bytes that had no newline, if any.
     pub fn finish(&mut self) -> Option<Lines> {
-        if self.carry.is_empty() {
+        if self.carry.is_empty() || planted!(partial_last_line_dropped) {
             return None;
         }
         let data = std::mem::take(&mut self.carry);
@@ -98,7 +101,8 @@ impl Builder {
     /// Emits the end of a line: a whole one, or the last part.
     fn last_of_line(&mut self, end: usize, parts_out: &mut u32) {
         if *parts_out > 0 {
-            self.parts.push((self.ends.len() as u32, Part { number: *parts_out + 1, last: true }));
+            let last = !planted!(split_flag_lost);
+            self.parts.push((self.ends.len() as u32, Part { number: *parts_out + 1, last }));
             *parts_out = 0;
         }
         self.ends.push(end as u32);

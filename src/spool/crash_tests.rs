@@ -9,8 +9,16 @@ use super::{
     scan::{Item, Scanner},
     sim::{Faults, Files, Op, SimDisk, crash_states, kill_states},
 };
-use crate::{drain::testing::batch, line::Batch};
-use std::{collections::BTreeMap, sync::Arc};
+use crate::{
+    drain::testing::{batch, note, seeds},
+    line::Batch,
+};
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use std::{
+    collections::HashSet,
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+};
 
 const SEGMENT: u64 = 400;
 
@@ -131,6 +139,17 @@ fn workloads(length: usize) -> Vec<Vec<Step>> {
     })
 }
 
+/// Steps of the longest workloads: 3, or as many as `LASTWORD_STEPS` says. Each one more takes six times as long.
+fn longest() -> usize {
+    std::env::var("LASTWORD_STEPS").map_or(3, |text| text.parse().unwrap())
+}
+
+fn hash(state: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    state.hash(&mut hasher);
+    hasher.finish()
+}
+
 fn by(promises: &[(usize, Extent)], length: usize) -> Vec<Extent> {
     promises.iter().filter(|(at, _)| *at <= length).map(|(_, extent)| *extent).collect()
 }
@@ -142,30 +161,36 @@ fn settled_by(promise: &Promise, length: usize) -> u64 {
 
 #[test]
 fn every_crash_of_the_machine_leaves_a_spool_that_opens_with_all_that_was_synced() {
-    let mut states = BTreeMap::new();
-    for steps in (1..=3).flat_map(workloads) {
+    // Many workloads lead to the same state with the same promise. Its hash is kept, as there are millions of them.
+    let mut seen = HashSet::new();
+    let mut worked = 0;
+    for steps in (1..=longest()).flat_map(workloads) {
         let disk = Arc::new(SimDisk::default());
         let promise = run(&steps, &disk);
         let ops = disk.ops();
+        worked += 1;
         for length in 0..=ops.len() {
             let must = by(&promise.synced, length);
             let settled = settled_by(&promise, length);
             for files in crash_states(&ops[..length]) {
-                let key = (files, format!("{must:?} {settled}"));
-                states.entry(key).or_insert((must.clone(), settled, steps.clone(), length));
+                if seen.insert(hash(&(&files, &must, settled))) {
+                    check(&files, &must, settled, &(&steps, length));
+                }
             }
         }
     }
-    assert!(states.len() > 1000, "only {} states: the test missed its subject", states.len());
-    for ((files, _), (must, settled, steps, length)) in &states {
-        check(files, must, *settled, &(steps, length));
-    }
+    note(&format!(
+        "{worked} workloads of up to {} steps: {} states after a crash of the machine",
+        longest(),
+        seen.len()
+    ));
+    assert!(seen.len() > 1000, "only {} states: the test missed its subject", seen.len());
 }
 
 #[test]
 fn every_sigkill_leaves_a_spool_that_opens_with_all_that_was_appended() {
     let mut checked = 0;
-    for steps in (1..=3).flat_map(workloads) {
+    for steps in (1..=longest()).flat_map(workloads) {
         let disk = Arc::new(SimDisk::default());
         let promise = run(&steps, &disk);
         let ops = disk.ops();
@@ -180,6 +205,7 @@ fn every_sigkill_leaves_a_spool_that_opens_with_all_that_was_appended() {
             }
         }
     }
+    note(&format!("workloads of up to {} steps: {checked} states after a SIGKILL", longest()));
     assert!(checked > 5000, "only {checked} states");
 }
 
@@ -202,6 +228,52 @@ fn whichever_call_fails_nothing_that_was_appended_is_lost_and_the_log_goes_on() 
         }
     }
     assert!(failures > 40, "only {failures} calls failed");
+}
+
+#[test]
+fn whichever_call_fails_what_a_later_sync_made_safe_outlives_a_crash_of_the_machine() {
+    let steps = [Step::Append, Step::Big, Step::AppendAfterHole, Step::Append, Step::Sync, Step::Append, Step::Sync];
+    let (mut failures, mut safe) = (0, 0);
+    for at in 0..40 {
+        let disk = Arc::new(SimDisk::default());
+        disk.set_faults(Faults { fail_at: Some((at, nix::libc::EIO)), ..Faults::default() });
+        let promise = run(&steps, &disk);
+        failures += disk.failed();
+        let must: Vec<_> = promise.synced.iter().map(|(_, extent)| *extent).collect();
+        safe += must.len();
+        for files in crash_states(&disk.ops()) {
+            check(&files, &must, 0, &at);
+        }
+    }
+    assert!(failures >= 12 && safe > 40, "only {failures} calls failed, and {safe} extents were safe");
+}
+
+#[test]
+fn random_workloads_of_up_to_twelve_steps_with_failing_calls_keep_what_was_synced() {
+    let count = std::env::var("LASTWORD_WORKLOADS").map_or(30, |text| text.parse().unwrap());
+    let (mut states, mut failures, mut safe) = (0, 0, 0);
+    for seed in seeds(count) {
+        let mut rng = StdRng::seed_from_u64(seed.value());
+        let steps: Vec<Step> = (0..rng.random_range(5..=12)).map(|_| STEPS[rng.random_range(0..STEPS.len())]).collect();
+        let disk = Arc::new(SimDisk::default());
+        let fail_at = rng.random_bool(0.5).then(|| (rng.random_range(3..40), nix::libc::EIO));
+        disk.set_faults(Faults { fail_at, ..Faults::default() });
+        let promise = run(&steps, &disk);
+        failures += disk.failed();
+        let ops = disk.ops();
+        for _ in 0..3 {
+            let length = rng.random_range(0..=ops.len());
+            let (must, settled) = (by(&promise.synced, length), settled_by(&promise, length));
+            safe += must.len();
+            for files in crash_states(&ops[..length]).into_iter().filter(|_| rng.random_bool(0.1)) {
+                check(&files, &must, settled, &(&steps, fail_at, length));
+                states += 1;
+            }
+        }
+    }
+    note(&format!("{count} random workloads: {states} states, {failures} failed calls"));
+    let replay = std::env::var_os("LASTWORD_SEED").is_some();
+    assert!(replay || states > 100 && failures > 3 && safe > 30, "{states} states, {failures} failures, {safe} safe");
 }
 
 #[test]

@@ -68,6 +68,10 @@ impl Scanner {
             return Ok(Some(self.pass(item)));
         }
         let mut from = self.at + 1;
+        if planted!(scanner_trusts_length) {
+            from +=
+                frame_head(self.fill(disk, self.at, FRAME_FIXED)?).map_or(0, |head| (FRAME_FIXED + head.len) as u64);
+        }
         while self.patience > 0
             && let Some(candidate) = self.find(disk, from)?
         {

@@ -64,9 +64,11 @@ pub(super) fn server_name(target: &TlsTarget, host: &str) -> Result<ServerName<'
 pub(super) fn roots(ca_pem: Option<&[u8]>) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if roots.is_empty() {
+    let compiled_in = roots.is_empty();
+    if compiled_in {
         roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     }
+    tracing::debug!(count = roots.len(), compiled_in, "roots");
     for certificate in ca_pem.into_iter().flat_map(CertificateDer::pem_slice_iter) {
         let certificate = certificate.map_err(|error| format!("ca: not a PEM certificate: {error}"))?;
         roots.add(certificate).map_err(|error| format!("ca: not a root certificate: {error}"))?;

@@ -10,7 +10,10 @@ use std::{
     net::TcpListener,
     os::unix::process::{CommandExt, ExitStatusExt},
     process::{Child, ChildStdin, Command, Stdio},
-    sync::mpsc::{Receiver, RecvTimeoutError, channel},
+    sync::{
+        OnceLock,
+        mpsc::{Receiver, RecvTimeoutError, channel},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -26,8 +29,11 @@ pub(crate) enum Place {
 
 pub(crate) const BOTH: [Place; 2] = [Place::Pid1, Place::Elsewhere];
 
+/// The program under test: `LASTWORD_UNDER_TEST`, or the one that cargo has just built.
 pub(crate) fn program() -> &'static str {
-    env!("CARGO_BIN_EXE_lastword")
+    static PROGRAM: OnceLock<String> = OnceLock::new();
+    let built = || env!("CARGO_BIN_EXE_lastword").to_owned();
+    PROGRAM.get_or_init(|| std::env::var("LASTWORD_UNDER_TEST").unwrap_or_else(|_| built()))
 }
 
 /// The URL of a drain that takes connections and never answers. It lives as long as the test program.
@@ -97,6 +103,8 @@ impl Run {
     /// As `spawn`, with something to read.
     pub(crate) fn spawn_reading(mut outer: Command, place: Place, stdin: Stdio) -> Self {
         // Its own group, so that no terminal of the tester's is in play; `setsid` would need a fork.
+        // And no setting that is meant for the tests.
+        outer.env_remove("LASTWORD_UNDER_TEST");
         outer.process_group(0).stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = outer.spawn().expect("unshare and the program");
         let (sender, lines) = channel();

@@ -140,6 +140,9 @@ impl Window {
     pub(super) fn wrote(&mut self, bytes: u64, now: Instant) {
         self.tick(now);
         self.written += bytes;
+        if planted!(ack_on_write) {
+            (self.acked, self.accepted) = (self.written, self.written);
+        }
     }
 
     /// Takes in a look at the counters.

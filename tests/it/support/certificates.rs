@@ -8,7 +8,7 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// A directory with `ca.pem`, and signed by it `server` (for localhost and 127.0.0.1), `expired` and `client`; `other` is
+/// A directory with `ca.pem`, and signed by it `server` (for localhost, collector.test, hosts.test and 127.0.0.1), `expired` and `client`; `other` is
 /// a root of its own. Each has a `.pem` and a `.key`.
 pub fn directory() -> &'static Path {
     static DIRECTORY: OnceLock<TempDir> = OnceLock::new();
@@ -33,7 +33,7 @@ for root in ca other; do
 done
 sign() {{
     {openssl} req $key -keyout $1.key -out $1.csr -subj /CN=$1
-    printf 'subjectAltName=DNS:localhost,IP:127.0.0.1\n' >$1.ext
+    printf 'subjectAltName=DNS:localhost,DNS:collector.test,DNS:hosts.test,IP:127.0.0.1\n' >$1.ext
     {openssl} x509 -req -in $1.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out $1.pem -extfile $1.ext -days $2
 }}
 sign server 30

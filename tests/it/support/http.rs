@@ -5,9 +5,11 @@
 
 use super::{
     judge::{Seen, Unit},
+    mortal::server_config,
     pause,
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
+use flate2::read::GzDecoder;
 use serde_json::Value;
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -64,6 +66,7 @@ struct Shared {
     script: Mutex<Script>,
     requests: Mutex<Vec<Request>>,
     finish: AtomicBool,
+    tls: Option<Arc<rustls::ServerConfig>>,
 }
 
 /// A running receiver.
@@ -75,12 +78,20 @@ pub struct HttpSink {
 impl HttpSink {
     /// Listens on a free port of the loopback.
     pub fn start(script: impl FnMut(usize, &Request) -> Act + Send + 'static) -> Self {
+        Self::serve(script, None)
+    }
+
+    fn serve(
+        script: impl FnMut(usize, &Request) -> Act + Send + 'static,
+        tls: Option<Arc<rustls::ServerConfig>>,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("a bound socket has an address");
         let shared = Arc::new(Shared {
             script: Mutex::new(Box::new(script)),
             requests: Mutex::default(),
             finish: AtomicBool::new(false),
+            tls,
         });
         thread::spawn({
             let shared = Arc::clone(&shared);
@@ -92,6 +103,16 @@ impl HttpSink {
     /// Takes everything.
     pub fn healthy() -> Self {
         Self::start(|_, _| Act::Take)
+    }
+
+    /// Takes everything, over TLS. Its URL says `http:` all the same.
+    pub fn healthy_tls() -> Self {
+        Self::serve(|_, _| Act::Take, Some(server_config("server")))
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// `http://…/logs#name=NAME`.
@@ -162,14 +183,19 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
         }
         let Ok(stream) = stream else { continue };
         let shared = Arc::clone(shared);
-        thread::spawn(move || serve(stream, &shared));
+        thread::spawn(move || match &shared.tls {
+            None => serve(stream, &shared),
+            Some(config) => {
+                let session = rustls::ServerConnection::new(Arc::clone(config)).expect("good settings");
+                serve(rustls::StreamOwned::new(session, stream), &shared);
+            }
+        });
     }
 }
 
-fn serve(stream: TcpStream, shared: &Shared) {
-    let Ok(mut answer) = stream.try_clone() else { return };
+fn serve(stream: impl Read + Write, shared: &Shared) {
     let mut reader = BufReader::with_capacity(64 * 1024, stream);
-    while let Some(mut request) = read_request(&mut reader, &mut answer) {
+    while let Some(mut request) = read_request(&mut reader) {
         let act = {
             // One lock over script and list: the script's order is the list's order.
             let mut script = shared.script.lock().expect("no panic while held");
@@ -195,14 +221,15 @@ fn serve(stream: TcpStream, shared: &Shared) {
         };
         // One write, so that the head never comes in pieces.
         let head = format!("HTTP/1.1 {status} X\r\n{headers}Content-Length: 0\r\n\r\n");
-        if answer.write_all(head.as_bytes()).is_err() {
+        let stream = reader.get_mut();
+        if stream.write_all(head.as_bytes()).and_then(|()| stream.flush()).is_err() {
             return;
         }
     }
 }
 
 /// None at the end of the connection.
-fn read_request(reader: &mut BufReader<TcpStream>, answer: &mut TcpStream) -> Option<Request> {
+fn read_request(reader: &mut BufReader<impl Read + Write>) -> Option<Request> {
     let mut line = String::new();
     reader.read_line(&mut line).ok().filter(|&bytes| bytes > 0)?;
     assert!(line.starts_with("POST /logs "), "{line}");
@@ -215,7 +242,7 @@ fn read_request(reader: &mut BufReader<TcpStream>, answer: &mut TcpStream) -> Op
     }
     let mut request = Request { at: lastword::clock::now(), headers, body: Vec::new(), taken: false };
     if request.header("expect").is_some() {
-        answer.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").ok()?;
+        reader.get_mut().write_all(b"HTTP/1.1 100 Continue\r\n\r\n").ok()?;
     }
     if let Some(length) = request.header("content-length") {
         request.body.resize(length.parse().ok()?, 0);
@@ -223,11 +250,16 @@ fn read_request(reader: &mut BufReader<TcpStream>, answer: &mut TcpStream) -> Op
     } else if request.header("transfer-encoding").is_some() {
         read_chunks(reader, &mut request.body)?;
     }
+    if request.header("content-encoding") == Some("gzip") {
+        let mut plain = Vec::new();
+        GzDecoder::new(&request.body[..]).read_to_end(&mut plain).expect("gzip");
+        request.body = plain;
+    }
     request.at = lastword::clock::now();
     Some(request)
 }
 
-fn read_chunks(reader: &mut BufReader<TcpStream>, body: &mut Vec<u8>) -> Option<()> {
+fn read_chunks(reader: &mut impl BufRead, body: &mut Vec<u8>) -> Option<()> {
     loop {
         let mut line = String::new();
         reader.read_line(&mut line).ok()?;
