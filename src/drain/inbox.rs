@@ -100,7 +100,9 @@ impl State {
     fn admits(&mut self, bytes: usize) -> bool {
         self.orders.closed || self.orders.unblocked || self.queue.makes_room(bytes)
     }
+}
 
+impl State {
     /// For how long nothing has moved, though there are lines and nothing failed. Bytes that went out count from when they
     /// are noticed, which is here.
     pub(crate) fn unmoved(&mut self, now: Instant) -> Option<Duration> {

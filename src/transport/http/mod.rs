@@ -318,7 +318,8 @@ pub(crate) async fn judged(
     payload: &Payload,
 ) -> Result<Option<Url>, Failure> {
     let url = Url::parse("http://logs.example:81/in").expect("a URL");
-    let mut http = Http::new(HttpTarget::new(url.clone()), protocol);
+    let target = HttpTarget { timeout: Some(Duration::from_secs(1)), ..HttpTarget::new(url.clone()) };
+    let mut http = Http::new(target, protocol);
     match http.judge(response, &url, payload).await {
         Answer::Taken => Ok(None),
         Answer::Moved(to) => Ok(Some(to)),
