@@ -117,7 +117,7 @@ pub enum SpoolWhat {
         /// The spool
         dir: PathBuf,
     },
-    /// Send what the drains of these settings are still to get
+    /// Send what the drains of these settings are still to get; exit code 1 if some of it is still there, or lost
     Send {
         /// The spool
         dir: PathBuf,
@@ -190,6 +190,10 @@ pub struct Options {
     /// Exit with CODE if a line was lost, whatever the app's code is [default: the loss is told, the code is the app's]
     #[arg(long, value_name = "CODE", help_heading = "Exit code")]
     pub exit_on_loss: Option<String>,
+    /// When to end by the signal that ended the app, so that the parent sees that, and not with 128+n: always, never, or
+    /// auto (in the foreground of a terminal, where shells look for it) [default: auto; PID 1 cannot]
+    #[arg(long, value_name = "WHEN", help_heading = "Exit code")]
+    pub exit_signal: Option<String>,
     /// Who gets the signals that lastword gets: app, group (its process group), tree (its descendants too) or none
     /// [default: app]
     #[arg(long, value_name = "WHO", help_heading = "Signals and leftovers")]

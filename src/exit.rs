@@ -41,6 +41,14 @@ impl Ending {
             Self::Own => 125,
         }
     }
+
+    /// The signal that ended it, or came before it.
+    pub const fn signal(self) -> Option<Signal> {
+        match self {
+            Self::App(Status::Signaled(signal)) | Self::StoppedBeforeSpawn(signal) => Some(signal),
+            Self::App(Status::Exited(_)) | Self::NotFound | Self::NotExecutable | Self::Own => None,
+        }
+    }
 }
 
 impl fmt::Display for Ending {

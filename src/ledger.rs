@@ -152,11 +152,14 @@ impl Counts {
         self.confirmed += units;
     }
 
-    /// Of the units lost to the deadline, `units` are in the fallback after all.
-    pub fn save(&mut self, units: u64) {
-        let units = units.min(self.lost.of(Loss::Deadline));
-        self.lost.0[Loss::Deadline as usize] -= units;
-        self.fallback += units;
+    /// Of the units lost to the deadline, or with the drain, `units` are in the fallback after all.
+    pub fn save(&mut self, mut units: u64) {
+        for reason in [Loss::Deadline, Loss::DrainDied] {
+            let saved = units.min(self.lost.of(reason));
+            self.lost.0[reason as usize] -= saved;
+            self.fallback += saved;
+            units -= saved;
+        }
     }
 
     /// Units whose fate is open.

@@ -6,8 +6,8 @@
 //! one write, a blocked stdout never holds the reader's lock, and the bound is in bytes whatever the sizes of the reads.
 //!
 //! While the app runs, a full buffer blocks the reader, as the app would have been blocked without us. From the app's exit
-//! on, the reader waits no longer than [`STALL`] without progress; what is not taken is counted and reported. A closed
-//! stdout (EPIPE, EBADF) swallows the rest: drains and app go on.
+//! on, there is room for what its pipe holds, and the reader waits for more no longer than [`STALL`] without progress; what is
+//! not taken is counted and reported. A closed stdout (EPIPE, EBADF) swallows the rest: drains and app go on.
 
 use crate::{
     event::{Bell, Event},
@@ -28,6 +28,9 @@ use std::{
 
 /// Bytes that wait for the writer.
 const ROOM: usize = 1 << 20;
+
+/// Room beside it for what is in the app's pipe when the app exits: another run may follow, and stdout move on.
+const RESIDUE: usize = 1 << 20;
 
 /// How long the reader waits for a stuck stdout once the app has exited.
 const STALL: Duration = Duration::from_millis(500);
@@ -96,10 +99,10 @@ impl Passthrough {
             return;
         }
         let mut state = self.shared.lock();
-        while state.buffer.len() + state.writing + bytes.len() > ROOM && !state.broken && state.waiting() > 0 {
-            let before = state.written;
+        while state.waiting() + bytes.len() > state.room() && !state.broken && state.waiting() > 0 {
+            let (before, was_impatient) = (state.written, state.impatient);
             state = self.shared.drained.wait_timeout(state, STALL).unwrap_or_else(PoisonError::into_inner).0;
-            if state.impatient && state.written == before {
+            if was_impatient && state.impatient && state.written == before {
                 state.refused += bytes.len() as u64;
                 return;
             }
@@ -124,6 +127,7 @@ impl Passthrough {
     /// The app has exited: from now on a stuck stdout is not waited for.
     pub fn app_exited(&self) {
         self.shared.lock().impatient = true;
+        self.shared.drained.notify_one();
     }
 
     /// An app runs (again): its output is waited for as long as it takes.
@@ -146,6 +150,10 @@ impl Passthrough {
 impl State {
     fn waiting(&self) -> usize {
         self.buffer.len() + self.writing
+    }
+
+    const fn room(&self) -> usize {
+        if self.impatient { ROOM + RESIDUE } else { ROOM }
     }
 }
 

@@ -6,7 +6,7 @@ use crate::{
 };
 use nix::sys::resource::{UsageWho, getrusage};
 use serde::{Serialize, Serializer};
-use std::{fmt, time::Duration};
+use std::{fmt, path::PathBuf, time::Duration};
 
 /// What became of a run: `--report FILE`.
 #[derive(Clone, Debug, Serialize)]
@@ -15,6 +15,8 @@ pub struct Report {
     pub run: String,
     /// Our exit code.
     pub exit_code: u8,
+    /// How often the app was started: more than once with `--restart`, 0 if it could not be, or there is none (`tee`).
+    pub runs: u32,
     /// From our start to now.
     #[serde(rename = "duration_ms", serialize_with = "as_millis")]
     pub duration: Duration,
@@ -23,6 +25,55 @@ pub struct Report {
     pub usage: Usage,
     /// The closed books, in the order in which drains were given.
     pub drains: Vec<DrainReport>,
+    /// With `--spool`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spool: Option<SpoolReport>,
+}
+
+/// What became of the spool. Lines that it holds are in the drains' books.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct SpoolReport {
+    /// The directory: the one that was asked for, or, if another run had it, one in it.
+    pub dir: PathBuf,
+    /// The disk took what it was given last.
+    pub works: bool,
+    /// How often it stopped doing so, the start included.
+    pub troubles: u64,
+    /// Lines that were never written to it, because no drain held them any more when it worked again.
+    pub went_past: u64,
+    /// What earlier runs left, and can't be read. It is in no drain's books, as nobody knows whose it was.
+    pub unreadable: Unreadable,
+}
+
+/// Files of a spool that can't be read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Unreadable {
+    /// How many.
+    pub files: u64,
+    /// Their size in all.
+    pub bytes: u64,
+    /// Lines in them, as far as that can be told.
+    pub lines: u64,
+    /// Files of which it can't.
+    pub files_without_count: u64,
+}
+
+impl Unreadable {
+    /// One more file.
+    pub fn add(&mut self, bytes: u64, lines: Option<u64>) {
+        self.files += 1;
+        self.bytes += bytes;
+        self.lines += lines.unwrap_or(0);
+        self.files_without_count += u64::from(lines.is_none());
+    }
+
+    /// Those of another directory.
+    pub fn merge(&mut self, other: &Self) {
+        self.files += other.files;
+        self.bytes += other.bytes;
+        self.lines += other.lines;
+        self.files_without_count += other.files_without_count;
+    }
 }
 
 /// What a process used.
@@ -135,20 +186,26 @@ mod tests {
         let report = Report {
             run: "0197".into(),
             exit_code: 143,
+            runs: 2,
             duration: Duration::from_millis(2_500),
             usage: Usage { cpu: Duration::from_micros(1_250), max_rss_kib: 4_096 },
             drains: vec![drain()],
+            spool: Some(SpoolReport { dir: "/spool".into(), works: true, ..SpoolReport::default() }),
         };
         let json: Value = serde_json::from_str(&report.to_json()).unwrap();
         assert_eq!(
             json,
             json!({
-                "run": "0197", "exit_code": 143, "duration_ms": 2500.0, "cpu_ms": 1.25, "max_rss_kib": 4096,
+                "run": "0197", "exit_code": 143, "runs": 2, "duration_ms": 2500.0, "cpu_ms": 1.25, "max_rss_kib": 4096,
                 "drains": [{
                     "name": "logs", "url": "https://***@logs.example/", "read": 1_234_567, "adopted": 0,
                     "confirmed": 1_230_000, "accepted": 4_000, "sent": 0, "spooled": 0,
                     "lost": {"overflow": 500, "deadline": 67}, "flush_ms": 1234, "trouble": "connection refused",
                 }],
+                "spool": {
+                    "dir": "/spool", "works": true, "troubles": 0, "went_past": 0,
+                    "unreadable": {"files": 0, "bytes": 0, "lines": 0, "files_without_count": 0},
+                },
             })
         );
     }

@@ -1,9 +1,9 @@
 //! The wiring: the only file that knows all parts. Read top-down, it tells the life of the process.
 
 use crate::{
-    child::{Canary, shares_terminal},
+    child::{Canary, is_in_foreground, shares_terminal},
     clock,
-    config::{Config, LifecycleLines},
+    config::{Config, ExitSignal, LifecycleLines},
     diary::Diary,
     drain::Drains,
     event::{Bell, Event},
@@ -14,7 +14,7 @@ use crate::{
     reader::{Intake, Outlet, Publisher},
     report::{Report, Usage},
     say,
-    signals::{Inherited, Signal},
+    signals::{self, Inherited, Signal},
     supervisor::{FlushEnd, Notice, Outcome, Plant, Setup, supervise},
 };
 use std::{
@@ -42,11 +42,28 @@ pub fn run(config: Config, source: Source, inherited: Inherited) -> u8 {
         say!("{warning}");
     }
     match start_and_supervise(&config, source, inherited) {
-        Ok((outcome, plumbing)) => plumbing.close(&outcome),
+        Ok((outcome, plumbing)) => {
+            let code = plumbing.close(&outcome);
+            end_as_the_app_did(&config, &outcome, code);
+            code
+        }
         Err(error) => {
             say!("could not start: {error}");
             125
         }
+    }
+}
+
+/// Does not return if a signal ended the app and is to end us (`--exit-signal`). A code that the settings put in its place
+/// holds.
+fn end_as_the_app_did(config: &Config, outcome: &Outcome, code: u8) {
+    let wanted = match config.exit_signal {
+        ExitSignal::Auto => is_in_foreground(),
+        ExitSignal::Always => true,
+        ExitSignal::Never => false,
+    };
+    if let Some(signal) = outcome.ending.signal().filter(|_| wanted && code == outcome.ending.code()) {
+        signals::end_by(signal);
     }
 }
 
@@ -75,7 +92,7 @@ fn start_and_supervise(config: &Config, source: Source, inherited: Inherited) ->
     let publisher = (!config.drains.is_empty()).then(|| Publisher::new(drains.clone()));
     let diary = Diary::new(config, publisher.as_ref());
     let mut plumbing =
-        Plumbing { config, drains, publisher, diary, passthroughs: Vec::new(), intake: None, bell, begun };
+        Plumbing { config, source, drains, publisher, diary, passthroughs: Vec::new(), intake: None, bell, begun };
     plumbing.open_passthroughs(source)?;
     let input = match source {
         Source::App => None,
@@ -123,6 +140,7 @@ fn start_canary(config: &Config, shared: bool) -> Option<Canary> {
 /// Readers, pass-through and drains: what the supervisor commands.
 struct Plumbing<'a> {
     config: &'a Config,
+    source: Source,
     drains: Drains,
     /// None without drains. One for all streams: the sequence runs over them.
     publisher: Option<Publisher>,
@@ -166,9 +184,11 @@ impl Plumbing<'_> {
         let report = Report {
             run: self.config.origin.run.clone(),
             exit_code: code,
+            runs: outcome.runs,
             duration: clock::now() - self.begun,
             usage: Usage::own(),
             drains,
+            spool: self.drains.spool_report(),
         };
         if let Some(path) = &self.config.report
             && let Err(error) = fs::write(path, report.to_json())
@@ -176,6 +196,9 @@ impl Plumbing<'_> {
             say!("--report {}: {error}", path.display());
         }
         if !self.config.quiet {
+            if outcome.runs > 1 {
+                say!("the app ran {} times; the last run {}", outcome.runs, outcome.ending);
+            }
             self.say_what_was_left(outcome);
             report.drains.iter().for_each(|drain| say!("{drain}"));
         }
@@ -188,7 +211,11 @@ impl Plumbing<'_> {
         if let (true, Some(code)) = (lost, self.config.exit_on_loss) {
             return code;
         }
-        let code = outcome.ending.code();
+        let code = match outcome.ending.code() {
+            // `spool send` did what it was for, or not.
+            0 if self.source == Source::Nothing => u8::from(lost || drains.iter().any(|it| it.counts.spooled > 0)),
+            code => code,
+        };
         let mapped = self.config.exit_map.iter().rev().find(|(from, _)| *from == code);
         mapped.map_or(code, |&(_, to)| to)
     }
@@ -200,7 +227,7 @@ impl Plumbing<'_> {
         for (stream, passthrough) in &self.passthroughs {
             let untaken = passthrough.untaken();
             if untaken > 0 {
-                say!("pass-through: our {} did not take the last {untaken} bytes", stream.name());
+                say!("pass-through: our {} did not take {untaken} bytes", stream.name());
             }
         }
     }
@@ -209,9 +236,12 @@ impl Plumbing<'_> {
 impl Plant for Plumbing<'_> {
     fn attach(&mut self, [stdout, stderr]: [OwnedFd; 2]) -> io::Result<()> {
         self.diary.begin();
-        self.drains.block_again();
         self.passthroughs.iter().for_each(|(_, passthrough)| passthrough.app_runs());
         self.read(vec![(Stream::Stdout, stdout), (Stream::Stderr, stderr)])
+    }
+
+    fn may_run_again(&mut self) -> bool {
+        self.drains.block_again()
     }
 
     fn started(&mut self, pid: i32) {
@@ -262,7 +292,11 @@ impl Plant for Plumbing<'_> {
     }
 
     fn settled(&self) -> u64 {
-        self.drains.settled() + self.passthroughs.iter().map(|(_, it)| it.written()).sum::<u64>()
+        self.drains.settled()
+    }
+
+    fn signs_of_life(&self) -> u64 {
+        self.drains.signs_of_life() + self.passthroughs.iter().map(|(_, it)| it.written()).sum::<u64>()
     }
 
     fn notify(&mut self, notice: &Notice) {

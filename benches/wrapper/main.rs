@@ -1,7 +1,7 @@
 //! The whole process against the bare app and coreutils `tee`.
 //!
 //! ```text
-//! cargo bench --bench wrapper [-- --runs 11] [--megabytes 200] [--only start|pass|drains|flood] [--lastword BINARY]
+//! cargo bench --bench wrapper [-- --runs 11] [--megabytes 200] [--only start|pass|drains|flood|spool] [--lastword BINARY]
 //! ```
 //!
 //! `cargo bench` turns on features that tests alone want (tokio's paused time), which cost a little: `--lastword` takes
@@ -58,6 +58,10 @@ fn main() {
     }
     if only == "all" || only == "flood" {
         bench.flood();
+    }
+    if only == "all" || only == "spool" {
+        bench.spool();
+        bench.spool_opens();
     }
 }
 
@@ -201,6 +205,73 @@ impl Bench {
         }
     }
 
+    /// The same drain without and with a spool, in turns.
+    fn spool(&self) {
+        println!("\n## A TCP drain without and with `--spool`, pass-through to /dev/null\n");
+        println!(
+            "| writes | line | ns/line without | with | speed with / without (higher is better) | CPU ns/line | with |"
+        );
+        println!("|---|---|---|---|---|---|---|");
+        let dir = self.dir.join("spool");
+        for pace in [Pace::Blocks, Pace::Lines] {
+            for size in SIZES {
+                let count = self.count(size, pace);
+                let mut results = [const { Vec::new() }; 2];
+                let mut ratios = Vec::new();
+                for _ in 0..self.runs {
+                    let without = self.lastword(&[self.drain("syslog+tcp")], size, count, pace);
+                    let flags = ["--spool", dir.to_str().unwrap()];
+                    let with = self.lastword_with(&flags, &[self.drain("syslog+tcp")], size, count, pace);
+                    fs::remove_dir_all(&dir).unwrap();
+                    ratios.push(without.wall_ns / with.wall_ns);
+                    results[0].push(without);
+                    results[1].push(with);
+                }
+                let [without, with] = results.map(|costs| median(costs, count));
+                println!(
+                    "| {} | {size} B | {:.1} | {:.1} | {:.2} | {:.1} | {:.1} |",
+                    pace.name(),
+                    without.wall_ns,
+                    with.wall_ns,
+                    percentile(&mut ratios, 0.5),
+                    without.cpu_ns,
+                    with.cpu_ns
+                );
+            }
+        }
+    }
+
+    /// A gibibyte of sealed segments, left by a run whose drain was down: how long until it is known what is owed.
+    fn spool_opens(&self) {
+        let dir = self.dir.join("gibibyte");
+        let mut command = Command::new(&self.lastword);
+        command.args(["--quiet", "--spool", dir.to_str().unwrap(), "--spool-max", "4GiB", "--flush-timeout", "100ms"]);
+        command.args(["--when-full", "block", "--drain", "syslog+tcp://127.0.0.1:9", "--"]);
+        command.arg(&self.me).args(writer::arguments(200, (1 << 30) / 196, Pace::Blocks));
+        assert!(command.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success());
+        let files = fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap());
+        let segments = files.filter(|file| file.path().extension().is_some_and(|end| end == "seg"));
+        let lengths: Vec<u64> = segments.map(|file| file.metadata().unwrap().len()).collect();
+        let bytes: u64 = lengths.iter().sum();
+        assert!(bytes >= 1 << 30, "{bytes} bytes are no gibibyte");
+        let mut times: Vec<_> = (0..self.runs)
+            .map(|_| {
+                let begin = Instant::now();
+                let status =
+                    Command::new(&self.lastword).args(["spool", "ls"]).arg(&dir).stdout(Stdio::null()).status();
+                assert!(status.unwrap().success());
+                begin.elapsed().as_secs_f64() * 1e3
+            })
+            .collect();
+        println!(
+            "\n{} sealed segments, {} MiB: `lastword spool ls` takes {:.1} ms (median; at most {:.1})",
+            lengths.len(),
+            bytes >> 20,
+            percentile(&mut times, 0.5),
+            percentile(&mut times, 1.0)
+        );
+    }
+
     fn drain(&self, kind: &str) -> String {
         match kind {
             "file" => {
@@ -238,10 +309,14 @@ impl Bench {
     }
 
     fn lastword(&self, drains: &[String], size: usize, count: usize, pace: Pace) -> Cost {
+        self.lastword_with(&[], drains, size, count, pace)
+    }
+
+    fn lastword_with(&self, flags: &[&str], drains: &[String], size: usize, count: usize, pace: Pace) -> Cost {
         let report = self.dir.join("report.json");
         let mut command = Command::new(&self.lastword);
         command.env("LASTWORD_LIFECYCLE_LINES", "off");
-        command.args(["--quiet", "--when-full", "block", "--report"]).arg(&report);
+        command.args(["--quiet", "--when-full", "block", "--report"]).arg(&report).args(flags);
         command.args(drains.iter().flat_map(|url| ["--drain", url]));
         command.arg("--").arg(&self.me).args(writer::arguments(size, count, pace));
         let wall_ns = self.timed(command).wall_ns;

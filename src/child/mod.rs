@@ -7,8 +7,10 @@ mod leftovers;
 mod process;
 mod reap;
 mod spawn;
+mod terminal;
 
 pub use canary::Canary;
 pub use leftovers::{Family, Told};
 pub use reap::{Reaped, Reaper};
-pub use spawn::{App, Pipes, SpawnError, shares_terminal, spawn};
+pub use spawn::{App, Pipes, SpawnError, spawn};
+pub use terminal::{Terminal, is_in_foreground, shares_terminal};

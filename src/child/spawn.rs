@@ -20,14 +20,6 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// Whether we have a controlling terminal. The app then stays in our process group, so that the terminal's keys reach
-/// it as if we were not there.
-pub fn shares_terminal() -> bool {
-    // Opening this name succeeds for just those that have one.
-    let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
-    nix::fcntl::open("/dev/tty", flags, Mode::empty()).is_ok()
-}
-
 /// The read and write ends of the app's stdout and stderr.
 #[derive(Debug)]
 pub struct Pipes {

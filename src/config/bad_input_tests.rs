@@ -95,6 +95,7 @@ fn complaints_about_values_name_the_flag_or_the_variable() {
         ("max-restarts", "-1", "`-1` is no count; write a whole number, as in `5`"),
         ("exit-map", "143", "`143` is no pair of exit codes; write FROM=TO, both from 0 to 255, as in `143=0`"),
         ("exit-on-loss", "0", "`0` is no exit code of a failure; write a number from 1 to 255"),
+        ("exit-signal", "on", "unknown policy `on`; write `auto`, `always` or `never`"),
         ("lifecycle-lines", "2", "`2` is no place for lines; write `on`, `off` or `stderr`"),
         ("verbose", "2", "`2` is not a switch; write `on` or `off`"),
         ("name", "my app", "the name is empty or has white space in it; write one word, as in `web-1`"),

@@ -1,19 +1,15 @@
 //! All drains of a run: from flags and variables to [`DrainSpec`]s with names of their own.
 
 use super::{
-    DrainSpec, FileTarget, HttpTarget, Identity, RelpTarget, Secret, Target, TcpTarget, TlsTarget,
+    DrainSpec, FileTarget, HttpTarget, Identity, Proxy, RelpTarget, Secret, Target, TcpTarget, TlsTarget,
     drain_options::DrainOptions,
     drain_url::DrainUrl,
     environment::Environment,
     problem::{Exit, Problem},
     schemes::{Encoding, Scheme, Way},
 };
-use crate::format::{Format, gelf::Carrier, http::Compress, syslog::Framing};
+use crate::format::{Format, gelf::Carrier, syslog::Framing};
 use base64::{Engine, prelude::BASE64_STANDARD};
-use std::time::Duration;
-
-/// Long enough for a collector under load, short enough for a second try inside the usual stop budget of 10 s.
-const HTTP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Those of `--drain` in their order, then those of the variables, sorted by name. The same URL counts once.
 pub(crate) fn all(typed: &[String], environment: &Environment) -> Result<Vec<DrainSpec>, Exit> {
@@ -116,13 +112,12 @@ fn target(url: &DrainUrl<'_>, environment: &Environment) -> Result<Target, Probl
             Target::File(FileTarget::new(path))
         }
         Way::Unix => Target::Unix(url.file(environment)?),
-        Way::Http | Way::Https => Target::Http(HttpTarget {
-            url: url.http_url(environment)?,
-            headers: basic(url.user(environment)?)?.into_iter().collect(),
-            ca_pem: None,
-            timeout: HTTP_TIMEOUT,
-            compress: Compress::Off,
-        }),
+        Way::Http | Way::Https => {
+            let mut http = HttpTarget::new(url.http_url(environment)?);
+            http.headers.extend(basic(url.user(environment)?)?);
+            http.proxy = Proxy::of(&http.url, environment)?;
+            Target::Http(http)
+        }
         Way::Tcp | Way::Tls => Target::Tcp(TcpTarget::new(url.host_port(environment)?)),
         Way::Relp | Way::RelpTls => Target::Relp(RelpTarget::new(url.host_port(environment)?)),
         Way::Udp => Target::Udp(url.host_port(environment)?),
@@ -167,11 +162,11 @@ fn apply(mut options: DrainOptions, scheme: &Scheme, format: Format, target: &mu
             let protocol = format.protocol();
             protocol.complete(&mut http.url);
             http.compress = options.compress.unwrap_or(protocol.compress[0]);
+            http.tls = tls(&mut options, scheme)?.unwrap_or_default();
             http.headers.extend(options.token.map(|token| (protocol.token.0.to_string(), token)));
             http.headers.extend(options.bearer.map(|bearer| ("Authorization".to_string(), bearer)));
             http.headers.extend(options.headers);
-            http.ca_pem = options.ca_pem;
-            http.timeout = options.timeout.unwrap_or(HTTP_TIMEOUT);
+            http.timeout = options.timeout;
             if http.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("authorization")).count() > 1 {
                 return Err(Problem::new(
                     "there are several credentials",
@@ -185,7 +180,7 @@ fn apply(mut options: DrainOptions, scheme: &Scheme, format: Format, target: &mu
 }
 
 fn tls(options: &mut DrainOptions, scheme: &Scheme) -> Result<Option<TlsTarget>, Problem> {
-    if !scheme.is_tls() {
+    if !scheme.has_tls() {
         return Ok(None);
     }
     let identity = match (options.cert.take(), options.key.take()) {
@@ -205,6 +200,7 @@ fn tls(options: &mut DrainOptions, scheme: &Scheme) -> Result<Option<TlsTarget>,
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     fn drains(typed: &[&str], variables: &[(&str, &str)]) -> Result<Vec<DrainSpec>, String> {
         let typed: Vec<_> = typed.iter().map(|text| text.to_string()).collect();
@@ -267,12 +263,12 @@ mod tests {
             panic!("no http")
         };
         assert_eq!(first.url.as_str(), "https://h/in?key=k3y");
-        assert_eq!(first.timeout, HTTP_TIMEOUT);
+        assert_eq!(first.timeout, None);
         let [(name, Secret::Value(value))] = first.headers.as_slice() else { panic!("no header") };
         assert_eq!((name.as_str(), value.as_str()), ("Authorization", "Basic bWU6cDp3"));
         let [(_, Secret::Value(bearer)), (other, _)] = second.headers.as_slice() else { panic!("no headers") };
         assert_eq!((bearer.as_str(), other.as_str()), ("Bearer t0k3n", "X-A"));
-        assert_eq!(second.timeout, Duration::from_secs(3));
+        assert_eq!(second.timeout, Some(Duration::from_secs(3)));
         let shown = format!("{:?}{:?}", drains[0].headers_shown(), drains[1].headers_shown());
         assert!(!shown.contains("t0k3n") && !shown.contains("bWU6"), "{shown}");
         assert_eq!(drains[0].url, "https://***@h/in?***");

@@ -69,10 +69,7 @@ pub fn load(
             SpoolWhat::Cat { dir, only } => Command::Spool(SpoolCommand::Cat { dir, drain: only }),
             SpoolWhat::Verify { dir } => Command::Spool(SpoolCommand::Verify(dir)),
             SpoolWhat::Send { dir, options } => {
-                let options = Options { spool: Some(dir), spool_required: Some("on".into()), ..*options };
-                let mut config = config(&options, Vec::new(), Role::Tee, &environment)?;
-                config.passthrough = false;
-                return Ok(Invocation::Send(config));
+                return to_send(Options { spool: Some(dir), ..*options }, &environment).map(Invocation::Send);
             }
         },
         Subcommands::Demo => Command::Demo,
@@ -84,6 +81,20 @@ pub fn load(
         Subcommands::Other(words) => return Err(no_dashes(&words, command.as_deref())),
     };
     Ok(Invocation::Command(command))
+}
+
+/// What `spool send` works with.
+fn to_send(options: Options, environment: &Environment) -> Result<Config, Exit> {
+    let options = Options { spool_required: Some("on".into()), ..options };
+    let mut config = config(&options, Vec::new(), Role::Tee, environment)?;
+    if config.drains.is_empty() {
+        let right =
+            "write `lastword spool send DIR --drain URL`; `lastword spool ls DIR` names the drains that are owed lines";
+        return Err(Problem::new("there is no drain to send to", right).of("spool send"));
+    }
+    config.passthrough = false;
+    config.spool.iter_mut().for_each(|spool| spool.existing = true);
+    Ok(config)
 }
 
 fn some_command(command: Option<Vec<OsString>>) -> Result<Vec<OsString>, Exit> {
@@ -207,6 +218,9 @@ fn config(options: &Options, command: Vec<OsString>, role: Role, environment: &E
     if let Some(found) = find("--exit-on-loss", &options.exit_on_loss)? {
         config.exit_on_loss = Some(found.read(process::exit_on_loss)?);
     }
+    if let Some(found) = find("--exit-signal", &options.exit_signal)? {
+        config.exit_signal = found.read(process::exit_signal)?;
+    }
     if let Some(found) = find("--lifecycle-lines", &options.lifecycle_lines)? {
         config.lifecycle_lines = found.read(process::lifecycle_lines)?;
     }
@@ -225,6 +239,11 @@ fn config(options: &Options, command: Vec<OsString>, role: Role, environment: &E
     let memory = find("--memory", &options.memory)?;
     (config.max_line, config.memory) = line_and_memory(max_line, memory, config.max_line)?;
     config.warnings.extend(unknown_variables(environment));
+    if config.drains.is_empty() && (config.spool.is_some() || config.fallback.is_some()) {
+        let warning =
+            "there is no drain, so --spool and --fallback keep nothing: they are for what a drain did not take";
+        config.warnings.push(warning.to_owned());
+    }
     Ok(config)
 }
 
@@ -250,6 +269,7 @@ fn spool(options: &Options, environment: &Environment) -> Result<Option<SpoolSpe
         max_bytes: max_bytes.map_or(1 << 30, |bytes| bytes as u64),
         sync: sync.unwrap_or(SpoolSync::Interval),
         required: required.unwrap_or(false),
+        existing: false,
     }))
 }
 

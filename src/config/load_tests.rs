@@ -36,6 +36,7 @@ fn everything_has_a_default() {
     assert!(config.passthrough && !config.quiet && !config.verbose);
     assert_eq!((config.restart, config.restart.when), (Policy::default(), When::Never));
     assert!(config.exit_map.is_empty() && config.exit_on_loss.is_none());
+    assert_eq!(config.exit_signal, ExitSignal::Auto);
     assert_eq!((config.report, config.lifecycle_lines), (None, LifecycleLines::On));
     assert_eq!((config.origin.app.as_str(), config.origin.host.as_str()), ("python3", "web-1"));
     assert_eq!(config.origin.instance, Instance::default(), "the pid is known after the spawn");
@@ -103,6 +104,7 @@ fn every_flag_can_be_given() {
             "--exit-map=1=2,2=3",
             "--exit-on-loss",
             "9",
+            "--exit-signal=always",
             "--lifecycle-lines",
             "off",
             "--report",
@@ -125,6 +127,7 @@ fn every_flag_can_be_given() {
     assert_eq!(config.report, Some("/tmp/r.json".into()));
     assert_eq!(config.lifecycle_lines, LifecycleLines::Off);
     assert_eq!((config.exit_map, config.exit_on_loss), (vec![(143, 0), (1, 2), (2, 3)], Some(9)));
+    assert_eq!(config.exit_signal, ExitSignal::Always);
     assert_eq!((config.restart.when, config.restart.max), (When::OnFailure, Some(0)));
     assert_eq!((config.origin.app.as_str(), config.origin.host.as_str()), ("shop", "h1"));
 }
@@ -158,6 +161,7 @@ fn every_flag_has_a_variable_and_the_flag_wins() {
         ("LASTWORD_HEALTHY_AFTER", "7s"),
         ("LASTWORD_EXIT_MAP", "143=0,3=4"),
         ("LASTWORD_EXIT_ON_LOSS", "75"),
+        ("LASTWORD_EXIT_SIGNAL", "never"),
         ("LASTWORD_REPORT", "r.json"),
         ("LASTWORD_METRICS", "9464"),
         ("LASTWORD_NAME", "shop"),
@@ -190,6 +194,7 @@ fn every_flag_has_a_variable_and_the_flag_wins() {
     assert_eq!(config.report, Some("r.json".into()));
     assert_eq!(config.lifecycle_lines, LifecycleLines::Stderr);
     assert_eq!((config.exit_map, config.exit_on_loss), (vec![(143, 0), (3, 4)], Some(75)));
+    assert_eq!(config.exit_signal, ExitSignal::Never);
     assert_eq!(config.metrics, Some("127.0.0.1:9464".parse().unwrap()));
     let [delay, cap, healthy] = [2, 5, 7].map(Duration::from_secs);
     assert_eq!(config.restart, Policy { when: When::Always, max: Some(3), delay, cap, healthy });

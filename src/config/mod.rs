@@ -10,6 +10,7 @@
 //! | `schemes` | the table of drain URL schemes |
 //! | `drain_url`, `component`, `drain_options`, `drains` | a URL cut, its parts expanded, its fragment, all drains together |
 //! | `units`, `stop_signals`, `memory` | durations and sizes, signal names, `--memory auto` |
+//! | `proxy` | proxies of HTTP drains, from the variables that curl reads |
 //! | `process` | what becomes of the app: its exit code, restarts, lines about its life |
 //! | `platform` | `--stop-timeout auto`, and the names that a platform gives |
 //! | `relaying` | who is signalled with what |
@@ -30,6 +31,7 @@ mod memory;
 mod platform;
 mod problem;
 mod process;
+mod proxy;
 mod relaying;
 mod schemes;
 mod stop_signals;
@@ -39,7 +41,8 @@ mod units;
 pub use environment::Environment;
 pub use load::load;
 pub use problem::{EXIT_CONFIG, Exit, Output, Problem};
-pub use targets::{FileTarget, Identity, RelpTarget, TcpTarget, TlsTarget};
+pub use proxy::Proxy;
+pub use targets::{FileTarget, HttpTarget, Identity, RelpTarget, TcpTarget, TlsTarget};
 
 pub(crate) use problem::one_line;
 pub(crate) use schemes::help as scheme_help;
@@ -47,7 +50,7 @@ pub(crate) use units::human_size;
 
 use crate::{
     commands::{demo::plain_init::PlainInitOptions, sink::SinkOptions, spool::SpoolCommand},
-    format::{Format, Origin, http::Compress},
+    format::{Format, Origin},
     line::{Beginning, Stream},
     restart,
 };
@@ -140,6 +143,8 @@ pub struct Config {
     pub exit_map: Vec<(u8, u8)>,
     /// `--exit-on-loss`: our exit code if a line was lost.
     pub exit_on_loss: Option<u8>,
+    /// `--exit-signal`.
+    pub exit_signal: ExitSignal,
     /// `--lifecycle-lines`.
     pub lifecycle_lines: LifecycleLines,
     /// Who the lines are from. Where the platform does not name the instance, it is the pid of the command that is to be
@@ -181,6 +186,7 @@ impl Config {
             restart: restart::Policy::default(),
             exit_map: Vec::new(),
             exit_on_loss: None,
+            exit_signal: ExitSignal::Auto,
             lifecycle_lines: LifecycleLines::On,
             origin,
             seed,
@@ -200,6 +206,8 @@ pub struct SpoolSpec {
     pub sync: SpoolSync,
     /// `--spool-required`: no start without it.
     pub required: bool,
+    /// `spool send`: the directory must be there, and nobody else's.
+    pub existing: bool,
 }
 
 /// `--fallback`: where undelivered lines go at the deadline, if there is no spool.
@@ -209,6 +217,15 @@ pub enum Fallback {
     Stderr,
     /// A file, appended to.
     File(PathBuf),
+}
+
+impl std::fmt::Display for Fallback {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Stderr => f.write_str("stderr"),
+            Self::File(path) => path.display().fmt(f),
+        }
+    }
 }
 
 /// When the spool is made safe against a crash of the machine. A crash of lastword alone never needs it.
@@ -249,6 +266,17 @@ pub enum LifecycleLines {
     Off,
     /// On our own stderr.
     Stderr,
+}
+
+/// `--exit-signal`: when to end by the signal that ended the app, and not with 128+n.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExitSignal {
+    /// In the foreground of a terminal: a shell ends its loop only if Ctrl-C ended what it ran.
+    Auto,
+    /// Wherever the kernel does it, which is not as PID 1.
+    Always,
+    /// The exit code says it.
+    Never,
 }
 
 /// `--relay`: who gets the signals that we get.
@@ -338,27 +366,6 @@ pub struct HostPort {
     pub host: String,
     /// Port, never 0.
     pub port: u16,
-}
-
-/// An HTTP(S) endpoint. `Debug` shows neither headers nor anything of the URL but its origin.
-#[derive(Clone)]
-pub struct HttpTarget {
-    /// Absolute, without userinfo and fragment.
-    pub url: url::Url,
-    /// Extra headers in order: (name, value). Values are secrets.
-    pub headers: Vec<(String, Secret)>,
-    /// Root certificates beside the platform's: a PEM file, already read.
-    pub ca_pem: Option<Vec<u8>>,
-    /// Time limit of one request.
-    pub timeout: Duration,
-    /// How bodies are compressed.
-    pub compress: Compress,
-}
-
-impl std::fmt::Debug for HttpTarget {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("HttpTarget").field("origin", &self.url.origin().ascii_serialization()).finish_non_exhaustive()
-    }
 }
 
 /// A credential. Its value never shows in `Debug`.

@@ -1,7 +1,7 @@
 //! What the settings say of the app's lines, life and end: `--multiline`, `--lifecycle-lines`, `--exit-map`, `--exit-on-loss`,
-//! `--restart`.
+//! `--exit-signal`, `--restart`.
 
-use super::{LifecycleLines, problem::Problem};
+use super::{ExitSignal, LifecycleLines, problem::Problem};
 use crate::{line::Beginning, restart::When};
 use regex_lite::Regex;
 
@@ -35,6 +35,15 @@ pub(crate) fn restart(text: &str) -> Result<When, Problem> {
         "on-failure" => Ok(When::OnFailure),
         "always" => Ok(When::Always),
         _ => Err(Problem::new(format!("unknown policy `{text}`"), "write `never`, `on-failure` or `always`")),
+    }
+}
+
+pub(crate) fn exit_signal(text: &str) -> Result<ExitSignal, Problem> {
+    match text {
+        "auto" => Ok(ExitSignal::Auto),
+        "always" => Ok(ExitSignal::Always),
+        "never" => Ok(ExitSignal::Never),
+        _ => Err(Problem::new(format!("unknown policy `{text}`"), "write `auto`, `always` or `never`")),
     }
 }
 

@@ -157,6 +157,11 @@ impl Scheme {
         matches!(self.way, Way::Tls | Way::RelpTls)
     }
 
+    /// TLS, HTTP's included.
+    pub(crate) fn has_tls(&self) -> bool {
+        self.is_tls() || self.way == Way::Https
+    }
+
     pub(crate) fn is_relp(&self) -> bool {
         matches!(self.way, Way::Relp | Way::RelpTls)
     }

@@ -1,7 +1,39 @@
-//! What the transports that are not HTTP start with.
+//! What the transports start with.
 
-use super::HostPort;
+use super::{HostPort, Proxy, Secret};
+use crate::format::http::Compress;
 use std::{path::PathBuf, time::Duration};
+
+/// An HTTP(S) endpoint. `Debug` shows neither headers nor anything of the URL but its origin.
+#[derive(Clone)]
+pub struct HttpTarget {
+    /// Absolute, without userinfo and fragment.
+    pub url: url::Url,
+    /// Extra headers in order: (name, value). Values are secrets.
+    pub headers: Vec<(String, Secret)>,
+    /// Whom to trust, and who we are. The name in the certificate is always the URL's.
+    pub tls: TlsTarget,
+    /// What stands in between.
+    pub proxy: Option<Proxy>,
+    /// `#timeout=`: time limit of one request. None: it is found out.
+    pub timeout: Option<Duration>,
+    /// How bodies are compressed.
+    pub compress: Compress,
+}
+
+impl HttpTarget {
+    /// Nothing but the URL.
+    pub fn new(url: url::Url) -> Self {
+        let tls = TlsTarget::default();
+        Self { url, headers: Vec::new(), tls, proxy: None, timeout: None, compress: Compress::Off }
+    }
+}
+
+impl std::fmt::Debug for HttpTarget {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HttpTarget").field("origin", &self.url.origin().ascii_serialization()).finish_non_exhaustive()
+    }
+}
 
 /// A TCP endpoint, plain or over TLS.
 #[derive(Clone, Debug)]

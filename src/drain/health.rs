@@ -18,6 +18,9 @@ pub(crate) struct Health {
     last_said: Option<Instant>,
     overflow: Option<(u64, Instant)>,
     gave_up: Option<Instant>,
+    /// Since when nothing moves, if that was said.
+    stalled: Option<Instant>,
+    said_stalled: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -61,6 +64,18 @@ impl Health {
         })
     }
 
+    /// Nothing has moved for `time`, and nothing failed. Returns what to say: a line, unless there was one in this stall or
+    /// within a minute.
+    pub(crate) fn stalled(&mut self, time: Duration, waiting: u64, now: Instant) -> Option<String> {
+        if self.stalled.is_some() || self.said_stalled.is_some_and(|at| now < at + OVERFLOW) {
+            return None;
+        }
+        self.stalled = now.checked_sub(time);
+        (self.said_stalled, self.last_said) = (Some(now), Some(now));
+        let (lines, seconds) = (thousands(waiting), time.as_secs());
+        Some(format!("stalled: nothing was taken for {seconds} s, though nothing failed; lines are kept ({lines})"))
+    }
+
     /// A single line was refused for good. Returns what to say: not each one's name, the report has their count.
     pub(crate) fn gave_up(&mut self, reason: &str, loss: Loss, now: Instant) -> Option<String> {
         if self.gave_up.is_some_and(|at| now < at + OVERFLOW) {
@@ -80,12 +95,12 @@ impl Health {
         Some(format!("its memory is full; {} lines lost so far (overflow)", thousands(lost)))
     }
 
-    /// The receiver took something. Returns what to say: a line if trouble was announced.
+    /// The receiver took something. Returns what to say: a line if trouble, or a stall, was announced.
     pub(crate) fn recovered(&mut self, now: Instant) -> Option<String> {
-        let trouble = self.trouble.take()?;
-        trouble.said?;
+        let trouble = self.trouble.take().filter(|trouble| trouble.said.is_some()).map(|trouble| trouble.since);
+        let since = trouble.into_iter().chain(self.stalled.take()).min()?;
         self.last_said = Some(now);
-        let after = now.duration_since(trouble.since).as_secs_f64();
+        let after = now.duration_since(since).as_secs_f64();
         Some(format!("well again after {after:.1} s"))
     }
 }
@@ -132,6 +147,19 @@ mod tests {
         assert_eq!(health.gave_up("400 Bad Request", Loss::Rejected, start + QUIET), None);
         assert!(health.gave_up("413 Too Large", Loss::Oversize, start + OVERFLOW).is_some());
         assert_eq!(health.trouble(), None);
+    }
+
+    #[test]
+    fn a_stall_is_told_when_it_begins_and_ends_and_not_again_within_a_minute() {
+        let start = Instant::now() + OVERFLOW;
+        let mut health = Health::default();
+        let said = health.stalled(QUIET, 1234, start).unwrap();
+        assert_eq!(said, "stalled: nothing was taken for 10 s, though nothing failed; lines are kept (1,234)");
+        assert_eq!(health.stalled(2 * QUIET, 2000, start + QUIET), None);
+        assert_eq!(health.recovered(start + QUIET).unwrap(), "well again after 20.0 s");
+        assert_eq!(health.stalled(QUIET, 1, start + 3 * QUIET), None);
+        assert_eq!(health.recovered(start + 3 * QUIET), None, "what was not said needs no end");
+        assert!(health.stalled(QUIET, 1, start + OVERFLOW).is_some());
     }
 
     #[test]

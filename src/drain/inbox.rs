@@ -6,7 +6,14 @@
 //! (`wake_at`): a drain that is busy, backing off or gathering is not woken by every push.
 
 use super::queue::{Low, Queue};
-use crate::{clock, config::WhenFull, ledger::Counts, line::Batch, transport::Progress};
+use crate::{
+    clock,
+    config::WhenFull,
+    ledger::Counts,
+    line::Batch,
+    spool::{index::Index, load::Loader, recovery::Range},
+    transport::{Progress, Pulse},
+};
 use std::{
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -73,13 +80,31 @@ pub(crate) struct State {
     /// Since when, and whether a person has to mend it.
     pub(crate) trouble_since: Option<Instant>,
     pub(crate) held: bool,
-    /// When anything was settled last, or the first line came after a time without any.
-    pub(crate) moved_at: Instant,
+    /// When anything was settled or went out last, or the first line came after a time without any.
+    moved_at: Instant,
+    /// How far the transport is, from within a send, and how much of that is noticed.
+    pub(crate) pulse: Pulse,
+    furthest: u64,
     /// When the drain was closed, and when it had nothing more to do.
     pub(crate) closed_at: Option<Instant>,
     pub(crate) done_at: Option<Instant>,
+    /// Reads what waits in the spool; the drain's thread takes it when there is something to read.
+    pub(crate) loader: Option<Loader>,
     wake_at: usize,
     publishers_waiting: usize,
+}
+
+impl State {
+    /// For how long nothing has moved, though there are lines and nothing failed. Bytes that went out count from when they
+    /// are noticed, which is here.
+    pub(crate) fn unmoved(&mut self, now: Instant) -> Option<Duration> {
+        let furthest = self.pulse.furthest();
+        if std::mem::replace(&mut self.furthest, furthest) != furthest {
+            self.moved_at = now;
+        }
+        let waits = self.trouble_since.is_none() && self.queue.counts().pending() > 0;
+        waits.then(|| now.saturating_duration_since(self.moved_at))
+    }
 }
 
 /// See the module.
@@ -98,9 +123,12 @@ impl Inbox {
             trouble: None,
             trouble_since: None,
             held: false,
-            moved_at: clock::now(),
+            moved_at: now(),
+            pulse: Pulse::default(),
+            furthest: 0,
             closed_at: None,
             done_at: None,
+            loader: None,
             wake_at: NEVER,
             publishers_waiting: 0,
         };
@@ -116,7 +144,7 @@ impl Inbox {
     pub(crate) fn push(&self, batch: &Arc<Batch>) {
         let mut state = self.lock();
         if state.queue.is_empty() {
-            state.moved_at = clock::now();
+            state.moved_at = now();
         }
         state.queue.push(batch);
         if state.queue.ready() >= state.wake_at {
@@ -157,7 +185,7 @@ impl Inbox {
         let mut state = self.lock();
         let settled = state.queue.progress(progress);
         if settled > 0 {
-            state.moved_at = clock::now();
+            state.moved_at = now();
         }
         self.let_in(state);
         settled
@@ -245,6 +273,19 @@ impl Inbox {
         self.lock().queue.low()
     }
 
+    /// There is a spool: see [`Queue::attach`]. `loader` reads it for the drain's thread.
+    pub(crate) fn attach(&self, index: &Arc<Index>, grace: usize, adopted: Vec<Range>, loader: Loader) {
+        self.order(|state| {
+            state.queue.attach(Arc::clone(index), grace, adopted);
+            state.loader = Some(loader);
+        });
+    }
+
+    /// See [`Queue::held_between`].
+    pub(crate) fn held_between(&self, from: u64, to: u64) -> Vec<Arc<Batch>> {
+        self.lock().queue.held_between(from, to)
+    }
+
     fn let_in(&self, state: MutexGuard<'_, State>) {
         let waiting = state.publishers_waiting > 0;
         drop(state);
@@ -252,6 +293,11 @@ impl Inbox {
             self.room.notify_all();
         }
     }
+}
+
+/// The clock of the drain's runtime, which tests may pause; elsewhere the one that everybody reads.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ pub mod bench;
 mod fallback;
 mod health;
 pub(crate) mod inbox;
-mod pack;
+pub(crate) mod pack;
 pub(crate) mod queue;
 #[cfg(test)]
 mod queue_model;
@@ -43,12 +43,9 @@ use crate::{
     format::{Encoder, Origin},
     ledger::{Counts, DrainReport},
     line::{Batch, Stream},
+    report::SpoolReport,
     say::say,
-    spool::{
-        load::Loader,
-        open::{Opened, identity},
-        thread::{Member, Spool},
-    },
+    spool::{open::Plan, thread::Spool},
     transport::{Transport, file, http, relp, tcp, udp, unix},
 };
 use std::{
@@ -91,13 +88,10 @@ impl Drains {
     /// If the system has no thread left, or there is no spool and `--spool-required` asks for one.
     pub fn start(specs: &[DrainSpec], config: &Config, bell: &Bell) -> io::Result<Self> {
         let memory = config.memory / specs.len().max(1);
-        let opened = open_spool(specs, config)?;
+        let inboxes: Vec<_> = specs.iter().map(|_| Arc::new(Inbox::new(config.when_full, memory))).collect();
+        let spool = start_spool(specs, config, &inboxes)?;
         let mut drains = Vec::with_capacity(specs.len());
-        for (index, spec) in specs.iter().enumerate() {
-            let inbox = Arc::new(Inbox::new(config.when_full, memory));
-            if let Some(spool) = &opened {
-                inbox.lock().queue.attach(spool.index(), spool.grace(), spool.owed(spec));
-            }
+        for (index, (spec, inbox)) in specs.iter().zip(inboxes).enumerate() {
             if config.fallback.is_some() {
                 inbox.lock().queue.keep_left();
             }
@@ -109,20 +103,21 @@ impl Drains {
                 limits: Limits::new(spec, memory),
                 inbox: Arc::clone(&inbox),
                 bell: bell.clone(),
-                loader: opened.as_ref().map(Opened::loader),
             };
             thread::Builder::new().name(format!("drain-{index}")).spawn(move || thread.run())?;
             drains.push(Drain { name: spec.name.clone(), url: spec.url.clone(), stream: spec.stream, inbox });
         }
-        let member =
-            |(spec, drain): (&DrainSpec, &Drain)| Member { identity: identity(spec), inbox: Arc::clone(&drain.inbox) };
-        let spool = opened.map(|spool| spool.start(specs.iter().zip(&drains).map(member).collect())).transpose()?;
         Ok(Self { drains: drains.into(), spool, fallback: config.fallback.clone() })
     }
 
-    /// Whether what is not delivered is kept on a disk.
+    /// Whether what is not delivered is kept on a disk, as far as is known.
     pub fn have_spool(&self) -> bool {
-        self.spool.is_some()
+        self.spool.as_ref().is_some_and(Spool::works)
+    }
+
+    /// What became of the spool, if there is to be one.
+    pub fn spool_report(&self) -> Option<SpoolReport> {
+        self.spool.as_ref().map(Spool::report)
     }
 
     /// Hands a batch to every drain that wants its stream; full queues follow `--when-full`.
@@ -157,11 +152,21 @@ impl Drains {
         }
     }
 
-    /// The app runs again: publishers wait as `--when-full` says.
-    pub fn block_again(&self) {
+    /// The app is to run again: publishers wait as `--when-full` says, and the room of [`Drains::unblock`] is taken back.
+    /// Says whether every queue has room: a run that began while one is full might end before its first line is in, and
+    /// there would be no room for what such runs leave in the pipes.
+    pub fn block_again(&self) -> bool {
+        let mut room = true;
         for drain in self.drains.iter() {
-            drain.inbox.order(|state| state.orders.unblocked = false);
+            drain.inbox.order(|state| {
+                state.orders.unblocked = false;
+                if std::mem::take(&mut state.orders.roomy) {
+                    state.queue.take_memory(RESIDUE);
+                }
+                room &= state.queue.makes_room(1);
+            });
         }
+        room
     }
 
     /// A stop was asked for: leave every back-off, linger 0, retry at least every second until `end_at`.
@@ -200,9 +205,18 @@ impl Drains {
         }
     }
 
-    /// Units settled over all drains: grows while there is progress.
+    /// Units settled over all drains.
     pub fn settled(&self) -> u64 {
         self.drains.iter().map(|drain| drain.inbox.counts().settled()).sum()
+    }
+
+    /// Grows while anything gets on: what is settled, and bytes that go out from within a send.
+    pub fn signs_of_life(&self) -> u64 {
+        let signs = |drain: &Drain| {
+            let state = drain.inbox.lock();
+            state.queue.counts().settled() + state.pulse.furthest()
+        };
+        self.drains.iter().map(signs).sum()
     }
 
     /// Live accounts: (name, counts).
@@ -213,7 +227,7 @@ impl Drains {
     /// How each drain is doing.
     pub fn statuses(&self) -> Vec<DrainStatus> {
         let now = clock::now();
-        let look = |drain: &Drain| status::of(&drain.name, &drain.url, &drain.inbox.lock(), now);
+        let look = |drain: &Drain| status::of(&drain.name, &drain.url, &mut drain.inbox.lock(), now);
         self.drains.iter().map(look).collect()
     }
 
@@ -233,7 +247,8 @@ impl Drains {
         }
         if let Some(spool) = &self.spool {
             let spooled: u64 = reports.iter().map(|report| report.counts.spooled).max().unwrap_or(0);
-            let dir = spool.dir().display();
+            let dir = spool.dir();
+            let dir = dir.display();
             if !spool.finish(LAST_WORDS) {
                 say(format_args!("spool {dir}: the disk is slow to end; the next run may send some lines again"));
             }
@@ -251,7 +266,7 @@ impl Drains {
         }
         match fallback::write(&left, fallback) {
             Ok(()) => self.drains.iter().for_each(|drain| drain.inbox.change(Queue::save_left)),
-            Err(error) => say(format_args!("--fallback: {error}; the lines are lost")),
+            Err(error) => say(format_args!("--fallback {fallback}: {error}; the lines are lost")),
         }
     }
 }
@@ -283,19 +298,15 @@ impl Drain {
     }
 }
 
-/// The spool of the run, if it has one that works.
-fn open_spool(specs: &[DrainSpec], config: &Config) -> io::Result<Option<Opened>> {
+/// The spool of the run, if it is to have one. One that can't be opened is tried again later, unless it is required.
+fn start_spool(specs: &[DrainSpec], config: &Config, inboxes: &[Arc<Inbox>]) -> io::Result<Option<Spool>> {
     let Some(spec) = config.spool.as_ref().filter(|_| !specs.is_empty()) else { return Ok(None) };
-    match Opened::open(spec, specs, config) {
-        Ok(opened) => Ok(Some(opened)),
-        Err(error) if spec.required => {
-            Err(io::Error::new(error.kind(), format!("--spool {}: {error}", spec.dir.display())))
-        }
-        Err(error) => {
-            say(format_args!("spool {}: {error}; going on without one", spec.dir.display()));
-            Ok(None)
-        }
+    let plan = Plan::new(spec, specs, config);
+    let first = plan.open(inboxes);
+    if let (true, Err(error)) = (spec.required, &first) {
+        return Err(io::Error::new(error.kind(), format!("--spool {}: {error}", spec.dir.display())));
     }
+    plan.start(first, inboxes.to_vec()).map(Some)
 }
 
 /// What the thread of a drain starts with.
@@ -307,7 +318,6 @@ struct DrainThread {
     limits: Limits,
     inbox: Arc<Inbox>,
     bell: Bell,
-    loader: Option<Loader>,
 }
 
 impl DrainThread {
@@ -332,11 +342,14 @@ impl DrainThread {
                 Ok(Err(error)) => error.to_string(),
                 _ => "died of a bug in lastword".to_owned(),
             };
-            say(format_args!("drain {}: {reason}; its lines are lost from here on", self.spec.name));
+            let mut kept = false;
             self.inbox.order(|state| {
                 state.queue.die();
-                state.trouble = Some(reason);
+                kept = state.queue.has_heirs();
+                state.trouble = Some(reason.clone());
             });
+            let fate = if kept { "kept until the end, and sent by no one in this run" } else { "lost" };
+            say(format_args!("drain {}: {reason}; from here on its lines are {fate}", self.spec.name));
         }
         self.inbox.lock().done_at = Some(clock::now());
         self.bell.ring(Event::DrainDone(self.index));
@@ -348,8 +361,7 @@ impl DrainThread {
         let key = format!("{}-{}", self.origin.run, self.index);
         let speak = |line: &str| say(format_args!("drain {}: {line}", self.spec.name));
         let transport = transport(&encoder);
-        let worker = Worker::new(&self.inbox, transport, encoder, self.limits, self.seed, key, &speak)
-            .with_loader(self.loader.take());
+        let worker = Worker::new(&self.inbox, transport, encoder, self.limits, self.seed, key, &speak);
         runtime.block_on(worker.run());
         // A name lookup that hangs on a blocking thread is not waited for.
         runtime.shutdown_background();
@@ -444,7 +456,6 @@ mod tests {
             seed: 1,
             inbox: Arc::clone(&inbox),
             bell: bell.clone(),
-            loader: None,
         };
         inbox.push(&batch(1, 4));
         let thread = thread::spawn(move || thread.live(|_| Bug));

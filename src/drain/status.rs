@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 /// A drain that settles nothing for this long, though it has lines and no trouble, is called stalled. A healthy TCP
 /// drain may wait half of it for its replay window to age.
-const STALLED: Duration = Duration::from_secs(10);
+pub(super) const STALLED: Duration = Duration::from_secs(10);
 
 /// In one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -72,16 +72,17 @@ fn as_millis<S: serde::Serializer>(time: &Option<Duration>, serializer: S) -> Re
 }
 
 /// Looks at what the lock protects.
-pub(super) fn of(name: &str, url: &str, state: &State, now: Instant) -> DrainStatus {
+pub(super) fn of(name: &str, url: &str, state: &mut State, now: Instant) -> DrainStatus {
+    let unmoved = state.unmoved(now);
     let counts = *state.queue.counts();
-    let pending = counts.pending();
-    let unmoved = now.saturating_duration_since(state.moved_at);
     let (condition, since) = match state.trouble_since {
         _ if state.queue.is_dead() => (Condition::Dead, None),
         Some(at) if state.held => (Condition::Held, Some(now.saturating_duration_since(at))),
         Some(at) => (Condition::Retrying, Some(now.saturating_duration_since(at))),
-        None if pending > 0 && unmoved >= STALLED => (Condition::Stalled, Some(unmoved)),
-        None => (Condition::Up, None),
+        None => match unmoved.filter(|&time| time >= STALLED) {
+            Some(time) => (Condition::Stalled, Some(time)),
+            None => (Condition::Up, None),
+        },
     };
     DrainStatus {
         name: name.to_owned(),
@@ -89,7 +90,7 @@ pub(super) fn of(name: &str, url: &str, state: &State, now: Instant) -> DrainSta
         state: condition,
         since,
         trouble: state.trouble.clone(),
-        pending,
+        pending: counts.pending(),
         memory_bytes: state.queue.charged(),
         counts,
     }
@@ -103,7 +104,7 @@ mod tests {
     #[test]
     fn a_drain_is_up_stalled_retrying_held_or_dead() {
         let inbox = Inbox::new(WhenFull::DropOldest, 1 << 20);
-        let look = |at: Duration| of("a", "file:a", &inbox.lock(), clock::now() + at);
+        let look = |at: Duration| of("a", "file:a", &mut inbox.lock(), clock::now() + at);
         let hour = Duration::from_secs(3600);
         assert_eq!(look(hour).state, Condition::Up, "nothing to do for an hour");
         inbox.push(&batch(1, 3));

@@ -11,6 +11,7 @@ use super::{
     inbox::{Cut, Inbox, NEVER},
     pack::{self, Encoders, Limits},
     sealed::Sealed,
+    status::STALLED,
 };
 use crate::{
     clock,
@@ -41,6 +42,7 @@ pub(crate) struct Worker<'a, T> {
     inbox: &'a Inbox,
     transport: T,
     encoder: Encoders,
+    /// Taken from the inbox when it is wanted: the spool may be opened late.
     loader: Option<Loader>,
     limits: Limits,
     backoff: Backoff,
@@ -104,14 +106,9 @@ impl<'a, T: Transport> Worker<'a, T> {
         }
     }
 
-    /// Reads what waits in the spool.
-    pub(crate) fn with_loader(mut self, loader: Option<Loader>) -> Self {
-        self.loader = loader;
-        self
-    }
-
     /// Runs until there is nothing more to do.
     pub(crate) async fn run(mut self) {
+        self.inbox.lock().pulse = self.transport.pulse();
         loop {
             self.absorb();
             match self.next() {
@@ -205,6 +202,9 @@ impl<'a, T: Transport> Worker<'a, T> {
 
     /// Reads the front of what waits in the spool.
     fn load(&mut self, range: &Range) {
+        if self.loader.is_none() {
+            self.loader = self.inbox.lock().loader.take();
+        }
         let Some(loader) = &mut self.loader else { return };
         let Loaded { batches, upto, reason } = loader.load(range, self.limits.load);
         self.inbox.change(|queue| queue.load(*range, batches, upto, reason, clock::stamp()));
@@ -221,6 +221,7 @@ impl<'a, T: Transport> Worker<'a, T> {
                 let verdict = Verdict::Retry { resend_from: payload.position, after: None };
                 Err(Failure { verdict, reason: "no answer since before the stop; asked again".into() })
             }),
+            () = look_out(self.inbox, &mut self.health, self.say) => None,
         };
         self.absorb();
         match result {
@@ -267,13 +268,17 @@ impl<'a, T: Transport> Worker<'a, T> {
 
     /// Waits for whatever comes first: the time, a push, an order, news of the connection.
     async fn wait(&mut self, until: Option<Instant>) {
-        let until = earlier(until, self.inbox.lock().orders.last_call());
+        let (until, stands) = {
+            let state = self.inbox.lock();
+            (earlier(until, state.orders.last_call()), !state.queue.is_empty())
+        };
         let watching = self.watching;
         let news = async { if watching { self.transport.watch().await } else { std::future::pending().await } };
         let failure = tokio::select! {
             () = self.inbox.woken() => None,
             () = sleep_until(until) => None,
             result = news => result.err(),
+            () = look_out(self.inbox, &mut self.health, self.say), if stands => None,
         };
         if let Some(failure) = failure {
             // The connection is gone; there is nothing to watch until the next send.
@@ -404,6 +409,25 @@ impl<'a, T: Transport> Worker<'a, T> {
             () = sleep_until(until) => {}
             () = order => self.backoff.reset(),
         }
+    }
+}
+
+/// Says so when nothing moves, for as long as it is polled. Never ends.
+async fn look_out(inbox: &Inbox, health: &mut Health, say: &dyn Fn(&str)) {
+    loop {
+        let now = Instant::now();
+        let (unmoved, pending) = {
+            let mut state = inbox.lock();
+            (state.unmoved(now.into_std()), state.queue.counts().pending())
+        };
+        let time = unmoved.unwrap_or_default();
+        if time >= STALLED
+            && let Some(line) = health.stalled(time, pending, now)
+        {
+            say(&line);
+        }
+        // No wake-ups but these, and none while there is nothing to send.
+        tokio::time::sleep(STALLED.checked_sub(time).filter(|left| !left.is_zero()).unwrap_or(STALLED)).await;
     }
 }
 

@@ -12,14 +12,20 @@ pub struct Gap {
     pub first: Stamp,
     /// Time of the last lost unit.
     pub last: Stamp,
+    /// A receiver that refused some units of a payload, and did not say which: among how many they are, and between the
+    /// times of which. 0 where just these were lost.
+    pub among: u64,
 }
 
 impl Gap {
-    /// The announcement in words: `lastword: 1,234 lines lost between T1 and T2 (overflow 1,200, rejected 34)`.
+    /// The announcement in words: `lastword: 1,234 lines lost between T1 and T2 (overflow 1,200, rejected 34)`, or
+    /// `lastword: 3 of 120 lines lost …` where nobody knows which.
     pub fn message(&self) -> String {
         let mut stamp = StampText::default();
         let total = self.lost.total();
-        let mut text = format!("lastword: {} {} lost ", thousands(total), if total == 1 { "line" } else { "lines" });
+        let all = self.among.max(total);
+        let of = if all > total { format!(" of {}", thousands(all)) } else { String::new() };
+        let mut text = format!("lastword: {}{of} {} lost ", thousands(total), if all == 1 { "line" } else { "lines" });
         if self.first == self.last {
             text += "at ";
         } else {
@@ -57,7 +63,7 @@ mod tests {
         let mut lost = Losses::default();
         lost.add(Loss::Rejected, 34);
         lost.add(Loss::Overflow, 1_200);
-        let gap = Gap { lost, first: TIME, last: Stamp(TIME.0 + 1_000_000_000) };
+        let gap = Gap { lost, first: TIME, last: Stamp(TIME.0 + 1_000_000_000), among: 0 };
         assert_eq!(
             gap.message(),
             "lastword: 1,234 lines lost between 2026-01-02T03:04:05.678901Z and 2026-01-02T03:04:06.678901Z \
@@ -66,10 +72,18 @@ mod tests {
     }
 
     #[test]
+    fn where_nobody_knows_which_lines_were_lost_it_says_among_how_many() {
+        let mut lost = Losses::default();
+        lost.add(Loss::Rejected, 1);
+        let gap = Gap { lost, first: TIME, last: TIME, among: 1_200 };
+        assert_eq!(gap.message(), "lastword: 1 of 1,200 lines lost at 2026-01-02T03:04:05.678901Z (rejected 1)");
+    }
+
+    #[test]
     fn one_lost_line_is_told_in_the_singular() {
         let mut lost = Losses::default();
         lost.add(Loss::Oversize, 1);
-        let gap = Gap { lost, first: TIME, last: TIME };
+        let gap = Gap { lost, first: TIME, last: TIME, among: 0 };
         assert_eq!(gap.message(), "lastword: 1 line lost at 2026-01-02T03:04:05.678901Z (oversize 1)");
     }
 

@@ -166,7 +166,7 @@ impl Ruling {
     /// A receiver that took a payload but for `rejected` items, and does not say which: the accounts count all the same.
     pub(crate) fn all_but(items: usize, rejected: u64, reason: impl Into<String>) -> Self {
         let rejected = usize::try_from(rejected).unwrap_or(usize::MAX).min(items);
-        let mut verdicts = vec![ItemVerdict::Rejected; rejected];
+        let mut verdicts = vec![ItemVerdict::SomeRejected; rejected];
         verdicts.resize(items, ItemVerdict::Stored);
         Self::because(Meaning::Items { items: verdicts, at_once: true }, reason)
     }
@@ -196,6 +196,6 @@ mod tests {
     #[test]
     fn a_count_of_refused_items_never_exceeds_the_items() {
         let Meaning::Items { items, .. } = Ruling::all_but(3, u64::MAX, "all").meaning else { panic!("no items") };
-        assert_eq!(items, [ItemVerdict::Rejected; 3]);
+        assert_eq!(items, [ItemVerdict::SomeRejected; 3]);
     }
 }

@@ -1,6 +1,9 @@
 //! Small pieces of JSON that the formats put together: fields, numbers, times.
 
-use super::ndjson::escape;
+use super::{
+    Unit,
+    ndjson::{base64_into, escape},
+};
 use crate::line::{Part, Stamp};
 
 /// Appends `"name":"value"` behind a comma, or behind nothing at the start of an object.
@@ -30,6 +33,22 @@ pub(super) fn part(prefix: &str, part: Option<Part>, out: &mut Vec<u8>) {
         number(&format!("{prefix}part"), part.number, out);
         key(&format!("{prefix}last"), out);
         out.extend_from_slice(if part.last { b"true" } else { b"false" });
+    }
+}
+
+/// Appends what tells a unit from others, for receivers that take nothing but texts: `"seq":"42"`, a part's number and
+/// whether it is the last, and the exact bytes where the text that stands elsewhere is not the `whole`.
+pub(super) fn unit_in_texts(unit: &Unit<'_>, whole: bool, out: &mut Vec<u8>) {
+    let mut digits = itoa::Buffer::new();
+    text("seq", digits.format(unit.seq), out);
+    if let Some(part) = unit.part {
+        text("part", digits.format(part.number), out);
+        text("last", if part.last { "true" } else { "false" }, out);
+    }
+    if !whole {
+        out.extend_from_slice(b",\"message_base64\":\"");
+        base64_into(unit.text, out);
+        out.push(b'"');
     }
 }
 

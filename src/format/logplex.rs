@@ -134,7 +134,7 @@ mod tests {
         lost.add(Loss::Overflow, 37);
         let mut out = Vec::new();
         Encoder::new(Format::Logplex(Data::Omit), origin())
-            .encode_gap(&Gap { lost, first: TIME, last: TIME }, &mut out);
+            .encode_gap(&Gap { lost, first: TIME, last: TIME, among: 0 }, &mut out);
         assert_eq!(
             String::from_utf8(out).unwrap(),
             "159 <172>1 2026-01-02T03:04:05.678901+00:00 web-7 heroku logplex - Error L10 (output buffer overflow): \

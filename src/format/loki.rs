@@ -13,7 +13,7 @@ use super::{
     Encode, Gap, OWN_STREAM, Origin, Protocol,
     http::{Answer, Compress, Meaning, PathRule, Ruling},
     json,
-    ndjson::{base64_into, object, text_value},
+    ndjson::{object, text_value},
 };
 use crate::line::{Stamp, Unit};
 
@@ -128,19 +128,7 @@ impl Encode for Loki {
         let whole = text_value(unit.text, out);
         out.push(b',');
         out.extend_from_slice(&self.metadata);
-        // Metadata are texts, numbers included.
-        out.extend_from_slice(b",\"seq\":\"");
-        out.extend_from_slice(itoa::Buffer::new().format(unit.seq).as_bytes());
-        out.push(b'"');
-        if let Some(part) = unit.part {
-            json::text("part", itoa::Buffer::new().format(part.number), out);
-            json::text("last", if part.last { "true" } else { "false" }, out);
-        }
-        if !whole {
-            out.extend_from_slice(b",\"message_base64\":\"");
-            base64_into(unit.text, out);
-            out.push(b'"');
-        }
+        json::unit_in_texts(unit, whole, out);
         out.extend_from_slice(b"}]");
     }
 
@@ -225,7 +213,7 @@ mod tests {
         let text = "entry with timestamp 2026-01-02 03:04:05 +0000 UTC ignored, reason: 'entry too far behind',\n\
                     total ignored: 2 out of 4 for stream: {app=\"shop\"}\ntotal ignored: 1 out of 1 for stream: {app=\"x\"}";
         let Meaning::Items { items, .. } = judged(400, text) else { panic!("not by item") };
-        let rejected = items.iter().filter(|&&verdict| verdict == ItemVerdict::Rejected).count();
+        let rejected = items.iter().filter(|&&verdict| verdict == ItemVerdict::SomeRejected).count();
         assert_eq!((items.len(), rejected), (5, 3));
         assert_eq!(judged(400, "error at least one label pair is required per stream"), Meaning::Status);
         assert_eq!(judged(429, "Ingestion rate limit exceeded"), Meaning::Status);

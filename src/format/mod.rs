@@ -450,10 +450,10 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_gives_the_same_bytes_from_a_used_and_a_fresh_encoder() {
+    fn a_gap_tells_its_count_and_both_times_in_the_same_bytes_from_a_used_and_a_fresh_encoder() {
         let mut lost = Losses::default();
-        lost.add(Loss::Overflow, 12);
-        let gap = Gap { lost, first: TIME, last: Stamp(TIME.0 + 5_000_000_000) };
+        lost.add(Loss::Overflow, 987);
+        let gap = Gap { lost, first: TIME, last: Stamp(TIME.0 + 5_000_000_000), among: 0 };
         for format in FORMATS {
             let owned =
                 Owned { seq: 3, stream: crate::line::Stream::Stderr, time: TIME, text: b"x".to_vec(), part: None };
@@ -462,7 +462,10 @@ mod tests {
             encoder.encode_gap(&gap, &mut out);
             encoder.end(&mut out, &mut [0]);
             assert_eq!(out, gap_payload(format, origin(), &gap));
-            assert!(out.windows(2).any(|window| window == b"12"), "the count is told");
+            let text = String::from_utf8_lossy(&out);
+            for told in ["987", "2026-01-02T03:04:05.678901", "2026-01-02T03:04:10.678901"] {
+                assert!(text.contains(told), "{format:?} does not tell {told}: {text}");
+            }
         }
     }
 

@@ -278,7 +278,7 @@ mod tests {
         lost.add(Loss::Overflow, 1_200);
         lost.add(Loss::Rejected, 34);
         let mut out = Vec::new();
-        Encoder::new(Format::Ndjson, origin()).encode_gap(&Gap { lost, first: TIME, last: TIME }, &mut out);
+        Encoder::new(Format::Ndjson, origin()).encode_gap(&Gap { lost, first: TIME, last: TIME, among: 0 }, &mut out);
         assert_eq!(
             String::from_utf8(out).unwrap(),
             concat!(

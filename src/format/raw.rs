@@ -56,7 +56,7 @@ mod tests {
         let mut lost = Losses::default();
         lost.add(Loss::Deadline, 2);
         let mut out = Vec::new();
-        Encoder::new(Format::Raw, origin()).encode_gap(&Gap { lost, first: TIME, last: TIME }, &mut out);
+        Encoder::new(Format::Raw, origin()).encode_gap(&Gap { lost, first: TIME, last: TIME, among: 0 }, &mut out);
         assert_eq!(out, b"lastword: 2 lines lost at 2026-01-02T03:04:05.678901Z (deadline 2)\n");
     }
 }

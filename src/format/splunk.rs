@@ -13,7 +13,7 @@ use super::{
     Encode, Gap, OWN_STREAM, Origin, Protocol,
     http::{Answer, Compress, Meaning, PathRule, Ruling},
     json,
-    ndjson::{base64_into, text_value},
+    ndjson::text_value,
 };
 use crate::{
     line::{Stamp, Unit},
@@ -121,16 +121,7 @@ impl Encode for Splunk {
         }
         out.extend_from_slice(&self.fields);
         json::text("stream", unit.stream.name(), out);
-        json::text("seq", itoa::Buffer::new().format(unit.seq), out);
-        if let Some(part) = unit.part {
-            json::text("part", itoa::Buffer::new().format(part.number), out);
-            json::text("last", if part.last { "true" } else { "false" }, out);
-        }
-        if !whole {
-            out.extend_from_slice(b",\"message_base64\":\"");
-            base64_into(unit.text, out);
-            out.push(b'"');
-        }
+        json::unit_in_texts(unit, whole, out);
         out.extend_from_slice(b"}}\n");
     }
 

@@ -42,7 +42,7 @@ fn a_gap_is_a_warning_with_counts() {
     lost.add(Loss::Overflow, 1_200);
     lost.add(Loss::SpoolError, 34);
     let mut out = Vec::new();
-    let gap = Gap { lost, first: TIME, last: TIME };
+    let gap = Gap { lost, first: TIME, last: TIME, among: 0 };
     Encoder::new(Format::Syslog(Framing::Datagram), origin()).encode_gap(&gap, &mut out);
     assert_eq!(
         String::from_utf8(out).unwrap(),

@@ -267,7 +267,7 @@ mod tests {
         let failed =
             r#"{"ingested":2,"failed":1,"failures":[{"timestamp":"x","error":"bad field"}],"processedBytes":9}"#;
         let Meaning::Items { items, .. } = judged(failed) else { panic!("not by item") };
-        assert_eq!(items, [ItemVerdict::Rejected, ItemVerdict::Stored, ItemVerdict::Stored]);
+        assert_eq!(items, [ItemVerdict::SomeRejected, ItemVerdict::Stored, ItemVerdict::Stored]);
         assert_eq!(judged(r#"{"ingested":3,"failed":0,"failures":[]}"#), Meaning::Status);
         assert_eq!(judged(""), Meaning::Status);
     }

@@ -5,7 +5,8 @@ use bytes::Bytes;
 use crc32c::{crc32c, crc32c_append};
 
 const MAGIC: &[u8; 8] = b"LASTWORD";
-const VERSION: u16 = 1;
+/// The only one so far.
+pub(crate) const VERSION: u16 = 1;
 /// What stands before the header's body.
 pub(crate) const HEADER_FIXED: usize = 20;
 /// A header longer than this is not ours.

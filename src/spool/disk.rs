@@ -62,12 +62,37 @@ impl RealDisk {
 /// # Errors
 /// `WouldBlock` if another process has it; else what the file system says.
 pub(crate) fn lock(dir: &Path) -> io::Result<Lock> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-    let file = fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(dir.join("lock"))?;
+    match fs::DirBuilder::new().recursive(true).mode(0o700).create(dir) {
+        // "File exists" would leave one guessing.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(io::ErrorKind::NotADirectory.into()),
+        made => made?,
+    }
+    let path = dir.join("lock");
+    // Held open for reading alone: a file that is open for writing would keep an operator from a read-only remount.
+    let file = match fs::File::open(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            drop(fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path)?);
+            fs::File::open(&path)?
+        }
+        file => file?,
+    };
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(held) => Ok(Lock { _held: held }),
         Err((_, errno)) => Err(errno.into()),
     }
+}
+
+/// Writes a block to a file of its own, makes it safe if `sync`, and removes it.
+///
+/// # Errors
+/// Whatever the disk refuses.
+pub(crate) fn probe(disk: &dyn Disk, sync: bool) -> io::Result<()> {
+    const NAME: &str = "probe";
+    let _ = disk.remove(NAME);
+    disk.create(NAME)?;
+    let written = disk.write(NAME, 0, &[0; 4096]).and_then(|()| if sync { disk.sync(NAME) } else { Ok(()) });
+    let removed = disk.remove(NAME);
+    written.and(removed)
 }
 
 impl Disk for RealDisk {

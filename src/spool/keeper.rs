@@ -1,14 +1,20 @@
 //! The thread that writes: its loop, and what it does when the disk refuses.
+//!
+//! The log has the lines of a run in their order. While the disk refused, the inbox may have left some out: before anything
+//! behind them is appended, the drains' queues are asked for what they still hold of them.
 
 use super::{
     cursor::Place,
     index::Index,
     log::{Extent, Log},
     shared::{QUIET, Shared, State, cost_of},
+    syncer::Syncer,
     thread::{Member, Settings},
 };
 use crate::{clock, config::SpoolSync, drain::queue::Low, format::thousands, line::Batch};
 use std::{
+    collections::BTreeMap,
+    io,
     sync::{Arc, PoisonError},
     time::{Duration, Instant},
 };
@@ -22,51 +28,79 @@ const RETRY: Duration = Duration::from_millis(500);
 
 /// The thread's side.
 pub(super) struct Keeper {
-    pub(super) shared: Arc<Shared>,
-    pub(super) log: Log,
-    pub(super) index: Arc<Index>,
-    pub(super) members: Vec<Member>,
-    pub(super) settings: Settings,
+    shared: Arc<Shared>,
+    log: Log,
+    index: Arc<Index>,
+    members: Vec<Member>,
+    settings: Settings,
+    /// The unit behind the last one that was appended.
+    next: u64,
     /// Where the drains stood at the last look.
-    pub(super) last: Vec<(String, Place)>,
-    pub(super) synced_at: Instant,
+    last: Vec<(String, Place)>,
+    syncer: Syncer,
+    synced_at: Instant,
+    /// An order to sync that the syncer could not take yet.
+    hurried: bool,
     /// When the loss of lines for a drain that is not configured was last spoken of.
-    pub(super) mourned_at: Option<Instant>,
+    mourned_at: Option<Instant>,
 }
 
 impl Keeper {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        mut log: Log,
+        index: Arc<Index>,
+        members: Vec<Member>,
+        settings: Settings,
+    ) -> Self {
+        log.tell(Arc::clone(&index));
+        let syncer = Syncer::new(log.disk());
+        let (last, synced_at, hurried, mourned_at) = (Vec::new(), clock::now(), false, None);
+        // Sequence numbers begin at 1.
+        Self { shared, log, index, members, settings, next: 1, last, syncer, synced_at, hurried, mourned_at }
+    }
+
+    /// Until the books are closed.
     pub(super) fn run(&mut self) {
         // Drains that are new are known from here on; whatever fails is tried again.
         let mut looked_at = clock::now();
         let mut moving = true;
         loop {
+            let degraded = self.shared.lock().degraded.is_some();
             let dirty = self.settings.sync != SpoolSync::Never && self.log.is_dirty();
-            let (batches, closing, sync) = self.take(moving || dirty);
+            let (batches, closing, sync) = self.take(moving || dirty || degraded || self.syncer.is_busy());
+            self.hurried |= sync;
             let (mut well, mut worked) = (true, false);
             if !batches.is_empty() {
                 well = self.append(batches, closing);
                 worked = well;
                 moving = true;
             }
-            let due = self.settings.sync == SpoolSync::Always
-                || self.settings.sync == SpoolSync::Interval && (sync || clock::now() >= self.synced_at + SYNC);
-            if due && well && self.log.is_dirty() {
-                well = self.sync();
+            if well && let Some(synced) = self.sync() {
+                well = synced.is_ok();
                 worked |= well;
             }
             if closing && (!well || self.shared.lock().waiting.is_empty()) {
                 self.last_look();
                 return;
             }
+            // Also on a full disk: what is settled is deleted here, which makes room.
             if clock::now() >= looked_at + CURSORS {
                 looked_at = clock::now();
-                moving = self.look();
+                let looked = self.look();
+                well &= looked.is_ok();
+                moving = looked.unwrap_or(true);
             }
-            if worked {
-                self.shared.recover();
+            if degraded && well && !worked {
+                // There is nothing to write that would show whether it works.
+                worked = self.log.probe(self.settings.sync != SpoolSync::Never).is_ok();
+                well = worked;
+            }
+            if well && worked {
+                self.shared.recover(self.next);
             }
             if !well {
-                self.rest();
+                self.shared.rest(RETRY);
             }
         }
     }
@@ -82,6 +116,7 @@ impl Keeper {
         };
         let batches: Vec<_> = std::mem::take(&mut state.waiting).into();
         state.in_hand = batches.len();
+        state.at_once = false;
         let orders = (state.closing, std::mem::take(&mut state.sync));
         drop(state);
         (batches, orders.0, orders.1)
@@ -90,36 +125,41 @@ impl Keeper {
     /// False if the disk refused; what is not appended goes back to the inbox.
     fn append(&mut self, batches: Vec<Arc<Batch>>, closing: bool) -> bool {
         self.log.set_instance(self.settings.instance.wait());
+        let taken: usize = batches.iter().map(|batch| cost_of(batch)).sum();
+        let held = |from, to| self.members.iter().flat_map(move |member| member.inbox.held_between(from, to));
+        let mut batches = complete(self.next, batches, held);
         let mut done: Vec<Extent> = Vec::new();
         let result = self.log.append(&batches, &mut done);
-        let upto = done.last().map_or(0, |extent| extent.end_seq);
-        done.into_iter().for_each(|extent| self.index.add(extent));
+        let past = self.note(done);
         self.tell_evicted();
         for member in &self.members {
             member.inbox.appended();
         }
         let mut state = self.shared.lock();
         state.in_hand = 0;
-        state.bytes -= batches.iter().map(|batch| cost_of(batch)).sum::<usize>();
+        state.bytes -= taken;
+        state.past += past;
         if result.is_err() && !closing {
-            for batch in batches.into_iter().rev().take_while(|batch| batch.first_seq() >= upto) {
-                state.bytes += cost_of(&batch);
-                state.waiting.push_front(batch);
-            }
-            while state.bytes > self.shared.capacity
-                && let Some(oldest) = state.waiting.pop_front()
-            {
-                state.bytes -= cost_of(&oldest);
-                state.left_out += oldest.len() as u64;
-            }
+            let left = batches.partition_point(|batch| batch.first_seq() < self.next);
+            state.put_back(batches.split_off(left), self.shared.capacity);
         }
         drop(state);
-        if let Err(error) = result {
-            self.shared.degrade(&error.to_string());
-            return false;
-        }
         self.shared.moved.notify_all();
-        true
+        if let Err(error) = &result {
+            self.shared.degrade(&error.to_string());
+        }
+        result.is_ok()
+    }
+
+    /// These are on the disk. Returns how many units before them never will be.
+    fn note(&mut self, done: Vec<Extent>) -> u64 {
+        let mut past = 0;
+        for extent in done {
+            past += extent.first_seq.saturating_sub(self.next);
+            self.next = extent.end_seq;
+            self.index.add(extent);
+        }
+        past
     }
 
     fn tell_evicted(&mut self) {
@@ -141,31 +181,53 @@ impl Keeper {
         }
     }
 
-    fn sync(&mut self) -> bool {
-        self.synced_at = clock::now();
-        match self.log.sync() {
-            Ok(()) => true,
-            Err(error) => {
-                self.shared.degrade(&format!("the disk did not sync: {error}"));
-                false
+    /// Has what is due made safe. What came of it, or of what was given to the syncer before, if that is known.
+    fn sync(&mut self) -> Option<io::Result<()>> {
+        match self.settings.sync {
+            SpoolSync::Never => None,
+            SpoolSync::Always => self.log.is_dirty().then(|| self.sync_here()),
+            SpoolSync::Interval => {
+                let outcome = self.outcome();
+                let due = self.hurried || clock::now() >= self.synced_at + SYNC;
+                if due && self.log.is_dirty() && !self.syncer.is_busy() {
+                    (self.synced_at, self.hurried) = (clock::now(), false);
+                    self.syncer.give(self.log.take_unsafe());
+                }
+                outcome
             }
         }
     }
 
-    /// Takes down the cursors. True if any drain has something to settle.
-    fn look(&mut self) -> bool {
+    /// What the syncer did.
+    fn outcome(&mut self) -> Option<io::Result<()>> {
+        let (work, result) = self.syncer.outcome()?;
+        let result = self.log.synced(&work, result);
+        Some(self.heed(result))
+    }
+
+    fn sync_here(&mut self) -> io::Result<()> {
+        let result = self.log.sync();
+        self.heed(result)
+    }
+
+    fn heed(&self, result: io::Result<()>) -> io::Result<()> {
+        result.inspect_err(|error| self.shared.degrade(&format!("the disk did not sync: {error}")))
+    }
+
+    /// Takes down the cursors. Whether any drain has something to settle, if the disk did it.
+    fn look(&mut self) -> io::Result<bool> {
         let (places, open) = self.places();
         if places != self.last {
             match self.log.advance(&places, false) {
                 Ok(deleted) => deleted.into_iter().for_each(|segment| self.index.remove(segment)),
                 Err(error) => {
                     self.shared.degrade(&error.to_string());
-                    return true;
+                    return Err(error);
                 }
             }
             self.last = places;
         }
-        open
+        Ok(open)
     }
 
     fn last_look(&mut self) {
@@ -173,8 +235,10 @@ impl Keeper {
         let result = self.log.advance(&places, true);
         self.shared.lock().noted = result.is_ok();
         self.shared.moved.notify_all();
-        if self.settings.sync != SpoolSync::Never && self.log.is_dirty() {
-            self.sync();
+        self.syncer.wait();
+        let synced = self.outcome().unwrap_or(Ok(()));
+        if synced.is_ok() && self.settings.sync != SpoolSync::Never && self.log.is_dirty() {
+            let _ = self.sync_here();
         }
         if let Err(error) = result {
             self.shared.degrade(&error.to_string());
@@ -191,12 +255,19 @@ impl Keeper {
         let places = places.collect();
         (places, open)
     }
+}
 
-    /// The disk has refused: gives it time.
-    fn rest(&self) {
-        let closing = |state: &mut State| !state.closing;
-        drop(self.shared.wake.wait_timeout_while(self.shared.lock(), RETRY, closing));
-    }
+/// `batches`, which are to be appended, and before them what was left out from the unit `next` on, as far as it is `held` yet.
+pub(crate) fn complete<I: IntoIterator<Item = Arc<Batch>>>(
+    next: u64,
+    batches: Vec<Arc<Batch>>,
+    held: impl FnOnce(u64, u64) -> I,
+) -> Vec<Arc<Batch>> {
+    let Some(first) = batches.first().map(|batch| batch.first_seq()).filter(|&first| first > next) else {
+        return batches;
+    };
+    let missing: BTreeMap<u64, _> = held(next, first).into_iter().map(|batch| (batch.first_seq(), batch)).collect();
+    missing.into_values().chain(batches).collect()
 }
 
 /// Where a drain stands in the log.

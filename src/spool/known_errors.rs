@@ -8,7 +8,7 @@ use super::{
     recovery::{Found, recover, segment_name},
     sim::SimDisk,
 };
-use crate::drain::testing::batch;
+use crate::{drain::testing::batch, report::Unreadable};
 use std::sync::Arc;
 
 const SEGMENT: u64 = 600;
@@ -84,8 +84,29 @@ fn a_file_with_a_bad_header_is_quarantined_with_the_reason_in_its_name() {
     let found = recover(&*disk);
     assert_eq!(found.segments.len(), before - 1);
     assert!(files(&disk).contains(&format!("{}.bad-bad-header", segment_name(2))), "{:?}", files(&disk));
-    assert!(found.notes[0].contains("bad-header"));
-    assert!(recover(&*disk).notes.is_empty(), "said once");
+    let len = disk.files()[&format!("{}.bad-bad-header", segment_name(2))].len() as u64;
+    let lines = found.segments[1].first_seq - found.segments[0].end_seq;
+    assert!(found.notes[0].contains(&format!("its {lines} lines ({len} bytes) are lost")), "{:?}", found.notes);
+    assert_eq!(found.unreadable, Unreadable { files: 1, bytes: len, lines, files_without_count: 0 });
+    let again = recover(&*disk);
+    assert!(again.notes.is_empty() && again.unreadable == Unreadable::default(), "said and counted once");
+    assert_eq!(again.set_aside, [(format!("{}.bad-bad-header", segment_name(2)), len)]);
+}
+
+#[test]
+fn how_many_lines_a_bad_header_costs_is_told_by_the_footer_by_the_frames_or_by_nothing() {
+    let disk = spool(3);
+    // Not sealed: its frames tell, and the torn one is not counted.
+    disk.edit(&segment_name(1), |bytes| bytes.truncate(bytes.len() - 1));
+    disk.flip(&segment_name(1), 30);
+    let len = disk.files()[&segment_name(1)].len() as u64;
+    let unreadable = recover(&SimDisk::with(&disk.files())).unreadable;
+    assert_eq!(unreadable, Unreadable { files: 1, bytes: len, lines: 4, files_without_count: 0 });
+    // Without the header's checksum no frame can be told from chance.
+    disk.flip(&segment_name(1), 17);
+    let found = recover(&*disk);
+    assert_eq!(found.unreadable, Unreadable { files: 1, bytes: len, lines: 0, files_without_count: 1 });
+    assert!(found.notes[0].contains("how many is not known"), "{:?}", found.notes);
 }
 
 #[test]
@@ -100,7 +121,7 @@ fn a_newer_version_and_a_foreign_file_are_left_alone() {
     assert!(found.segments.is_empty());
     assert_eq!(found.next_number, 8, "and their numbers are not used again");
     assert!(
-        found.notes[0].contains("version-9; left alone") && found.notes[1].contains("foreign"),
+        found.notes[0].contains("(format 9, this one reads 1); left alone") && found.notes[1].contains("not a file of"),
         "{:?}",
         found.notes
     );
@@ -152,7 +173,11 @@ fn a_drain_that_was_not_configured_then_is_owed_nothing() {
 fn a_directory_that_cant_be_read_is_a_note_and_no_more() {
     let disk = spool(3);
     for at in 0..4 {
-        disk.set_faults(super::sim::Faults { fail_at: Some((at, nix::libc::EIO)), for_good: true, room: None });
+        disk.set_faults(super::sim::Faults {
+            fail_at: Some((at, nix::libc::EIO)),
+            for_good: true,
+            ..super::sim::Faults::default()
+        });
         let found = recover(&*disk);
         assert!(!found.notes.is_empty());
         assert!(disk.calls() < 20, "it is not tried over and over");

@@ -7,9 +7,10 @@
 use super::{
     codec::{Footer, Header, encode_footer, encode_frame, encode_header},
     cursor::{Cursor, Place},
-    disk::Disk,
+    disk::{Disk, probe},
     index::Index,
     recovery::{Found, Segment, segment_name},
+    syncer::sync,
 };
 use crate::{
     format::{Instance, Origin},
@@ -46,16 +47,21 @@ pub(crate) struct Log {
     current: Option<Current>,
     next_number: u64,
     cursors: BTreeMap<String, Cursor>,
-    /// Names were made or removed since the last sync of the directory.
-    dir_dirty: bool,
+    unsafe_: Unsafe,
     buffer: Vec<u8>,
     evicted: Vec<Segment>,
-    sync_sealed: bool,
-    /// Sealed at the end, and not synced yet.
-    sealed_dirty: Option<String>,
     /// Cursors could not be written: those on the disk are behind those here.
     stale: bool,
     index: Option<Arc<Index>>,
+}
+
+/// What a crash of the machine may undo.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Unsafe {
+    /// Segments that were written to.
+    pub(crate) segments: Vec<u64>,
+    /// Names were made or removed.
+    pub(crate) dir: bool,
 }
 
 /// The segment that is written to.
@@ -78,11 +84,9 @@ impl Log {
             current: None,
             next_number: found.next_number,
             cursors: found.cursors,
-            dir_dirty: false,
+            unsafe_: Unsafe::default(),
             buffer: Vec::new(),
             evicted: Vec::new(),
-            sync_sealed: true,
-            sealed_dirty: None,
             stale: false,
             index: None,
         }
@@ -91,11 +95,6 @@ impl Log {
     /// Whatever is deleted to make room leaves this index first: a reader that misses the file can tell why.
     pub(crate) fn tell(&mut self, index: Arc<Index>) {
         self.index = Some(index);
-    }
-
-    /// Segments are sealed without a sync.
-    pub(crate) fn never_sync(&mut self) {
-        self.sync_sealed = false;
     }
 
     /// The app's instance, once it is known; segments that exist keep theirs.
@@ -142,28 +141,54 @@ impl Log {
     /// Makes what was appended safe against a crash of the machine.
     ///
     /// # Errors
-    /// What the disk says. The segment is not written to again, and not synced again: the kernel may have dropped what it could
-    /// not write, and would say that all is well the second time.
+    /// What the disk says: see [`Log::synced`].
     pub(crate) fn sync(&mut self) -> io::Result<()> {
-        if self.current.as_ref().is_some_and(|current| current.dirty) {
-            self.sync_current()?;
+        let work = self.take_unsafe();
+        let result = sync(&*self.disk, &work);
+        self.synced(&work, result)
+    }
+
+    /// What is not safe yet. It is taken to be from now on; [`Log::synced`] must follow.
+    pub(crate) fn take_unsafe(&mut self) -> Unsafe {
+        let mut work = std::mem::take(&mut self.unsafe_);
+        if let Some(current) = self.current.as_mut().filter(|current| current.dirty) {
+            current.dirty = false;
+            work.segments.push(current.segment.number);
         }
-        if let Some(name) = self.sealed_dirty.take() {
-            match self.disk.sync(&name) {
-                // Nobody was owed it any more.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                result => result?,
-            }
+        work
+    }
+
+    /// What became of it. A segment that could not be synced is not written to again, and not synced again: the kernel may
+    /// have dropped what it could not write, and would say that all is well the second time.
+    ///
+    /// # Errors
+    /// The result, unchanged.
+    pub(crate) fn synced(&mut self, work: &Unsafe, result: io::Result<()>) -> io::Result<()> {
+        let number = self.current.as_ref().map(|current| current.segment.number);
+        if result.is_err() && number.is_some_and(|number| work.segments.contains(&number)) {
+            self.give_up_current(false);
         }
-        if std::mem::take(&mut self.dir_dirty) {
-            self.disk.sync_dir()?;
-        }
-        Ok(())
+        result
+    }
+
+    /// The disk, for who syncs beside us.
+    pub(crate) fn disk(&self) -> Arc<dyn Disk> {
+        Arc::clone(&self.disk)
+    }
+
+    /// Asks the disk whether it takes anything, with a file that is removed again.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub(crate) fn probe(&self, sync: bool) -> io::Result<()> {
+        probe(&*self.disk, sync)
     }
 
     /// Whether [`Log::sync`] has anything to do.
     pub(crate) fn is_dirty(&self) -> bool {
-        self.dir_dirty || self.sealed_dirty.is_some() || self.current.as_ref().is_some_and(|current| current.dirty)
+        self.unsafe_.dir
+            || !self.unsafe_.segments.is_empty()
+            || self.current.as_ref().is_some_and(|current| current.dirty)
     }
 
     /// Takes down how far the drains are, and deletes what nobody is owed any more. `closing`: nothing more will come.
@@ -180,7 +205,7 @@ impl Log {
         }
         self.stale = result.is_err();
         if closing {
-            self.seal_current(false);
+            self.seal_current();
         }
         let mut deleted = Vec::new();
         let (keep, done): (Vec<_>, Vec<_>) =
@@ -188,7 +213,8 @@ impl Log {
         self.segments = keep.into();
         for segment in done {
             deleted.push(segment.number);
-            self.dir_dirty = true;
+            self.unsafe_.segments.retain(|&number| number != segment.number);
+            self.unsafe_.dir = true;
             result = result.and(self.disk.remove(&segment_name(segment.number)));
         }
         result.map(|()| deleted)
@@ -216,7 +242,7 @@ impl Log {
             if segment.end_seq == first.first_seq() && segment.bytes < self.segment_bytes {
                 return Ok(());
             }
-            self.seal_current(true);
+            self.seal_current();
         }
         self.make_room();
         let (header, salt) = encode_header(&self.header);
@@ -224,7 +250,7 @@ impl Log {
         let name = segment_name(number);
         self.next_number += 1;
         self.disk.create(&name)?;
-        self.dir_dirty = true;
+        self.unsafe_.dir = true;
         if let Err(error) = self.disk.write(&name, 0, &header) {
             let _ = self.disk.remove(&name);
             return Err(error);
@@ -255,25 +281,16 @@ impl Log {
             if let Some(index) = &self.index {
                 index.remove(oldest.number);
             }
+            self.unsafe_.segments.retain(|&number| number != oldest.number);
             // One that can't be removed is not counted on any more; the next run finds it.
             let _ = self.disk.remove(&segment_name(oldest.number));
-            self.dir_dirty = true;
+            self.unsafe_.dir = true;
             self.evicted.push(oldest);
         }
     }
 
-    fn sync_current(&mut self) -> io::Result<()> {
-        let Some(current) = &mut self.current else { return Ok(()) };
-        if let Err(error) = self.disk.sync(&segment_name(current.segment.number)) {
-            self.give_up_current(false);
-            return Err(error);
-        }
-        current.dirty = false;
-        Ok(())
-    }
-
     /// A footer that can't be written is left to recovery.
-    fn seal_current(&mut self, sync: bool) {
+    fn seal_current(&mut self) {
         let Some(Current { mut segment, .. }) = self.current.take() else { return };
         let name = segment_name(segment.number);
         if segment.first_seq == segment.end_seq {
@@ -282,13 +299,8 @@ impl Log {
         }
         if self.disk.write(&name, segment.bytes, &footer(&segment)).is_ok() {
             segment.bytes += super::codec::FOOTER_LEN as u64;
-            // What the interval would have done; a failure costs no more than having waited for it.
-            if self.sync_sealed && sync {
-                let _ = self.disk.sync(&name);
-            } else {
-                self.sealed_dirty = Some(name);
-            }
         }
+        self.unsafe_.segments.push(segment.number);
         self.segments.push_back(segment);
     }
 

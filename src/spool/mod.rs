@@ -51,7 +51,8 @@
 //! - [`codec`]: the bytes above; [`scan`]: frames out of a file, whatever its state; [`cursor`]; all pure but for [`disk`].
 //! - [`recovery`]: a directory to what is owed to whom. [`log`]: appending, sealing, evicting, deleting.
 //! - [`index`]: which units of this run are on disk. [`load`]: back into memory.
-//! - [`thread`]: the handle to the thread that writes; [`shared`]: what the two share; [`keeper`]: the thread's side.
+//! - [`thread`]: the handle to the thread that writes; [`shared`]: what the two share; [`keeper`]: the thread's side;
+//!   [`syncer`]: the thread that waits for the disk.
 //! - [`open`]: all of it from settings; the lock.
 
 pub(crate) mod codec;
@@ -67,10 +68,15 @@ pub(crate) mod load;
 pub(crate) mod log;
 pub(crate) mod open;
 pub(crate) mod recovery;
+#[cfg(test)]
+mod rig;
 pub(crate) mod scan;
 mod shared;
 #[cfg(test)]
 pub(crate) mod sim;
+pub(crate) mod syncer;
 pub(crate) mod thread;
 #[cfg(test)]
 mod thread_tests;
+#[cfg(test)]
+mod trouble_tests;

@@ -2,20 +2,22 @@
 
 use super::{
     codec::Owed,
-    disk::{Disk, Lock, RealDisk, lock},
+    disk::{Disk, Lock, RealDisk, lock, probe},
     index::Index,
     load::Loader,
     log::{Log, SEGMENT_BYTES},
-    recovery::{Range, recover},
-    thread::{Member, Settings, Spool, header},
+    recovery::{Found, recover, segment_name},
+    thread::{Member, Opened, Settings, Spool, header},
 };
 use crate::{
-    config::{Config, DrainSpec, SpoolSpec, SpoolSync},
-    format::thousands,
+    config::{Config, DrainSpec, SpoolSpec},
+    drain::inbox::Inbox,
+    format::{Origin, thousands},
+    report::Unreadable,
     say::say,
 };
 use std::{
-    collections::BTreeMap,
+    collections::BTreeSet,
     io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -24,96 +26,94 @@ use std::{
 /// Directories of runs that found the lock taken: `second-1` to this.
 const SECONDS: u32 = 64;
 
-/// A spool that is open and does not run yet.
-#[derive(Debug)]
-pub(crate) struct Opened {
-    dir: PathBuf,
-    lock: Lock,
-    disk: Arc<dyn Disk>,
-    index: Arc<Index>,
-    log: Log,
-    owed: BTreeMap<String, Vec<Range>>,
-    run: String,
+/// What a spool is to be, from the settings: opened as often as it takes.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    spec: SpoolSpec,
+    drains: Vec<Owed>,
+    origin: Origin,
     capacity: usize,
-    sync: SpoolSync,
-    instance: crate::format::Instance,
 }
 
-impl Opened {
-    /// Takes the directory's lock (or that of a directory in it), recovers it, and says what is odd.
+impl Plan {
+    pub(crate) fn new(spec: &SpoolSpec, specs: &[DrainSpec], config: &Config) -> Self {
+        let owed = |spec: &DrainSpec| Owed { identity: identity(spec), stream: spec.stream };
+        let capacity = (config.memory / 4).clamp(256 << 10, 4 << 20);
+        Self { spec: spec.clone(), drains: specs.iter().map(owed).collect(), origin: config.origin.clone(), capacity }
+    }
+
+    /// Takes the directory's lock (or that of a directory in it), recovers it, says what is odd, and attaches the drains,
+    /// which are in the order of the settings.
     ///
     /// # Errors
     /// If there is no way to write there.
-    pub(crate) fn open(spec: &SpoolSpec, specs: &[DrainSpec], config: &Config) -> io::Result<Self> {
-        let (dir, lock) = lock_one(&spec.dir)?;
+    pub(crate) fn open(&self, inboxes: &[Arc<Inbox>]) -> io::Result<Opened> {
+        let (dir, lock) = if self.spec.existing { lock_it(&self.spec.dir)? } else { lock_one(&self.spec.dir)? };
         let disk: Arc<dyn Disk> = Arc::new(RealDisk::new(dir.clone()));
-        probe(&*disk)?;
-        if dir == spec.dir {
-            adopt_seconds(&dir);
+        // A full disk is no reason not to send what is on it.
+        match probe(&*disk, false) {
+            Err(error) if self.spec.required || !is_full(&error) => return Err(error),
+            _ => {}
         }
-        let found = recover(&*disk);
-        for note in &found.notes {
-            say(format_args!("spool {}: {note}", dir.display()));
+        let mut found = recover(&*disk);
+        say_notes(&dir, &found);
+        if dir == self.spec.dir && adopt_seconds(&dir, found.next_number, &mut found.unreadable) {
+            let unreadable = found.unreadable;
+            found = Found { unreadable, ..recover(&*disk) };
         }
-        let drains: Vec<_> = specs.iter().map(|spec| Owed { identity: identity(spec), stream: spec.stream }).collect();
-        let owed: BTreeMap<_, _> =
-            drains.iter().map(|drain| (drain.identity.clone(), found.owed(&*disk, &drain.identity))).collect();
-        let known = |identity: &str| drains.iter().any(|drain| drain.identity == identity);
-        let mut strangers: Vec<&str> = found
-            .segments
-            .iter()
-            .flat_map(|segment| segment.drains.iter())
-            .map(|owed| owed.identity.as_str())
-            .collect();
-        strangers.sort_unstable();
-        strangers.dedup();
-        for stranger in strangers.into_iter().filter(|identity| !known(identity)) {
-            let units: u64 = found.owed(&*disk, stranger).iter().map(|range| range.units).sum();
+        self.name_strangers(&dir, &*disk, &found);
+        let index = Arc::new(Index::new(found.segments.iter().map(|segment| segment.number)));
+        for (drain, inbox) in self.drains.iter().zip(inboxes) {
+            let loader = Loader::new(Arc::clone(&disk), Arc::clone(&index), self.origin.run.clone());
+            // Beside its memory a queue may hold what the spool has in hand, and a batch that comes just then.
+            inbox.attach(&index, 2 * self.capacity, found.owed(&*disk, &drain.identity), loader);
+        }
+        let unreadable = found.unreadable;
+        let max_bytes = self.spec.max_bytes;
+        let segment_bytes = SEGMENT_BYTES.min(max_bytes / 4);
+        let header = header(&self.origin, self.drains.clone());
+        let log = Log::new(disk, header, segment_bytes, max_bytes, found);
+        Ok(Opened { dir, log, index, unreadable, keep: Box::new(lock) })
+    }
+
+    /// Backlogs of drains that are not configured any more.
+    fn name_strangers(&self, dir: &Path, disk: &dyn Disk, found: &Found) {
+        let segments = found.segments.iter().flat_map(|segment| segment.drains.iter());
+        let all: BTreeSet<&str> = segments.map(|owed| owed.identity.as_str()).collect();
+        let known = |identity: &str| self.drains.iter().any(|drain| drain.identity == identity);
+        for stranger in all.into_iter().filter(|identity| !known(identity)) {
+            let units: u64 = found.owed(disk, stranger).iter().map(|range| range.units).sum();
             if units > 0 {
                 let (dir, units) = (dir.display(), thousands(units));
                 say(format_args!("spool {dir}: {units} lines for {stranger}, which is no drain now, are kept"));
             }
         }
-        let index = Arc::new(Index::new(found.segments.iter().map(|segment| segment.number)));
-        let segment_bytes = SEGMENT_BYTES.min(spec.max_bytes / 4);
-        let header = header(&config.origin, drains);
-        let mut log = Log::new(Arc::clone(&disk), header, segment_bytes, spec.max_bytes, found);
-        if spec.sync == SpoolSync::Never {
-            log.never_sync();
-        }
-        let capacity = (config.memory / 4).clamp(256 << 10, 4 << 20);
-        let (run, instance) = (config.origin.run.clone(), config.origin.instance.clone());
-        Ok(Self { dir, lock, disk, index, log, owed, run, capacity, sync: spec.sync, instance })
     }
 
-    /// What a drain is owed by earlier runs.
-    pub(crate) fn owed(&self, spec: &DrainSpec) -> Vec<Range> {
-        self.owed.get(&identity(spec)).cloned().unwrap_or_default()
-    }
-
-    /// What a queue's memory may be passed by: batches that the spool has in hand, and one that comes just then.
-    pub(crate) fn grace(&self) -> usize {
-        2 * self.capacity
-    }
-
-    /// Which units are on the disk.
-    pub(crate) fn index(&self) -> Arc<Index> {
-        Arc::clone(&self.index)
-    }
-
-    /// A reader for one drain.
-    pub(crate) fn loader(&self) -> Loader {
-        Loader::new(Arc::clone(&self.disk), self.index(), self.run.clone())
-    }
-
-    /// Starts the thread.
+    /// Starts the thread. What could not be opened is tried again there.
     ///
     /// # Errors
     /// If the system has no thread left.
-    pub(crate) fn start(self, members: Vec<Member>) -> io::Result<Spool> {
-        let Self { dir, lock, index, log, capacity, sync, instance, .. } = self;
-        Spool::start(log, index, members, Settings { dir, capacity, sync, instance }, lock)
+    pub(crate) fn start(self, first: io::Result<Opened>, inboxes: Vec<Arc<Inbox>>) -> io::Result<Spool> {
+        let drains = self.drains.iter().zip(&inboxes);
+        let member = |(drain, inbox): (&Owed, &Arc<Inbox>)| Member {
+            identity: drain.identity.clone(),
+            inbox: Arc::clone(inbox),
+        };
+        let members = drains.map(member).collect();
+        let settings = Settings {
+            dir: self.spec.dir.clone(),
+            capacity: self.capacity,
+            sync: self.spec.sync,
+            instance: self.origin.instance.clone(),
+        };
+        Spool::start(first, Box::new(move || self.open(&inboxes)), members, settings)
     }
+}
+
+/// Whether a disk has no room, which is no reason not to read it.
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// Names a drain over runs: its `#name=`, else scheme, host, port and path, so that a new token or query keeps the backlog.
@@ -128,12 +128,26 @@ pub(crate) fn identity(spec: &DrainSpec) -> String {
     if name.contains(':') && url.starts_with(name) { format!("{url}{number}") } else { spec.name.clone() }
 }
 
+/// What is in the directory is to be sent, so another one will not do.
+fn lock_it(dir: &Path) -> io::Result<(PathBuf, Lock)> {
+    if !std::fs::metadata(dir)?.is_dir() {
+        return Err(io::ErrorKind::NotADirectory.into());
+    }
+    match lock(dir) {
+        Ok(held) => Ok((dir.to_owned(), held)),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            Err(io::Error::new(error.kind(), "a lastword that runs has it, and sends what is in it"))
+        }
+        Err(error) => Err(error),
+    }
+}
+
 fn lock_one(dir: &Path) -> io::Result<(PathBuf, Lock)> {
-    let taken = match lock(dir) {
+    match lock(dir) {
         Ok(held) => return Ok((dir.to_owned(), held)),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => error,
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
         Err(error) => return Err(error),
-    };
+    }
     for number in 1..=SECONDS {
         let second = dir.join(format!("second-{number}"));
         match lock(&second) {
@@ -142,20 +156,20 @@ fn lock_one(dir: &Path) -> io::Result<(PathBuf, Lock)> {
             Err(error) => return Err(error),
         }
     }
-    Err(taken)
+    let taken = format!("another lastword has it, and others the {SECONDS} directories in it");
+    Err(io::Error::new(io::ErrorKind::WouldBlock, taken))
 }
 
-/// A disk that can't be written to is better known before the app starts.
-fn probe(disk: &dyn Disk) -> io::Result<()> {
-    const NAME: &str = "probe";
-    let _ = disk.remove(NAME);
-    disk.create(NAME)?;
-    disk.remove(NAME)
+fn say_notes(dir: &Path, found: &Found) {
+    for note in &found.notes {
+        say(format_args!("spool {}: {note}", dir.display()));
+    }
 }
 
-/// Takes over what dead runs left in directories of their own: their segments come behind ours. A run that had partly sent
-/// a segment sends the rest of it again whole: duplicates, no loss.
-fn adopt_seconds(dir: &Path) {
+/// Takes over what dead runs left in directories of their own: their segments come behind ours, from the number `next` on. A
+/// run that had partly sent a segment sends the rest of it again whole: duplicates, no loss. True if there was any.
+fn adopt_seconds(dir: &Path, mut next: u64, unreadable: &mut Unreadable) -> bool {
+    let mut adopted = false;
     for number in 1..=SECONDS {
         let second = dir.join(format!("second-{number}"));
         if !second.is_dir() {
@@ -164,16 +178,16 @@ fn adopt_seconds(dir: &Path) {
         let Ok(_held) = lock(&second) else { continue };
         let disk = RealDisk::new(second.clone());
         let found = recover(&disk);
-        let mut next = recover(&RealDisk::new(dir.to_owned())).next_number;
+        say_notes(&second, &found);
+        unreadable.merge(&found.unreadable);
         let identities: Vec<_> = found.segments.iter().flat_map(|it| it.drains.iter()).map(|it| &it.identity).collect();
         let owed: Vec<_> = identities.iter().flat_map(|it| found.owed(&disk, it)).map(|range| range.segment).collect();
         let mut moved = true;
         for segment in &found.segments {
-            let from = second.join(super::recovery::segment_name(segment.number));
+            let from = second.join(segment_name(segment.number));
             if owed.contains(&segment.number) {
-                let to = dir.join(super::recovery::segment_name(next));
-                next += 1;
-                moved &= std::fs::rename(from, to).is_ok();
+                moved &= std::fs::rename(from, dir.join(segment_name(next))).is_ok();
+                (next, adopted) = (next + 1, true);
             } else {
                 moved &= std::fs::remove_file(from).is_ok();
             }
@@ -186,4 +200,5 @@ fn adopt_seconds(dir: &Path) {
             }
         }
     }
+    adopted
 }

@@ -5,16 +5,17 @@
 
 use super::{
     codec::{
-        BadHeader, FOOTER_LEN, FRAME_FIXED, Footer, HEADER_MAX, Header, Owed, decode_footer, decode_header,
-        encode_footer, frame_head, header_len,
+        BadHeader, FOOTER_LEN, FRAME_FIXED, Footer, HEADER_FIXED, HEADER_MAX, Header, Owed, VERSION, decode_footer,
+        decode_header, encode_footer, frame_head, header_len,
     },
     cursor::{Cursor, Place},
     disk::Disk,
     scan::{Item, Scanner},
 };
 use crate::{
-    format::{Instance, Origin},
+    format::{Instance, Origin, thousands},
     line::{Source, Stream},
+    report::Unreadable,
 };
 use std::{collections::BTreeMap, io, sync::Arc};
 
@@ -59,6 +60,10 @@ pub(crate) struct Found {
     pub(crate) next_number: u64,
     /// What was odd, one line each.
     pub(crate) notes: Vec<String>,
+    /// Segments that can't be read, found now.
+    pub(crate) unreadable: Unreadable,
+    /// Files that an earlier recovery set aside, with their lengths.
+    pub(crate) set_aside: Vec<(String, u64)>,
 }
 
 /// The file of a segment.
@@ -87,6 +92,8 @@ pub(crate) fn recover(disk: &dyn Disk) -> Found {
             found.reserve(number);
             if name.ends_with(".seg") {
                 found.segment(disk, name, number, len);
+            } else {
+                found.set_aside.push((name, len));
             }
         } else if name.ends_with(".cur") {
             found.cursor(disk, &name);
@@ -141,10 +148,10 @@ impl Found {
             Ok(Ok(read)) => read,
             Ok(Err(BadHeader::Torn)) if len == 0 => return self.remove(disk, &name, "empty"),
             Ok(Err(bad @ (BadHeader::Foreign | BadHeader::Version(_)))) => {
-                return self.notes.push(format!("{name}: {bad}; left alone"));
+                return self.notes.push(format!("{name}: {}; left alone", words(bad)));
             }
-            Ok(Err(bad)) => return self.quarantine(disk, &name, &bad.to_string()),
-            Err(error) => return self.notes.push(format!("{name}: {error}; left alone")),
+            Ok(Err(bad)) => return self.quarantine(disk, &name, len, &bad.to_string()),
+            Err(error) => return self.leave(&name, len, &error),
         };
         let read = match sealed(disk, &name, len) {
             Ok(Some(footer)) => Ok(Read { footer, torn: 0, damaged: 0 }),
@@ -153,7 +160,7 @@ impl Found {
         };
         let read = match read {
             Ok(read) => read,
-            Err(error) => return self.notes.push(format!("{name}: {error}; left alone")),
+            Err(error) => return self.leave(&name, len, &error),
         };
         let mut bytes = len;
         if read.footer.offset + FOOTER_LEN as u64 != len || read.torn > 0 {
@@ -176,7 +183,7 @@ impl Found {
     /// Cuts what is torn and writes the footer that is missing. A disk that can't do that leaves it to the next recovery.
     fn seal(&mut self, disk: &dyn Disk, name: &str, read: &Read, len: u64) -> u64 {
         if read.torn > 0 {
-            self.notes.push(format!("{name}: torn; its last {} bytes are cut off", read.torn));
+            self.notes.push(format!("{name}: torn; its last {} bytes are no whole lines", thousands(read.torn)));
         }
         let offset = read.footer.offset;
         let sealed = disk.truncate(name, offset).and_then(|()| disk.write(name, offset, &encode_footer(&read.footer)));
@@ -199,7 +206,7 @@ impl Found {
         if torn || rest.iter().all(|&byte| byte == 0) || rest.len() < FRAME_FIXED {
             return self.remove(disk, name, "it has no whole frame");
         }
-        self.quarantine(disk, name, "no-valid-frame");
+        self.quarantine(disk, name, len, "no-valid-frame");
     }
 
     fn remove(&mut self, disk: &dyn Disk, name: &str, reason: &str) {
@@ -210,13 +217,51 @@ impl Found {
         }
     }
 
-    fn quarantine(&mut self, disk: &dyn Disk, name: &str, reason: &str) {
+    /// Nobody knows whose its lines are.
+    fn quarantine(&mut self, disk: &dyn Disk, name: &str, len: u64, reason: &str) {
+        let lines = lines_of(disk, name, len);
+        self.unreadable.add(len, lines);
+        let lost = match lines {
+            Some(lines) => format!("its {} lines ({} bytes) are lost", thousands(lines), thousands(len)),
+            None => format!("its lines are lost, and how many is not known ({} bytes)", thousands(len)),
+        };
         let to = format!("{name}.bad-{reason}");
         self.notes.push(match disk.rename(name, &to) {
-            Ok(()) => format!("{name}: {reason}; kept as {to}, its lines are lost"),
-            Err(error) => format!("{name}: {reason}, and can't be renamed: {error}; its lines are lost"),
+            Ok(()) => format!("{name}: {reason}; kept as {to}, {lost}"),
+            // Who only looks changes nothing, and wants no excuse for it.
+            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => format!("{name}: {reason}; {lost}"),
+            Err(error) => format!("{name}: {reason}, and can't be renamed: {error}; {lost}"),
         });
     }
+
+    /// The disk does not give it out, now; it may later.
+    fn leave(&mut self, name: &str, len: u64, error: &io::Error) {
+        self.unreadable.add(len, None);
+        self.notes.push(format!("{name}: {error}; left alone, with {} bytes of lines", thousands(len)));
+    }
+}
+
+/// What a file is that is not touched.
+fn words(bad: BadHeader) -> String {
+    match bad {
+        BadHeader::Version(version) => {
+            format!("written by another version of lastword (format {version}, this one reads {VERSION})")
+        }
+        _ => "not a file of lastword's".to_owned(),
+    }
+}
+
+/// How many lines a segment has whose header is bad: as its footer says, or its frames, if the header's checksum, which
+/// theirs start from, is whole.
+fn lines_of(disk: &dyn Disk, name: &str, len: u64) -> Option<u64> {
+    if let Ok(Some(footer)) = sealed(disk, name, len) {
+        return Some(footer.end_seq - footer.first_seq);
+    }
+    let mut fixed = Vec::new();
+    disk.read(name, 0, HEADER_FIXED, &mut fixed).ok()?;
+    let salt = u32::from_le_bytes(fixed.get(HEADER_FIXED - 4..)?.try_into().ok()?);
+    let read = read_through(disk, name, HEADER_FIXED as u64, salt, len).ok()?;
+    Some(read.footer.end_seq - read.footer.first_seq).filter(|&lines| lines > 0)
 }
 
 /// What a look through an unsealed segment shows.

@@ -1,6 +1,6 @@
 //! What the handle and the thread of the spool share: the inbox, and whether the disk is well.
 
-use crate::{clock, drain::sealed::charge, format::thousands, line::Batch, say::say};
+use crate::{clock, drain::sealed::charge, format::thousands, line::Batch, report::Unreadable, say::say};
 use std::{
     collections::VecDeque,
     fmt,
@@ -19,7 +19,6 @@ pub(super) struct Shared {
     /// Batches were taken, or all is done.
     pub(super) moved: Condvar,
     pub(super) capacity: usize,
-    pub(super) dir: PathBuf,
 }
 
 #[derive(Debug, Default)]
@@ -29,6 +28,8 @@ pub(super) struct State {
     /// Batches that the thread has in hand.
     pub(super) in_hand: usize,
     pub(super) sync: bool,
+    /// A disk that refused is to be asked again without a pause.
+    pub(super) at_once: bool,
     pub(super) closing: bool,
     /// Where the drains stand is on the disk.
     pub(super) noted: bool,
@@ -37,8 +38,14 @@ pub(super) struct State {
     pub(super) degraded: Option<Degraded>,
     /// When trouble was last spoken of.
     pub(super) said: Option<Instant>,
-    /// Units that were left out.
-    pub(super) left_out: u64,
+    /// Units that were never appended: no drain held them any more when the disk worked again.
+    pub(super) past: u64,
+    /// How many times there was trouble.
+    pub(super) troubles: u64,
+    /// The directory that was asked for, until one is open.
+    pub(super) dir: PathBuf,
+    /// What was found in it and can't be read.
+    pub(super) unreadable: Unreadable,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -46,13 +53,55 @@ pub(super) struct Degraded {
     pub(super) since: Instant,
     /// It was said, so its end is worth a word, too.
     pub(super) said: bool,
+    /// What [`State::past`] was.
+    pub(super) past: u64,
+}
+
+impl State {
+    /// Puts a batch behind the others. The oldest make room; while the drains hold them, [`super::keeper`] finds them.
+    pub(super) fn add(&mut self, batch: Arc<Batch>, capacity: usize) {
+        self.bytes += cost_of(&batch);
+        self.waiting.push_back(batch);
+        self.trim(capacity);
+    }
+
+    /// Puts batches before all others.
+    pub(super) fn put_back(&mut self, batches: Vec<Arc<Batch>>, capacity: usize) {
+        for batch in batches.into_iter().rev() {
+            self.bytes += cost_of(&batch);
+            self.waiting.push_front(batch);
+        }
+        self.trim(capacity);
+    }
+
+    /// One batch is kept whatever its size.
+    fn trim(&mut self, capacity: usize) {
+        while self.bytes > capacity
+            && self.waiting.len() > 1
+            && let Some(oldest) = self.waiting.pop_front()
+        {
+            self.bytes -= cost_of(&oldest);
+        }
+    }
 }
 
 impl Shared {
+    pub(super) fn new(capacity: usize, dir: PathBuf) -> Self {
+        let state = State { dir, ..State::default() };
+        Self { state: Mutex::new(state), wake: Condvar::new(), moved: Condvar::new(), capacity }
+    }
+
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// There is a directory, and this was found in it.
+    pub(super) fn opened(&self, dir: PathBuf, unreadable: Unreadable) {
+        let mut state = self.lock();
+        (state.dir, state.unreadable) = (dir, unreadable);
+    }
+
+    /// The disk refuses, or is too slow: nobody waits for it any more.
     pub(super) fn degrade(&self, why: &str) {
         let mut state = self.lock();
         if state.degraded.is_some() {
@@ -60,7 +109,8 @@ impl Shared {
         }
         let now = clock::now();
         let said = state.said.is_none_or(|at| now >= at + QUIET);
-        state.degraded = Some(Degraded { since: now, said });
+        state.degraded = Some(Degraded { since: now, said, past: state.past });
+        state.troubles += 1;
         if said {
             state.said = Some(now);
         }
@@ -71,24 +121,37 @@ impl Shared {
         }
     }
 
-    pub(super) fn recover(&self) {
+    /// The disk did what it was asked, and has all that there is up to `next`, the next unit to append.
+    pub(super) fn recover(&self, next: u64) {
         let mut state = self.lock();
-        let Some(Degraded { since, said }) = state.degraded.take() else { return };
+        // What waits may begin behind a hole; it is filled first.
+        if state.waiting.front().is_some_and(|batch| batch.first_seq() > next) {
+            return;
+        }
+        let Some(Degraded { since, said, past }) = state.degraded.take() else { return };
+        let past = state.past - past;
+        drop(state);
         if !said {
             return;
         }
-        let left_out = std::mem::take(&mut state.left_out);
-        drop(state);
         let time = (clock::now() - since).as_secs_f64();
-        let without = match left_out {
-            0 => "; nothing was left out".to_owned(),
-            units => format!("; {} lines are not in it", thousands(units)),
+        let without = match past {
+            0 => "nothing is missing in it".to_owned(),
+            units => format!("{} lines that no drain holds any more went past it", thousands(units)),
         };
-        self.say(format_args!("works again after {time:.1} s{without}"));
+        self.say(format_args!("works again after {time:.1} s; {without}"));
+    }
+
+    /// The disk has refused: gives it time, unless there is none. True if the books are closed.
+    pub(super) fn rest(&self, time: Duration) -> bool {
+        let patient = |state: &mut State| !state.closing && !state.at_once;
+        let waited = self.wake.wait_timeout_while(self.lock(), time, patient);
+        waited.unwrap_or_else(PoisonError::into_inner).0.closing
     }
 
     pub(super) fn say(&self, words: fmt::Arguments<'_>) {
-        say(format_args!("spool {}: {words}", self.dir.display()));
+        let dir = self.lock().dir.clone();
+        say(format_args!("spool {}: {words}", dir.display()));
     }
 }
 

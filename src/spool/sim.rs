@@ -37,6 +37,8 @@ pub(crate) struct Faults {
     pub(crate) for_good: bool,
     /// Bytes that there is room for.
     pub(crate) room: Option<usize>,
+    /// What was written can't be made safe.
+    pub(crate) syncs_fail: bool,
 }
 
 #[derive(Debug, Default)]
@@ -222,6 +224,10 @@ impl Disk for SimDisk {
         let mut state = self.state();
         state.call()?;
         let inode = state.inode(name)?;
+        if state.faults.syncs_fail {
+            state.failed += 1;
+            return Err(io::Error::from_raw_os_error(nix::libc::EIO));
+        }
         state.log(Op::Sync(inode));
         Ok(())
     }

@@ -2,9 +2,9 @@
 //!
 //! Batches come through an inbox of bounded size; the thread takes all that waits, writes it in as few writes as it can, and
 //! tells the index. Drains never wait for it. A publisher does, for at most [`PATIENCE`] at a time: when the inbox is full
-//! because the disk is slower than the app. Then, and when the disk refuses a write, the spool is *degraded*: said once,
-//! nobody waits any more, what has no room in the inbox is left out of the log (and stays in the drains' memory, under
-//! `--when-full`), and writing is tried again until it works.
+//! because the disk is slower than the app. Then, when the disk refuses, and while there is no way to open the directory, the
+//! spool is *degraded*: said once, nobody waits any more, what has no room in the inbox stays in the drains' memory alone
+//! (under `--when-full`), and it is tried again. When it works, what the drains still hold of that time is appended first.
 
 use super::{
     codec::Header,
@@ -13,18 +13,26 @@ use super::{
     log::Log,
     shared::{Shared, State, cost_of},
 };
-use crate::{clock, config::SpoolSync, drain::inbox::Inbox, format::Instance, line::Batch};
+use crate::{
+    config::SpoolSync,
+    drain::inbox::Inbox,
+    format::Instance,
+    line::Batch,
+    report::{SpoolReport, Unreadable},
+};
 use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
-    sync::{Arc, Condvar, Mutex, PoisonError},
+    sync::{Arc, PoisonError},
     thread,
     time::Duration,
 };
 
 /// How long a publisher waits for a disk that is slower than the app, before it is not waited for.
 const PATIENCE: Duration = Duration::from_millis(250);
+/// How long after it could not be opened the directory is tried again, at first and at most.
+const OPEN_AGAIN: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
 
 /// A drain, as the spool sees it.
 #[derive(Debug)]
@@ -39,6 +47,19 @@ pub(crate) struct Spool {
     shared: Arc<Shared>,
 }
 
+/// A log that is open.
+pub(crate) struct Opened {
+    pub(crate) dir: PathBuf,
+    pub(crate) log: Log,
+    pub(crate) index: Arc<Index>,
+    pub(crate) unreadable: Unreadable,
+    /// Lives as long as the log: the lock on the directory.
+    pub(crate) keep: Box<dyn Send>,
+}
+
+/// Opens the log and attaches the drains to it.
+pub(crate) type Open = Box<dyn FnMut() -> io::Result<Opened> + Send>;
+
 /// How the thread works.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
@@ -50,45 +71,35 @@ pub(crate) struct Settings {
 }
 
 impl Spool {
-    /// Starts the thread. `capacity` is the inbox's, in bytes. The lock on the directory goes along with `keep`.
+    /// Starts the thread, on a log that is open or with the reason why it is not; then `again` is asked for one.
     ///
     /// # Errors
     /// If the system has no thread left.
     pub(crate) fn start(
-        log: Log,
-        index: Arc<Index>,
+        first: io::Result<Opened>,
+        again: Open,
         members: Vec<Member>,
         settings: Settings,
-        keep: impl Send + 'static,
     ) -> io::Result<Self> {
-        let shared = Arc::new(Shared {
-            state: Mutex::default(),
-            wake: Condvar::new(),
-            moved: Condvar::new(),
-            capacity: settings.capacity,
-            dir: settings.dir.clone(),
-        });
+        let shared = Arc::new(Shared::new(settings.capacity, settings.dir.clone()));
+        if let Err(error) = &first {
+            shared.degrade(&error.to_string());
+        }
         let spool = Self { shared: Arc::clone(&shared) };
-        let mut log = log;
-        log.tell(Arc::clone(&index));
-        let mut keeper = Keeper {
-            shared,
-            log,
-            index,
-            members,
-            settings,
-            last: Vec::new(),
-            synced_at: clock::now(),
-            mourned_at: None,
-        };
         thread::Builder::new().name("spool".into()).spawn(move || {
-            let _keep = keep;
-            if catch_unwind(AssertUnwindSafe(|| keeper.run())).is_err() {
-                keeper.shared.degrade("the spool died of a bug in lastword");
+            let life = || {
+                let opened = first.ok().or_else(|| open_in_time(&shared, again))?;
+                shared.opened(opened.dir, opened.unreadable);
+                Keeper::new(Arc::clone(&shared), opened.log, opened.index, members, settings).run();
+                // The directory stays ours until all is done.
+                Some(opened.keep)
+            };
+            let ended = catch_unwind(AssertUnwindSafe(life));
+            if ended.is_err() {
+                shared.degrade("the spool died of a bug in lastword");
             }
-            let mut state = keeper.shared.lock();
-            state.finished = true;
-            keeper.shared.moved.notify_all();
+            shared.lock().finished = true;
+            shared.moved.notify_all();
         })?;
         Ok(spool)
     }
@@ -112,14 +123,7 @@ impl Spool {
                 state = shared.lock();
             }
         }
-        while state.bytes + cost > shared.capacity
-            && let Some(oldest) = state.waiting.pop_front()
-        {
-            state.bytes -= cost_of(&oldest);
-            state.left_out += oldest.len() as u64;
-        }
-        state.bytes += cost;
-        state.waiting.push_back(Arc::clone(batch));
+        state.add(Arc::clone(batch), shared.capacity);
         let idle = state.in_hand == 0 && state.waiting.len() == 1;
         drop(state);
         if idle {
@@ -133,10 +137,13 @@ impl Spool {
         self.shared.wake.notify_one();
     }
 
-    /// Waits until all that was pushed is on the disk, or refused, at most this long. Then the index says the truth.
+    /// Waits until all that was pushed is on the disk, or refused once more, at most this long. Then the index says the truth.
     pub(crate) fn settle(&self, limit: Duration) {
+        self.shared.lock().at_once = true;
+        self.shared.wake.notify_one();
         let open = |state: &mut State| {
-            (state.in_hand > 0 || !state.waiting.is_empty()) && state.degraded.is_none() && !state.finished
+            let tries = state.at_once || state.degraded.is_none();
+            !state.finished && (state.in_hand > 0 || tries && !state.waiting.is_empty())
         };
         drop(self.shared.moved.wait_timeout_while(self.shared.lock(), limit, open));
     }
@@ -160,9 +167,44 @@ impl Spool {
     }
 
     /// Where the lines are.
-    pub(crate) fn dir(&self) -> &PathBuf {
-        &self.shared.dir
+    pub(crate) fn dir(&self) -> PathBuf {
+        self.shared.lock().dir.clone()
     }
+
+    /// What became of it so far.
+    pub(crate) fn report(&self) -> SpoolReport {
+        let state = self.shared.lock();
+        SpoolReport {
+            dir: state.dir.clone(),
+            works: state.degraded.is_none(),
+            troubles: state.troubles,
+            went_past: state.past,
+            unreadable: state.unreadable,
+        }
+    }
+
+    /// Whether the disk takes what it is given, as far as is known.
+    pub(crate) fn works(&self) -> bool {
+        let state = self.shared.lock();
+        state.degraded.is_none() && !state.finished
+    }
+}
+
+/// Tries to open the log until it works, with growing pauses; None once the books are closed.
+fn open_in_time(shared: &Shared, mut open: Open) -> Option<Opened> {
+    let mut pause = OPEN_AGAIN.0;
+    while !shared.rest(pause) {
+        match open() {
+            Ok(opened) => return Some(opened),
+            Err(error) => tracing::debug!(%error, "the spool can't be opened"),
+        }
+        shared.lock().at_once = false;
+        shared.moved.notify_all();
+        pause = (2 * pause).min(OPEN_AGAIN.1);
+    }
+    // There is no place to note anything at.
+    shared.lock().noted = true;
+    None
 }
 
 /// What the segments of a run say of it.

@@ -4,7 +4,7 @@ use super::{FlushEnd, Notice, Outcome, Plant, Supervisor};
 use crate::{
     child::{Family, Pipes, SpawnError, spawn},
     clock,
-    config::RelayTo,
+    config::{Leftovers, RelayTo},
     exit::Ending,
     lifecycle::{Action, Event, State, Timer},
     line::Stream,
@@ -28,7 +28,12 @@ impl<P: Plant> Supervisor<'_, P> {
             }
             Action::StartBudget => self.plan.stop(self.received_at.unwrap_or(now)),
             Action::BudgetFromSoftStop => self.plan.stop_at_soft(now),
-            Action::Hurry => self.plant.hurry(self.plan.stop_ends(now)),
+            Action::Hurry => {
+                self.plant.hurry(self.plan.stop_ends(now));
+                if self.released {
+                    self.plant.app_exited();
+                }
+            }
             Action::Arm(timer) => self.arm(timer),
             Action::Disarm(timer) => self.timers[timer as usize] = None,
             Action::Interim => {
@@ -37,7 +42,11 @@ impl<P: Plant> Supervisor<'_, P> {
             }
             Action::Release => {
                 self.plan.app_exited(now);
-                self.plant.app_exited();
+                self.released = true;
+                // Leftovers that are waited for go on in the app's stead, and wait for drains and stdout as it did.
+                if self.setup.leftovers != Leftovers::Wait || self.first_stop.is_some() {
+                    self.plant.app_exited();
+                }
             }
             Action::PassOn(signal) => self.pass_on(signal),
             Action::LastCall => {
@@ -56,12 +65,13 @@ impl<P: Plant> Supervisor<'_, P> {
             }
             Action::CloseIntake => {
                 self.closed_at = Some(now);
+                self.plant.app_exited();
                 self.plant.close_intake();
             }
             Action::Flush => {
                 let end_at = self.timers[Timer::End as usize].unwrap_or(now);
                 self.flushing = true;
-                self.settled = self.plant.settled();
+                self.signs = self.plant.signs_of_life();
                 self.awaited = self.plant.outlets().into_iter().collect();
                 if !self.awaited.is_empty() {
                     self.plant.notify(&Notice::Flushing(end_at.saturating_duration_since(now)));
@@ -76,7 +86,11 @@ impl<P: Plant> Supervisor<'_, P> {
         let Some(command) = self.setup.command.clone() else { return self.feed(Event::Spawned) };
         // What was killed between two runs was not of this one.
         self.memory.new_kills(false);
-        (self.uncaught, self.passed, self.suspended) = (None, None, false);
+        (self.uncaught, self.passed, self.suspended, self.released) = (None, None, false, false);
+        self.killed = 0;
+        if let (Some(terminal), Some(_)) = (&self.terminal, self.started) {
+            terminal.restore();
+        }
         let failed = |error| SpawnError::Failed(command.first().cloned().unwrap_or_default(), error);
         let pipes = Pipes::new(self.setup.pipe_size).map_err(|errno| failed(errno.into()));
         let app = pipes.and_then(|(pipes, readers)| {
@@ -94,6 +108,7 @@ impl<P: Plant> Supervisor<'_, P> {
                 self.guard.app_born(Family::born(app.pid()));
                 self.plant.started(app.pid());
                 self.started = Some(clock::now());
+                self.runs += 1;
                 let why = self.setup.budget_why.clone();
                 self.plant.notify(&Notice::Started {
                     pid: app.pid(),
@@ -213,6 +228,7 @@ impl<P: Plant> Supervisor<'_, P> {
         }
         self.outcome = Some(Outcome {
             ending,
+            runs: self.runs,
             stop: self.first_stop,
             killed: self.killed,
             gave_up: self.gave_up,

@@ -6,6 +6,7 @@
 
 mod guard;
 mod hands;
+mod news;
 mod notice;
 mod plant;
 
@@ -15,13 +16,13 @@ pub use plant::{Outcome, Plant, Setup};
 use crate::{
     budget::Plan,
     cgroup::MemoryLimit,
-    child::{App, Canary, Family, Reaper},
+    child::{App, Canary, Family, Reaper, Terminal},
     clock,
     event::Event as Rung,
     exit::{Ending, Status},
-    lifecycle::{Action, Cause, Event, Left, Machine, Stage, State, Timer},
+    lifecycle::{Action, Event, Left, Machine, State, Timer},
     line::Stream,
-    restart::{Next, Restarts},
+    restart::{Restarts, When},
     signals::{Meaning, Received, Sender, Signal, Signals},
 };
 use guard::{Guard, Verdict};
@@ -84,16 +85,24 @@ struct Supervisor<'a, P> {
     started: Option<Instant>,
     /// How long its last run took.
     lasted: Duration,
+    /// How often it was started.
+    runs: u32,
     restarts: Restarts,
+    /// A restart is due, but a queue is full.
+    waits_for_room: bool,
     memory: MemoryLimit,
     reaper: Reaper,
     family: Family,
     /// The app is in our process group.
     shared: bool,
+    /// The terminal as the first run found it, if there may be others.
+    terminal: Option<Terminal>,
     /// We lead the session: a hang-up is told to us alone.
     leader: bool,
     /// We stopped ourselves after the app, for the terminal's sake.
     suspended: bool,
+    /// The app of this run is gone.
+    released: bool,
     /// The last stop that went to the app uncaught.
     uncaught: Option<Signal>,
     /// The stop that leftovers were told of.
@@ -104,7 +113,7 @@ struct Supervisor<'a, P> {
     /// Those that came already.
     rung: HashSet<Rung>,
     flushing: bool,
-    settled: u64,
+    signs: u64,
     first_stop: Option<Received>,
     killed: usize,
     gave_up: bool,
@@ -130,21 +139,25 @@ impl<'a, P: Plant> Supervisor<'a, P> {
             app: None,
             started: None,
             lasted: Duration::ZERO,
+            runs: 0,
             restarts: Restarts::new(setup.restart, setup.seed),
+            waits_for_room: false,
             memory: MemoryLimit::find(Path::new("/")),
             family: Family::new(reaper.before().iter().copied().chain(canary.as_ref().map(Canary::pid)).collect()),
             guard: Guard::new(canary),
             reaper,
             shared: setup.shared,
+            terminal: (setup.restart.when != When::Never).then(Terminal::look).flatten(),
             leader: nix::unistd::getsid(None) == Ok(nix::unistd::getpid()),
             suspended: false,
+            released: false,
             uncaught: None,
             passed: None,
             streams: if tee { HashSet::from([Stream::Stdout]) } else { HashSet::new() },
             awaited: HashSet::new(),
             rung: HashSet::new(),
             flushing: false,
-            settled: 0,
+            signs: 0,
             first_stop: None,
             killed: 0,
             gave_up: false,
@@ -264,59 +277,6 @@ impl<'a, P: Plant> Supervisor<'a, P> {
         }
     }
 
-    fn reap(&mut self) {
-        let news = self.reaper.reap();
-        if news.app_stopped.is_some_and(Signal::is_terminal_stop) && self.shared {
-            self.suspend();
-        }
-        if let Some(status) = news.app {
-            self.app = None;
-            // It may have died of the very stop that is being held. Who comes before the app had the stop before it.
-            let known = self.guard.known(clock::now(), true);
-            self.release(known);
-            let left = self.left(status, news.gone);
-            let count = if news.gone { Some(0) } else { self.family.survey(None).map(|(count, _)| count) };
-            let after = self.started.map_or(Duration::ZERO, |at| clock::now().saturating_duration_since(at));
-            self.lasted = after;
-            let sigkill = status == Status::Signaled(Signal::KILL) && self.killed == 0;
-            let (core, usage) = (news.core, news.usage);
-            self.plant.notify(&Notice::AppExited {
-                ending: status,
-                core,
-                after,
-                usage,
-                memory_kills: self.memory.new_kills(sigkill),
-                left: count,
-            });
-            self.feed(Event::AppExited { ending: Ending::App(status), left });
-        } else if news.gone && !self.is_tee() {
-            self.feed(Event::Gone);
-        }
-        if !news.gone && self.app.is_none() && news.others > 0 {
-            self.survey();
-        }
-    }
-
-    fn left(&self, status: Status, gone: bool) -> Left {
-        match status {
-            _ if gone => Left::Nobody,
-            Status::Signaled(signal) if self.uncaught == Some(signal) => Left::Unaware(signal),
-            Status::Signaled(_) | Status::Exited(_) => Left::Others,
-        }
-    }
-
-    /// Tells the machine of those who remain, where that matters to it.
-    fn survey(&mut self) {
-        match self.machine.state() {
-            State::Draining(_, _, Stage::Passed) => {
-                let only_filters = self.family.survey(self.passed).is_some_and(|(_, only_filters)| only_filters);
-                self.feed(Event::Remaining { only_filters });
-            }
-            State::Killing(..) => self.feed(Event::Remaining { only_filters: false }),
-            _ => {}
-        }
-    }
-
     fn read_bell(&mut self) {
         for rung in self.setup.bell.take() {
             match rung {
@@ -348,25 +308,6 @@ impl<'a, P: Plant> Supervisor<'a, P> {
         }
     }
 
-    /// Asked once after each run.
-    fn is_run_again(&mut self) -> bool {
-        let State::Closing(ending, Cause::Itself) = self.machine.state() else { return false };
-        if self.is_tee() {
-            return false;
-        }
-        match self.restarts.next(ending, self.lasted) {
-            Next::After(delay) => {
-                self.plan.run_again(delay);
-                true
-            }
-            Next::Enough(restarts) => {
-                self.plant.notify(&Notice::EnoughRestarts(restarts));
-                false
-            }
-            Next::Nothing => false,
-        }
-    }
-
     fn end_of_input(&mut self) {
         self.feed(Event::AppExited { ending: Ending::App(Status::Exited(0)), left: Left::Nobody });
         self.progress();
@@ -393,7 +334,9 @@ impl<'a, P: Plant> Supervisor<'a, P> {
             }
             if is_due(self.timers[timer as usize]) && self.outcome.is_none() {
                 self.timers[timer as usize] = None;
-                self.feed(Event::Fired(timer));
+                if timer != Timer::Restart || self.may_run_again(now) {
+                    self.feed(Event::Fired(timer));
+                }
             }
         }
     }
@@ -402,10 +345,11 @@ impl<'a, P: Plant> Supervisor<'a, P> {
         if self.timers[Timer::Stall as usize].is_none() {
             return;
         }
-        let settled = self.plant.settled();
-        if settled > self.settled {
-            self.settled = settled;
+        let signs = self.plant.signs_of_life();
+        if signs > self.signs {
+            self.signs = signs;
             self.timers[Timer::Stall as usize] = Some(self.plan.at(Timer::Stall, now));
+            let settled = self.plant.settled();
             self.plant.notify(&Notice::Progress(settled));
         }
     }

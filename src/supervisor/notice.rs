@@ -74,6 +74,8 @@ pub enum Notice {
         /// How long it waits.
         delay: Duration,
     },
+    /// It would be, but a drain's queue is full and `--when-full` is `block`.
+    RestartWaits,
     /// The app is not run again: so many restarts in a row were enough.
     EnoughRestarts(u32),
     /// The stop was passed on to leftovers that it had not reached.
@@ -134,6 +136,7 @@ impl Notice {
             | Self::Killed { .. }
             | Self::GaveUp(_)
             | Self::Interim(_)
+            | Self::RestartWaits
             | Self::EnoughRestarts(_)
             | Self::FlushCut(_) => true,
             Self::Started { .. }
@@ -168,7 +171,9 @@ impl Notice {
             | Self::Flushing(_) => true,
             Self::Stop { repeated, .. } => !*repeated,
             Self::PassedOn { told, .. } | Self::LastCall(told) => *told > 0,
-            Self::Broadcast(_)
+            // A line more would cost a full queue one.
+            Self::RestartWaits
+            | Self::Broadcast(_)
             | Self::Relayed { .. }
             | Self::NotRelayed(_)
             | Self::RelayFailed(..)
@@ -229,6 +234,7 @@ impl fmt::Display for Notice {
             Self::Restarting { ending, delay } => {
                 write!(f, "restart: the app {}, restarting in {}", Exited(*ending, ""), Seconds(*delay))
             }
+            Self::RestartWaits => f.write_str("restart: waiting for a drain, which is full (--when-full block)"),
             Self::EnoughRestarts(0) => f.write_str("restart: --max-restarts 0 allows none"),
             Self::EnoughRestarts(count) => {
                 write!(f, "restart: no more, after {} in a row (--max-restarts)", Count(*count as usize, "restart"))
@@ -246,6 +252,7 @@ impl fmt::Display for Notice {
                 let app = if *app { " with the app" } else { "" };
                 write!(f, "time is up: SIGKILL to {}{app}", Count(*count, "process"))
             }
+            Self::GaveUp(Some(0)) => f.write_str("a killed process is held by its tracer, and is left behind"),
             Self::GaveUp(Some(left)) => {
                 write!(f, "{} did not end after SIGKILL and are left behind", Count(*left, "process"))
             }

@@ -24,6 +24,10 @@ pub trait Plant {
     /// If a thread cannot be had: the app is not started then.
     fn attach(&mut self, readers: [OwnedFd; 2]) -> io::Result<()>;
 
+    /// Whether what the app writes in another run would find room. Asked before each run but the first, and again a
+    /// moment later if not.
+    fn may_run_again(&mut self) -> bool;
+
     /// The app runs and has this pid.
     fn started(&mut self, pid: i32);
 
@@ -33,7 +37,8 @@ pub trait Plant {
     /// The app outlives an assumed budget: what is buffered must be out or on disk soon. Lines keep flowing.
     fn interim(&mut self);
 
-    /// The app is gone: readers no longer wait for the pass-through, until the next `attach`.
+    /// The app is gone, and so are leftovers that go on in its stead: readers no longer wait for the drains or the
+    /// pass-through, until the next `attach`. May be told again.
     fn app_exited(&mut self);
 
     /// Nobody is left to write: readers read what is in the pipes now, publish it, and ring `ReaderDone`.
@@ -48,8 +53,11 @@ pub trait Plant {
     /// What rings when `flush` is done: every drain and every pass-through.
     fn outlets(&self) -> Vec<Event>;
 
-    /// Units settled over all drains: grows while there is progress.
+    /// Units settled over all drains.
     fn settled(&self) -> u64;
+
+    /// Grows while anything gets on, units settled or not.
+    fn signs_of_life(&self) -> u64;
 
     /// Something that the user may want to know.
     fn notify(&mut self, notice: &Notice);
@@ -95,11 +103,13 @@ pub struct Setup {
 /// How it went.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// How the run ended; its `code` is ours.
+    /// How the last run ended; its `code` is ours.
     pub ending: Ending,
+    /// How often the app was started.
+    pub runs: u32,
     /// The first stop, if one came.
     pub stop: Option<Received>,
-    /// Processes that got a KILL.
+    /// Processes that got a KILL from us, in the last run.
     pub killed: usize,
     /// Processes were left behind.
     pub gave_up: bool,

@@ -10,11 +10,14 @@
 
 pub mod file;
 pub mod http;
+mod pulse;
 pub mod relp;
 pub mod tcp;
 mod tls;
 pub mod udp;
 pub mod unix;
+
+pub use pulse::Pulse;
 
 use crate::ledger::Grade;
 use bytes::Bytes;
@@ -94,6 +97,8 @@ pub enum ItemVerdict {
     Stored,
     /// Refused for good: a unit is lost as rejected.
     Rejected,
+    /// So many were refused, and nobody knows which: each of these stands for one, whichever it is.
+    SomeRejected,
     /// Not stored, but it may be.
     Retry,
 }
@@ -114,6 +119,12 @@ pub struct Failure {
 pub trait Transport {
     /// A `send` may be dropped and its payload sent again whole: the receiver sees two requests, not a torn stream.
     const REPEATABLE: bool = false;
+
+    /// Where the transport tells how far it is, for those who wonder about a `send` that lasts. Asked for once, before the
+    /// first. One that stays at 0 belongs to a transport whose sends are short, or that cannot tell.
+    fn pulse(&self) -> Pulse {
+        Pulse::default()
+    }
 
     /// Delivers one payload, connecting first if need be. `Ok` means that the transport took all of it; what became of
     /// it is [`Transport::progress`]'s to say. It is asked after a failure too, before the verdict is obeyed: what it

@@ -7,7 +7,7 @@
 //! A full queue is waited for. A receiver that is not there, or went away, is weather: the socket is opened anew. A
 //! message that is too large for one datagram is to be split off, and lost as oversize, counted.
 
-use super::{Failure, Payload, Progress, Transport, Verdict};
+use super::{Failure, Payload, Progress, Pulse, Transport, Verdict};
 use crate::ledger::Grade;
 use nix::errno::Errno;
 use std::{
@@ -36,6 +36,7 @@ pub struct Unix {
     /// All bytes before this position went out.
     sent: u64,
     confirmed: bool,
+    pulse: Pulse,
 }
 
 #[derive(Debug)]
@@ -47,7 +48,7 @@ enum Socket {
 impl Unix {
     /// Opens nothing yet: an absent socket is weather.
     pub fn new(path: PathBuf) -> Self {
-        Self { path, socket: None, epoch: 0, sent: 0, confirmed: false }
+        Self { path, socket: None, epoch: 0, sent: 0, confirmed: false, pulse: Pulse::default() }
     }
 
     async fn open(&mut self) -> io::Result<()> {
@@ -93,6 +94,7 @@ impl Unix {
                 self.message(message).await?;
             }
             self.sent = upto;
+            self.pulse.reach(upto);
         }
         Ok(())
     }
@@ -151,6 +153,10 @@ async fn write_all(stream: &UnixStream, mut bytes: &[u8]) -> io::Result<()> {
 }
 
 impl Transport for Unix {
+    fn pulse(&self) -> Pulse {
+        self.pulse.clone()
+    }
+
     async fn send(&mut self, payload: &Payload) -> Result<(), Failure> {
         tokio::task::consume_budget().await;
         match self.deliver(payload).await {

@@ -1,14 +1,11 @@
-//! What lastword costs, with bounds wide enough for a busy machine: CPU time and memory, never wall time. The figures are
+//! What lastword costs, with bounds wide enough for a busy machine: CPU time, memory, and ratios. The figures are
 //! in docs/PERFORMANCE.md; this catches the change that makes a line several times dearer. Runs with the container tests
 //! (hence the module's name, which scripts/test picks them by), on their build: release code.
 
-use crate::support::tools;
+use crate::support::{tcp::discard, tools};
 use std::{
     fs,
-    io::Read,
-    net::TcpListener,
     process::{Command, Stdio},
-    thread,
 };
 
 /// `count` lines of 200 bytes, at full speed.
@@ -52,27 +49,35 @@ fn run(flags: &[&str], lines: u64) -> Cost {
     Cost { report: serde_json::from_slice(&text).expect("JSON") }
 }
 
-/// A TCP receiver that reads to the end, for each connection.
-fn discard() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
-    let url = format!("syslog+tcp://{}", listener.local_addr().expect("bound"));
-    thread::spawn(move || {
-        for mut stream in listener.incoming().flatten() {
-            thread::spawn(move || {
-                let mut buffer = vec![0; 1 << 18];
-                while let Ok(1..) = stream.read(&mut buffer) {}
-            });
-        }
-    });
-    url
-}
-
 #[test]
 fn a_line_to_a_tcp_receiver_costs_less_than_a_microsecond_of_cpu() {
     let cost = run(&["--when-full", "block", "--drain", &discard()], 1_000_000);
     assert_eq!(cost.units("/confirmed"), 1_000_000);
     let ns = cost.cpu_ns_per_line();
     assert!(ns < 1000.0, "{ns:.0} ns of CPU a line; about 200 is usual");
+}
+
+/// The ratio of two runs on the same machine at the same time, so wall time is fair; the median, as a neighbour may wake up.
+#[test]
+fn with_a_spool_a_tcp_drain_has_at_least_six_tenths_of_its_speed() {
+    let lines = 1_000_000;
+    let drain = discard();
+    let speed = |flags: &[&str]| {
+        let flags = [&["--when-full", "block", "--drain", &drain], flags].concat();
+        let cost = run(&flags, lines);
+        assert_eq!(cost.units("/confirmed"), lines);
+        lines as f64 / cost.number("duration_ms")
+    };
+    let ratio = |()| {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let without = speed(&[]);
+        speed(&["--spool", &dir.path().join("spool").to_string_lossy()]) / without
+    };
+    let mut ratios: Vec<f64> = [(); 7].into_iter().map(ratio).collect();
+    ratios.sort_by(f64::total_cmp);
+    let median = ratios[ratios.len() / 2];
+    crate::support::note(&format!("speed with a spool / without: {median:.2}, of {ratios:.2?}"));
+    assert!(median >= 0.6, "{median:.2} of the speed without a spool; of {ratios:.2?}");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use crate::support::{
     closed::Closed,
-    http::{Act, HttpSink},
+    http::{Act, HttpSink, Request},
     judge::{Seen, Terms},
     ms,
     pair::Pair,
@@ -45,7 +45,7 @@ fn stop_after_a_second(setup: Setup, pair: Pair, seconds: u64) -> (Finished, Pai
 }
 
 #[test]
-fn a_drain_that_is_down_from_the_start_harms_nothing_and_its_lines_are_counted() {
+fn a_drain_that_is_down_from_the_start_harms_nothing_and_its_lines_are_counted_45() {
     for pid1 in [false, true] {
         let down = Closed::port();
         let pair = Pair::start();
@@ -102,7 +102,7 @@ fn an_http_drain_that_never_answers_harms_nothing_and_its_lines_are_counted() {
 }
 
 #[test]
-fn an_http_drain_that_answers_503_until_the_stop_gets_everything_after_it() {
+fn an_http_drain_that_answers_503_until_the_stop_gets_everything_after_it_25() {
     for pid1 in [false, true] {
         let stopped = Arc::new(AtomicBool::new(false));
         let pair = Pair::start();
@@ -149,7 +149,7 @@ fn slow_drains_get_everything_and_slow_nobody_down() {
 }
 
 #[test]
-fn answers_that_are_cut_off_cost_duplicates_and_no_line() {
+fn answers_that_are_cut_off_cost_duplicates_and_no_line_31() {
     let pair = Pair::start();
     let flaky = HttpSink::start(|number, _| match number % 4 {
         0 => Act::TakeAndCut,
@@ -173,7 +173,7 @@ fn answers_that_are_cut_off_cost_duplicates_and_no_line() {
 }
 
 #[test]
-fn a_413_is_split_until_it_fits_and_a_line_too_large_alone_is_counted() {
+fn a_413_is_split_until_it_fits_and_a_line_too_large_alone_is_counted_23() {
     let pair = Pair::start();
     let small = HttpSink::start(|_, request| if request.body.len() > 3000 { Act::Refuse(413, "") } else { Act::Take });
     // Parts would be lost one by one: the lines stay whole.
@@ -189,7 +189,7 @@ fn a_413_is_split_until_it_fits_and_a_line_too_large_alone_is_counted() {
 }
 
 #[test]
-fn one_poisoned_line_among_hundreds_is_found_and_counted_alone() {
+fn one_poisoned_line_among_hundreds_is_found_and_counted_alone_27() {
     let pair = Pair::start();
     let picky = HttpSink::start(|_, request| {
         let poison = request.body.windows(13).any(|window| window == b"@app o p 137\"");
@@ -239,13 +239,41 @@ fn overflow_is_counted_to_the_line_and_announced_in_the_stream() {
         run.stop();
         let done = run.finish(Duration::from_secs(8));
         done.acquit_passthrough();
+        let requests = shut.requests();
         let seen = shut.collect();
         let facts = done.acquit("shut", &seen, LOSSY);
+        assert_eq!(gaps_that_fill_the_place_where_they_stand(&requests), seen.gaps.len());
         let books = done.report.as_ref().expect("a report").of("shut");
         assert!(facts.missing > 1000 && facts.lines > 1000, "{policy}: the test missed its subject: {facts:?}");
         assert_eq!(books.lost.keys().collect::<Vec<_>>(), ["overflow"], "{policy}: {books:?}");
         assert_eq!(seen.announced, books.lost(), "{policy}: announced in the drain's own stream: {:?}", seen.gaps);
     }
+}
+
+/// Each gap line counts exactly the numbers that are missing between its neighbours, and its times lie between theirs.
+/// Returns how many there are.
+#[track_caller]
+fn gaps_that_fill_the_place_where_they_stand(requests: &[Request]) -> usize {
+    let taken = requests.iter().filter(|request| request.taken);
+    let lines: Vec<serde_json::Value> = taken
+        .flat_map(|request| request.body.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()))
+        .map(|line| serde_json::from_slice(line).expect("JSON"))
+        .collect();
+    let seq = |line: Option<&serde_json::Value>| line.map(|line| line["seq"].as_u64().expect("a line of the app's"));
+    let mut gaps = 0;
+    for (at, gap) in lines.iter().enumerate().filter(|(_, line)| line["lost"].is_u64()) {
+        let (before, after) = (at.checked_sub(1).map(|at| &lines[at]), lines.get(at + 1));
+        let missing = seq(after).map(|after| after - seq(before).unwrap_or(0) - 1);
+        assert!(missing.is_none_or(|missing| gap["lost"] == missing), "{before:?}\n{gap}\n{after:?}");
+        let message = gap["message"].as_str().expect("a message");
+        let times: Vec<&str> =
+            message.split(' ').filter(|word| word.starts_with("20") && word.ends_with('Z')).collect();
+        let around = [before, after].map(|line| line.map(|line| line["ts"].as_str().expect("a time")));
+        let order: Vec<&str> = around[0].into_iter().chain(times.iter().copied()).chain(around[1]).collect();
+        assert!(matches!(times.len(), 1 | 2) && order.is_sorted(), "{order:?} in {gap}");
+        gaps += 1;
+    }
+    gaps
 }
 
 #[test]

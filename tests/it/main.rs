@@ -8,6 +8,7 @@
 #![expect(clippy::panic, reason = "a panic is how a test fails")]
 #![expect(unreachable_pub, reason = "a test crate exports nothing; `pub` says what a module offers to the themes")]
 
+mod clock;
 mod comparison;
 mod container;
 mod cost_container;
@@ -15,21 +16,32 @@ mod drains;
 mod exit_code;
 mod exit_container;
 mod formats;
+mod http_checklist;
+mod http_faults;
+mod http_nginx;
 mod input;
+mod isolation;
+mod isolation_container;
+mod leftovers;
 mod lifecycle_lines;
+mod memory_container;
 mod memory_limit;
 mod metrics;
 mod multiline;
 mod names;
 mod names_container;
+mod old_formats;
 mod oracle;
 mod passthrough;
 mod peers;
 mod platform;
 mod process;
+mod programs;
 mod real_servers;
 mod restart;
 mod spool;
+mod spool_commands;
+mod spool_disk;
 mod stop;
 mod support;
 mod syslog_peers;

@@ -25,7 +25,7 @@ fn random_bytes(seed: u64, length: usize) -> Vec<u8> {
 }
 
 #[test]
-fn any_bytes_pass_through_unchanged_on_both_streams() {
+fn any_bytes_pass_through_unchanged_on_both_streams_36_37() {
     let seed = seed("random bytes");
     for pid1 in [false, true] {
         let pair = Pair::start();
@@ -67,7 +67,7 @@ fn whole(seen: &Seen, stream: char) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn lines_of_every_shape_reach_the_drains_and_the_pass_through() {
+fn lines_of_every_shape_reach_the_drains_and_the_pass_through_35() {
     for shape in ["p", "f200", "e", "h", "u"] {
         let pair = Pair::start();
         let options = format!("--count 2000 --rate 0 --batch 7 --err-every 3 --no-newline --shape {shape}");
@@ -93,7 +93,7 @@ fn a_prompt_without_a_newline_shows_at_once() {
 }
 
 #[test]
-fn a_closed_stdout_keeps_nothing_from_the_drains() {
+fn a_closed_stdout_keeps_nothing_from_the_drains_25() {
     for pid1 in [false, true] {
         let pair = Pair::start();
         let launcher = ["sh", "-c", "exec \"$@\" >&-", "sh"];
@@ -169,7 +169,7 @@ fn a_stdout_that_stalls_for_a_while_gets_every_byte_all_the_same() {
 }
 
 #[test]
-fn our_stdout_is_not_made_non_blocking() {
+fn our_stdout_is_not_made_non_blocking_29() {
     let (reader, writer) = pipe().expect("a pipe");
     let run = Setup::new().stdout(writer.into()).start(&["sleep", "0.3"]);
     crate::support::pause(ms(150));

@@ -1,9 +1,10 @@
-//! The process side: exit codes, signals, masks, descriptors, what the app leaves behind, strangers at the pipe.
+//! The process side: exit codes, signals, masks, descriptors, strangers at the pipe.
 
 use crate::support::{
     judge::Terms,
     ms,
     pair::Pair,
+    stops::side_by_side,
     tools, until,
     wrapper::{Finished, Running, Setup, children},
 };
@@ -13,8 +14,6 @@ use std::{
     fs,
     os::unix::ffi::OsStringExt,
     process::{Command, Stdio},
-    sync::Mutex,
-    thread,
     time::Duration,
 };
 
@@ -26,24 +25,13 @@ fn run_shell(pid1: bool, script: &str) -> Finished {
 }
 
 /// Runs each job once alone and once as PID 1, eight side by side.
-fn both_ways(jobs: Vec<i32>, job: impl Fn(bool, i32) + Sync) {
-    let jobs = Mutex::new(jobs.into_iter().flat_map(|number| [(false, number), (true, number)]).collect::<Vec<_>>());
-    let one_lane = || {
-        while let Some((pid1, number)) = { jobs.lock().expect("no panic while held").pop() } {
-            job(pid1, number);
-        }
-    };
-    thread::scope(|scope| {
-        let lanes: Vec<_> = (0..8).map(|_| scope.spawn(one_lane)).collect();
-        for lane in lanes {
-            lane.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        }
-    });
+fn both_ways(jobs: &[i32], job: impl Fn(bool, i32) + Sync) {
+    side_by_side(8, jobs.len() as u64 * 2, |index| job(index % 2 == 1, jobs[index as usize / 2]));
 }
 
 #[test]
 fn each_of_the_256_exit_codes_is_ours() {
-    both_ways((0..256).collect(), |pid1, code| {
+    both_ways(&(0..256).collect::<Vec<_>>(), |pid1, code| {
         let done = run_shell(pid1, &format!("exit {code}"));
         assert_eq!(done.code(), code, "pid1 {pid1}; stderr: {}", done.err());
     });
@@ -53,7 +41,7 @@ fn each_of_the_256_exit_codes_is_ours() {
 fn a_death_by_signal_n_is_exit_code_128_plus_n() {
     // All that kill by default; core dumps off.
     let deadly = (1..=31).filter(|signal| ![17, 18, 19, 20, 21, 22, 23, 28].contains(signal)).chain([34, 35, 64]);
-    both_ways(deadly.collect(), |pid1, signal| {
+    both_ways(&deadly.collect::<Vec<_>>(), |pid1, signal| {
         let done = run_shell(pid1, &format!("ulimit -c 0; kill -{signal} $$; sleep 5"));
         assert_eq!(done.code(), 128 + signal, "pid1 {pid1}; stderr: {}", done.err());
     });
@@ -159,72 +147,6 @@ fn a_user_who_was_dropped_to_can_open_dev_stdout_again() {
 }
 
 #[test]
-fn a_daemon_that_outlives_the_app_is_read_to_its_end() {
-    for kind in ["--daemon", "--child"] {
-        for pid1 in [false, true] {
-            let pair = Pair::start();
-            let setup = pair.setup().pid1(pid1);
-            let mut command = setup.oracle("--count 5 --rate 0 --exit 7");
-            let record = setup.path("record");
-            command.extend([kind.into(), format!("--record {} --source d --count 20 --rate 40", record.display())]);
-            let done = setup.start(&command).finish(LIMIT);
-            assert_eq!((done.code(), done.record.done()), (7, 25), "{kind}, stderr: {}", done.err());
-            pair.acquit(&done);
-        }
-    }
-}
-
-#[test]
-fn a_daemon_with_a_slow_goodbye_is_told_of_the_end_and_heard_out() {
-    for pid1 in [false, true] {
-        let pair = Pair::start();
-        let setup = pair.setup().pid1(pid1).stop_timeout(10);
-        let mut command = setup.oracle("--on-term goodbye:100");
-        let record = setup.path("record");
-        let daemon = format!("--record {} --source d --on-term goodbye:1500", record.display());
-        command.extend(["--daemon".into(), daemon]);
-        let mut run = setup.start(&command);
-        until("both to write", LIMIT, || run.record().sources.values().filter(|extent| extent.done > 3).count() == 2);
-        run.stop();
-        let done = run.finish(Duration::from_secs(10));
-        assert_eq!(done.code(), 0, "stderr: {}", done.err());
-        done.all_said_goodbye();
-        pair.acquit(&done);
-    }
-}
-
-#[test]
-fn a_daemon_that_ignores_everything_does_not_keep_us() {
-    for pid1 in [false, true] {
-        let pair = Pair::start();
-        let setup = pair.setup().pid1(pid1).stop_timeout(5);
-        let mut command = setup.oracle("--on-term goodbye:0 --exit 6");
-        let record = setup.path("record");
-        command.extend(["--daemon".into(), format!("--record {} --source d --on-term ignore", record.display())]);
-        let mut run = setup.start(&command);
-        until("both to write", LIMIT, || run.record().sources.values().filter(|extent| extent.done > 3).count() == 2);
-        run.stop();
-        let done = run.finish(Duration::from_secs(5));
-        assert_eq!(done.code(), 6, "stderr: {}", done.err());
-        pair.acquit(&done);
-    }
-}
-
-#[test]
-fn a_leftover_of_an_app_that_ended_by_itself_is_bounded_without_any_stop() {
-    for pid1 in [false, true] {
-        let pair = Pair::start();
-        let setup = pair.setup().pid1(pid1);
-        let mut command = setup.oracle("--count 3 --rate 0 --exit 6");
-        let record = setup.path("record");
-        command.extend(["--daemon".into(), format!("--record {} --source d --on-term ignore", record.display())]);
-        let done = setup.start(&command).finish(Duration::from_secs(15));
-        assert_eq!(done.code(), 6, "stderr: {}", done.err());
-        pair.acquit(&done);
-    }
-}
-
-#[test]
 fn a_hung_app_is_killed_in_time_on_a_stated_budget() {
     for pid1 in [false, true] {
         let pair = Pair::start();
@@ -296,18 +218,20 @@ fn only_child(run: &Running) -> nix::unistd::Pid {
 }
 
 #[test]
-fn an_app_that_closes_its_output_and_lives_on_is_waited_for_without_spinning() {
-    let pair = Pair::start();
-    let run = pair.setup().start_oracle("--count 10 --rate 0 --linger 1500 --exit 5");
-    let pid = run.pid;
-    until("the app to close its output", LIMIT, || run.path("record/app.goodbye").exists());
-    crate::support::pause(ms(1000));
-    let ticks = cpu_ticks(pid);
-    let done = run.finish(LIMIT);
-    assert_eq!(done.code(), 5, "stderr: {}", done.err());
-    assert!(done.took > ms(1500), "{:?}", done.took);
-    assert!(ticks < 40, "{ticks} hundredths of a second of CPU while nothing happened");
-    pair.acquit(&done);
+fn an_app_that_closes_its_output_and_lives_on_is_waited_for_without_spinning_31() {
+    side_by_side(2, 2, |index| {
+        let pair = Pair::start();
+        let run = pair.setup().pid1(index == 1).start_oracle("--count 10 --rate 0 --linger 1500 --exit 5");
+        let pid = run.pid;
+        until("the app to close its output", LIMIT, || run.path("record/app.goodbye").exists());
+        crate::support::pause(ms(1000));
+        let ticks = cpu_ticks(pid);
+        let done = run.finish(LIMIT);
+        assert_eq!(done.code(), 5, "stderr: {}", done.err());
+        assert!(done.took > ms(1500), "{:?}", done.took);
+        assert!(ticks < 40, "{ticks} hundredths of a second of CPU while nothing happened");
+        pair.acquit(&done);
+    });
 }
 
 /// User and system time of a process, in hundredths of a second.
@@ -318,7 +242,7 @@ fn cpu_ticks(pid: nix::unistd::Pid) -> u64 {
 }
 
 #[test]
-fn what_a_dying_app_left_in_the_pipe_arrives() {
+fn what_a_dying_app_left_in_the_pipe_arrives_34() {
     for (options, code) in [("--die SIGKILL", 137), ("--die SIGSEGV", 139), ("--exit 1", 1)] {
         for pid1 in [false, true] {
             let pair = Pair::start();

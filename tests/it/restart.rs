@@ -1,14 +1,16 @@
 //! `--restart`: run after run, with nothing lost between them, and never after a stop (checklist item 51).
 
 use crate::support::{
+    http::{Act, HttpSink},
     judge::{Seen, Terms},
     ms,
     pair::Pair,
+    tcp::{Plan, Reading, TcpSink},
     until,
-    wrapper::{Finished, Setup, without_own},
+    wrapper::{Finished, Setup, children, without_own},
 };
-use nix::sys::signal::Signal;
-use std::{fs, time::Duration};
+use nix::sys::signal::{Signal, kill};
+use std::{fs, io::Read, thread, time::Duration};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -62,6 +64,7 @@ fn three_runs_are_one_stream_to_the_line_and_the_exit_code_is_the_last_ones() {
         let done = run.finish(LIMIT);
         assert_eq!((done.code(), done.record.done()), (0, 900), "pid1 {pid1}; stderr: {}", done.err());
         assert!(!runs_file.exists() || runs(&runs_file) == 3);
+        assert_eq!(done.report.as_ref().expect("a report").runs, 3);
         let seen = acquit(&done, pair);
         assert_eq!(seen.runs.len(), 1, "one run id, one sequence");
         let story = ["start", "exit", "restart", "start", "exit", "restart", "start", "exit", "flush"];
@@ -87,15 +90,18 @@ fn success_is_run_again_only_if_it_is_to_be_run_always() {
     let command = counting(&setup, "exit 0");
     let done = setup.start(&command);
     until("the run", LIMIT, || runs(&path) == 1);
-    assert_eq!(done.finish(LIMIT).code(), 0);
-    let setup = quick(Setup::new(), "always").flags(["--max-restarts", "2"]);
+    let done = done.finish(LIMIT);
+    assert_eq!((done.code(), done.err().as_str(), done.report.expect("a report").runs), (0, "", 1));
+    let setup = quick(Setup::loud(), "always").flags(["--max-restarts", "2"]);
     let path = setup.path("runs");
     let command = counting(&setup, "exit 0");
     let run = setup.start(&command);
     until("three runs", LIMIT, || runs(&path) == 3);
     let done = run.finish(LIMIT);
     assert_eq!(done.code(), 0);
-    assert_eq!(done.err(), "lastword: restart: no more, after 2 restarts in a row (--max-restarts)\n");
+    let said = "lastword: restart: no more, after 2 restarts in a row (--max-restarts)\n\
+        lastword: the app ran 3 times; the last run exited with 0\n";
+    assert_eq!((done.err().as_str(), done.report.expect("a report").runs), (said, 3));
 }
 
 #[test]
@@ -195,4 +201,72 @@ fn the_waits_grow_and_a_good_run_starts_them_anew() {
 fn the_end_of_tees_input_is_the_end() {
     let done = Setup::command(&["tee"]).env("LASTWORD_RESTART", "always").start::<&str>(&[]).finish(ms(5000));
     assert_eq!((done.code(), done.err().as_str()), (0, ""));
+}
+
+#[test]
+fn what_crashing_runs_leave_in_a_full_queue_that_blocks_is_not_dropped_and_the_next_run_waits_51() {
+    for pid1 in [false, true] {
+        let slow = HttpSink::start(|_, _| Act::TakeSlowly(ms(150)));
+        let setup = quick(Setup::new().drain(&slow.url("slow")).pid1(pid1), "always").flags(["--max-restarts", "5"]);
+        let setup = setup.flags(["--memory", "2MiB", "--when-full", "block"]);
+        let options = "--source w%p --count 5000 --rate 0 --batch 20 --shape f200 --exit 1";
+        let done = setup.start_oracle(options).finish(Duration::from_secs(60));
+        assert_eq!((done.code(), done.record.done()), (1, 30_000), "pid1 {pid1}; stderr: {}", done.err());
+        done.acquit_passthrough();
+        let seen = slow.collect();
+        done.acquit("slow", &seen, Terms { confirmed: true, ..Terms::default() });
+        assert_eq!((count(&seen, "start"), count(&seen, "restart: the app")), (6, 5), "{:?}", own(&seen));
+    }
+}
+
+#[test]
+fn a_stop_ends_the_wait_for_room_and_every_line_is_counted_51() {
+    let deaf = TcpSink::start(Plan { reading: Reading::Never, deaths: Vec::new() });
+    let setup = quick(Setup::new().drain(&deaf.url("deaf")).stop_timeout(3), "always");
+    let setup = setup.flags(["--memory", "2MiB", "--when-full", "block"]).env("LASTWORD_LIFECYCLE_LINES", "off");
+    let mut run = setup.start_oracle("--source w%p --count 5000 --rate 0 --batch 20 --shape f200 --exit 1");
+    until("a run to wait for room", LIMIT, || {
+        String::from_utf8_lossy(&run.stderr()).contains("restart: waiting for a drain, which is full")
+    });
+    let runs = run.record().ready.len();
+    run.stop();
+    let done = run.finish(ms(3000));
+    assert_eq!((done.code(), done.record.ready.len()), (1, runs), "stderr: {}", done.err());
+    assert_eq!(done.err().matches("waiting for a drain").count(), 1, "{}", done.err());
+    let terms = Terms { lossy: true, overcounted: true, duplicates: u64::MAX, ..Terms::default() };
+    done.acquit("deaf", &deaf.collect(), terms);
+    let books = done.report.as_ref().expect("a report").of("deaf");
+    assert_eq!(books.lost.keys().collect::<Vec<_>>(), ["deadline"], "{books:?}");
+}
+
+#[test]
+fn runs_with_a_stdout_that_is_stuck_lose_no_line_and_no_byte_51() {
+    for pid1 in [false, true] {
+        let pair = Pair::start();
+        let (mut reader, writer) = std::io::pipe().expect("a pipe");
+        let setup = quick(pair.setup().stdout(writer.into()).pid1(pid1), "always").flags(["--max-restarts", "3"]);
+        let run = setup.start_oracle("--source w%p --count 5000 --rate 0 --batch 20 --shape f200 --exit 1");
+        // The first run fits into the buffers, the second hangs in its write, as it would without us, until it is killed;
+        // so does the third, until stdout moves on.
+        for runs in [2, 3] {
+            let mut before = 0;
+            until("a run to hang", LIMIT, || {
+                crate::support::pause(ms(300));
+                let now = run.record().done();
+                std::mem::replace(&mut before, now) == now && run.record().ready.len() == runs
+            });
+            if runs == 2 {
+                kill(children(run.pid)[0], Signal::SIGKILL).expect("it hangs");
+            }
+        }
+        let reading = thread::spawn(move || {
+            let mut bytes = Vec::new();
+            reader.read_to_end(&mut bytes).map(|_| bytes)
+        });
+        let mut done = run.finish(LIMIT);
+        done.stdout = reading.join().expect("no panic").expect("a pipe can be read");
+        assert_eq!((done.code(), done.record.ready.len()), (1, 4), "pid1 {pid1}; stderr: {}", done.err());
+        assert!(!done.err().contains("did not take"), "{}", done.err());
+        pair.acquit(&done);
+    }
 }

@@ -29,7 +29,7 @@ use std::{
 };
 
 /// An HTTP receiver that refuses everything, or every `n`-th request, until it is told to be well.
-fn moody(every: usize) -> (HttpSink, Arc<AtomicBool>) {
+pub fn moody(every: usize) -> (HttpSink, Arc<AtomicBool>) {
     let well = Arc::new(AtomicBool::new(false));
     let sink = HttpSink::start({
         let well = Arc::clone(&well);
@@ -42,13 +42,13 @@ fn moody(every: usize) -> (HttpSink, Arc<AtomicBool>) {
 }
 
 /// What `lastword spool WORDS DIR` prints.
-fn look(words: &[&str], dir: &Path) -> (i32, Vec<u8>) {
+pub fn look(words: &[&str], dir: &Path) -> (i32, Vec<u8>) {
     let out = Command::new(tools::lastword()).arg("spool").args(words).arg(dir).output().expect("lastword runs");
     (out.status.code().expect("it ends by itself"), out.stdout)
 }
 
 /// Numbers by source: what a receiver got or a spool holds. Panics at whatever is no line of the app.
-fn numbers(texts: impl IntoIterator<Item = impl AsRef<[u8]>>) -> BTreeMap<(String, char), BTreeSet<u64>> {
+pub fn numbers(texts: impl IntoIterator<Item = impl AsRef<[u8]>>) -> BTreeMap<(String, char), BTreeSet<u64>> {
     let mut numbers: BTreeMap<_, BTreeSet<u64>> = BTreeMap::new();
     for text in texts {
         let text = text.as_ref();
@@ -60,7 +60,7 @@ fn numbers(texts: impl IntoIterator<Item = impl AsRef<[u8]>>) -> BTreeMap<(Strin
 
 /// Every line up to some number arrived, at least once, in order; none was invented; all of `kept` is there.
 #[track_caller]
-fn nothing_but_a_tail_is_missing(record: &Record, seen: &Seen, kept: &[u8], context: &str) -> u64 {
+pub fn nothing_but_a_tail_is_missing(record: &Record, seen: &Seen, kept: &[u8], context: &str) -> u64 {
     let mut newest: BTreeMap<(String, char), u64> = BTreeMap::new();
     for unit in &seen.units {
         let claim = identify(&unit.text).unwrap_or_else(|| panic!("{context}: mangled {unit:?}"));
@@ -257,7 +257,7 @@ fn a_spool_that_cant_be_written_harms_nothing_unless_it_is_required() {
         (done, http)
     };
     let (done, http) = start(false);
-    assert!(done.err().contains("going on without one"), "{}", done.err());
+    assert!(done.err().contains("drains go on from memory, and it is tried again"), "{}", done.err());
     done.acquit("http", &http.collect(), Terms { confirmed: true, ..Terms::default() });
     let (done, _http) = start(true);
     assert_eq!((done.code(), done.record.done()), (125, 0), "{}", done.err());
@@ -362,41 +362,6 @@ fn last_words_at_a_stop_that_no_drain_takes_are_spooled_within_the_budget_and_se
 }
 
 #[test]
-fn a_damaged_frame_costs_its_lines_counted_and_announced_and_no_other() {
-    let (http, well) = moody(1);
-    let setup = Setup::new();
-    let spool = setup.path("spool");
-    let dir = spool.to_string_lossy().into_owned();
-    let one = setup
-        .flags(["--spool", &dir, "--flush-timeout", "1s"])
-        .drain(&http.url("http"))
-        .start_oracle("--count 400 --rate 2000")
-        .finish(Duration::from_secs(30));
-    assert_eq!(one.report.as_ref().expect("a report").of("http").spooled, 400);
-    let files = fs::read_dir(&spool).expect("the spool").map(|entry| entry.expect("an entry").path());
-    let segment = files.into_iter().find(|path| path.extension().is_some_and(|end| end == "seg")).expect("a segment");
-    let mut bytes = fs::read(&segment).expect("readable");
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 0x10;
-    fs::write(&segment, bytes).expect("writable");
-    assert_eq!(look(&["verify"], &spool).0, 1);
-    well.store(true, Ordering::SeqCst);
-    let two =
-        Setup::new().flags(["--spool", &dir]).drain(&http.url("http")).start(&["true"]).finish(Duration::from_secs(60));
-    let books = two.report.as_ref().expect("a report").of("http").clone();
-    let seen = http.collect();
-    let corrupt = books.lost.get("corrupt").copied().unwrap_or(0);
-    assert!((1..200).contains(&corrupt), "{books:?}");
-    assert_eq!((books.adopted, books.confirmed, books.lost()), (400, 400 - corrupt, corrupt), "{books:?}");
-    assert_eq!((seen.units.len() as u64, seen.announced), (400 - corrupt, corrupt));
-    let arrived: Vec<u64> = seen.units.iter().filter_map(|unit| unit.seq).collect();
-    assert!(arrived.is_sorted_by(|one, two| one < two), "in order");
-    for unit in &seen.units {
-        assert!(identify(&unit.text).is_some(), "mangled: {unit:?}");
-    }
-}
-
-#[test]
 fn a_full_spool_gives_up_the_oldest_lines_and_counts_them_to_the_line() {
     let (http, well) = moody(1);
     let setup = Setup::new();
@@ -420,29 +385,4 @@ fn a_full_spool_gives_up_the_oldest_lines_and_counts_them_to_the_line() {
     let after = two.report.as_ref().expect("a report").of("http");
     assert_eq!((after.adopted, after.confirmed), (books.spooled, books.spooled), "{after:?}; {books:?}; {}", one.err());
     assert_eq!(http.collect().units.len() as u64, books.spooled);
-}
-
-#[test]
-fn a_drain_that_is_no_longer_configured_keeps_its_backlog_and_it_is_said() {
-    let (http, well) = moody(1);
-    let setup = Setup::new();
-    let dir = setup.path("spool").to_string_lossy().into_owned();
-    let one = setup
-        .flags(["--spool", &dir, "--flush-timeout", "1s"])
-        .drain(&http.url("old"))
-        .start_oracle("--count 70 --rate 0")
-        .finish(Duration::from_secs(30));
-    assert_eq!(one.report.as_ref().expect("a report").of("old").spooled, 70);
-    well.store(true, Ordering::SeqCst);
-    let two = Setup::loud().flags(["--spool", &dir]).drain(&http.url("new"));
-    let two = two.start_oracle("--count 30 --rate 0 --source two").finish(Duration::from_secs(30));
-    assert!(two.err().contains("70 lines for old, which is no drain now, are kept"), "{}", two.err());
-    let books = two.report.as_ref().expect("a report").of("new");
-    assert_eq!((books.adopted, books.confirmed), (0, 30), "{books:?}");
-    // `spool send` with the old drain.
-    let url = http.url("old");
-    let out = Command::new(tools::lastword()).args(["spool", "send", &dir, "--drain", &url]).output().expect("it runs");
-    let said = String::from_utf8_lossy(&out.stderr).into_owned();
-    assert!(said.contains("adopted 70 = confirmed 70"), "{said}");
-    assert_eq!(http.collect().units.len(), 100);
 }

@@ -3,96 +3,37 @@
 use crate::support::{
     ms,
     pair::Pair,
-    seed, tools, until,
-    wrapper::{Finished, Running, Setup},
+    seed,
+    stops::{Case, shell, side_by_side, stop_all, within_budget, worker},
+    tools, until,
+    wrapper::{Running, Setup},
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
-use std::{sync::Mutex, thread, time::Duration};
-
-/// A way to run a worker that has a slow goodbye.
-struct Case {
-    name: &'static str,
-    command: fn(&Setup) -> Vec<String>,
-    /// The stated budget, in seconds.
-    budget: u64,
-    /// Seconds that the worker goes on after its TERM.
-    goodbye: f64,
-    /// Which exit code it must be.
-    code: i32,
-}
-
-fn shell(shell: &str, script: &str) -> Vec<String> {
-    vec![shell.into(), "-c".into(), script.into()]
-}
-
-fn worker() -> String {
-    format!("{} {}", tools::python(), tools::fixture("worker.py"))
-}
-
-/// Stops `times` runs of a case at random moments after its first lines, six side by side, each second one as PID 1.
-fn stop_all(case: &Case, times: u64) {
-    let seed = seed(case.name);
-    let next = Mutex::new(0..times);
-    let one_lane = || {
-        while let Some(index) = { next.lock().expect("no panic while held").next() } {
-            stop_one(case, seed.wrapping_add(index), index % 2 == 1);
-        }
-    };
-    thread::scope(|scope| {
-        let lanes: Vec<_> = (0..6).map(|_| scope.spawn(one_lane)).collect();
-        for lane in lanes {
-            lane.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        }
-    });
-}
-
-fn stop_one(case: &Case, seed: u64, pid1: bool) {
-    let mut random = StdRng::seed_from_u64(seed);
-    let pair = Pair::start();
-    let setup = pair.setup().stop_timeout(case.budget).pid1(pid1).env("GOODBYE", &case.goodbye.to_string());
-    let command = (case.command)(&setup);
-    let mut run = setup.start(&command);
-    run.wrote(3);
-    crate::support::pause(ms(random.random_range(0..400)));
-    let before = run.record().done();
-    run.stop();
-    let done = run.finish(Duration::from_secs(case.budget + 5));
-    let context = format!("{}, seed {seed}, pid1 {pid1}", case.name);
-    assert_eq!(done.code(), case.code, "{context}; stderr: {}", done.err());
-    within_budget(&done, case.budget, &context);
-    done.all_said_goodbye();
-    assert!(done.record.done() > before, "{context}: nothing was written after the stop");
-    pair.acquit(&done);
-}
-
-fn within_budget(done: &Finished, budget: u64, context: &str) {
-    let since = done.since_stop.expect("it was stopped");
-    assert!(since < Duration::from_secs(budget), "{context}: exited after {since:?} of {budget} s");
-}
+use std::{sync::Mutex, time::Duration};
 
 #[test]
 fn the_goodbye_of_a_worker_in_a_shell_loop_arrives() {
     let command = |_: &Setup| shell("sh", &format!("while true; do {}; sleep 1; done", worker()));
-    stop_all(&Case { name: "shell loop", command, budget: 5, goodbye: 1.5, code: 143 }, 20);
+    stop_all(&Case { name: "shell loop", command, budget: 5, goodbye: 1.5, code: 143, ..Case::default() }, 20);
 }
 
 #[test]
 fn the_goodbye_of_a_worker_piped_into_tee_arrives() {
     let command = |setup: &Setup| shell("sh", &format!("{} | tee {}", worker(), setup.path("copy").display()));
-    stop_all(&Case { name: "worker | tee", command, budget: 5, goodbye: 1.5, code: 143 }, 20);
+    stop_all(&Case { name: "worker | tee", command, budget: 5, goodbye: 1.5, code: 143, ..Case::default() }, 20);
 }
 
 #[test]
 fn the_goodbye_of_a_worker_piped_into_sed_arrives() {
     let command = |_: &Setup| shell("sh", &format!("{} | sed -u s/@/@/", worker()));
-    stop_all(&Case { name: "worker | sed", command, budget: 5, goodbye: 1.5, code: 143 }, 20);
+    stop_all(&Case { name: "worker | sed", command, budget: 5, goodbye: 1.5, code: 143, ..Case::default() }, 20);
 }
 
 #[test]
 fn the_goodbye_of_a_worker_under_a_bash_that_defers_its_trap_arrives() {
     // bash runs the trap when its child has ended, and passes nothing on: the last call does.
     let command = |_: &Setup| shell("bash", &format!("trap 'exit 3' TERM; {}; exit 4", worker()));
-    stop_all(&Case { name: "bash trap", command, budget: 10, goodbye: 0.8, code: 3 }, 20);
+    stop_all(&Case { name: "bash trap", command, budget: 10, goodbye: 0.8, code: 3, ..Case::default() }, 20);
 }
 
 #[test]
@@ -103,13 +44,13 @@ fn the_goodbye_of_a_worker_under_a_bash_that_passes_the_signal_on_arrives() {
             &format!("{} & worker=$!; trap 'kill $worker; wait $worker; exit 5' TERM; wait $worker", worker()),
         )
     };
-    stop_all(&Case { name: "bash trap and wait", command, budget: 5, goodbye: 1.5, code: 5 }, 20);
+    stop_all(&Case { name: "bash trap and wait", command, budget: 5, goodbye: 1.5, code: 5, ..Case::default() }, 20);
 }
 
 #[test]
 fn the_goodbye_through_a_process_substitution_arrives() {
     let command = |_: &Setup| shell("bash", &format!("exec > >(tee); exec {}", worker()));
-    stop_all(&Case { name: "exec > >(tee)", command, budget: 5, goodbye: 1.5, code: 0 }, 20);
+    stop_all(&Case { name: "exec > >(tee)", command, budget: 5, goodbye: 1.5, code: 0, ..Case::default() }, 20);
 }
 
 #[test]
@@ -129,25 +70,16 @@ fn the_backlog_of_a_slow_helper_arrives_after_the_app_has_ended() {
 #[test]
 fn what_a_node_app_logs_in_its_sigterm_handler_arrives() {
     let command = |_: &Setup| vec![tools::node().into(), tools::fixture("app.js")];
-    stop_all(&Case { name: "node", command, budget: 5, goodbye: 0.0, code: 0 }, 20);
+    stop_all(&Case { name: "node", command, budget: 5, goodbye: 0.0, code: 0, ..Case::default() }, 20);
 }
 
 #[test]
 fn a_hundred_stops_at_any_moment_lose_nothing() {
     let seed = seed("a hundred stops");
-    let next = Mutex::new(0..100_u64);
     let goodbyes = Mutex::new(0);
-    let one_lane = || {
-        while let Some(index) = { next.lock().expect("no panic while held").next() } {
-            *goodbyes.lock().expect("no panic while held") +=
-                stop_at_any_moment(seed.wrapping_add(index), index % 2 == 1);
-        }
-    };
-    thread::scope(|scope| {
-        let lanes: Vec<_> = (0..16).map(|_| scope.spawn(one_lane)).collect();
-        for lane in lanes {
-            lane.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        }
+    side_by_side(16, 100, |index| {
+        let said = stop_at_any_moment(seed.wrapping_add(index), index % 2 == 1);
+        *goodbyes.lock().expect("no panic while held") += said;
     });
     let goodbyes = goodbyes.into_inner().expect("no panic while held");
     assert!(

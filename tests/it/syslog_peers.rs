@@ -24,7 +24,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 const LINES: &str = "--count 10000 --rate 20000 --shape u --err-every 5";
 
 /// A daemon that stores messages as they came, a file an input.
-struct Daemon {
+pub struct Daemon {
     dir: TempDir,
     child: Child,
 }
@@ -43,13 +43,13 @@ impl Daemon {
     }
 
     /// Stops it, which reads what it has first.
-    fn stop(&mut self) {
+    pub fn stop(&mut self) {
         kill(Pid::from_raw(self.child.id() as i32), Signal::SIGTERM).expect("it runs");
         self.child.wait().expect("our own child");
     }
 
     /// What one input stored.
-    fn stored(&self, input: &str) -> Vec<Vec<u8>> {
+    pub fn stored(&self, input: &str) -> Vec<Vec<u8>> {
         let log = fs::read_to_string(self.path("log")).unwrap_or_default();
         let stored = fs::read(self.path(input)).unwrap_or_else(|error| panic!("{input}: {error}\n{log}"));
         stored.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).map(<[u8]>::to_vec).collect()
@@ -74,7 +74,7 @@ fn listens(port: u16) -> bool {
 }
 
 /// Ports of the inputs `tls`, `relp`, `relptls`, `udp`; the socket is `socket`. `longest` is its maxMessageSize.
-fn rsyslogd(longest: &str) -> (Daemon, [u16; 4]) {
+pub fn rsyslogd(longest: &str) -> (Daemon, [u16; 4]) {
     let program = tools::program("/usr/sbin/rsyslogd", "rsyslog");
     tools::program("/usr/lib/x86_64-linux-gnu/rsyslog/imrelp.so", "rsyslog-relp");
     tools::program("/usr/lib/x86_64-linux-gnu/rsyslog/lmnsd_ossl.so", "rsyslog-openssl");
@@ -283,7 +283,7 @@ fn syslog_ng_root() -> PathBuf {
 }
 
 /// Ports of the inputs `network` (LF), `counted` and `tls`; the sockets are `dgram.socket` and `stream.socket`.
-fn syslog_ng() -> (Daemon, [u16; 3]) {
+pub fn syslog_ng() -> (Daemon, [u16; 3]) {
     let root = syslog_ng_root();
     let dir = tempfile::tempdir().expect("a temporary directory");
     let ports @ [network, counted, tls] = free_ports();

@@ -3,119 +3,32 @@
 
 use crate::support::{
     certificates,
+    drain::Drain,
+    hundred::{all_met, hundred},
     judge::{Terms, judge},
-    lines::{Shape, line},
+    lines::Shape,
     mortal::{Fate, Mortal, Speech},
     note, pause,
-    record::{Extent, Record, identify},
-    report::Books,
+    record::identify,
     seed, syslog, until,
     wrapper::raw,
 };
 use flate2::read::GzDecoder;
-use lastword::{
-    clock,
-    config::{self, Invocation},
-    drain::Drains,
-    event::Bell,
-    ledger::DrainReport,
-    line::{Batch, Lines, Stream},
-};
+use nix::sys::socket::{setsockopt, sockopt};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use std::{
     collections::BTreeMap,
-    ffi::OsString,
     io::Read,
+    net::UdpSocket,
     os::unix::net::UnixDatagram,
     path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicBool, Ordering},
     thread,
     time::Duration,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
 const LINES: u64 = 200;
-
-/// A drain in this process.
-pub struct Drain {
-    drains: Drains,
-    bell: Bell,
-    next: u64,
-}
-
-impl Drain {
-    pub fn start(url: &str) -> Self {
-        let words =
-            ["lastword", "--drain", url, "--memory", "2MiB", "--when-full", "block", "--", "app"].map(OsString::from);
-        let config = match config::load(words, []) {
-            Ok(Invocation::Run(config)) => config,
-            Ok(other) => panic!("{other:?}"),
-            Err(exit) => panic!("{}", exit.message),
-        };
-        config.origin.instance.tell("1");
-        let bell = Bell::new().expect("an eventfd");
-        let drains = Drains::start(&config.drains, &config, &bell).expect("a thread");
-        Self { drains, bell, next: 1 }
-    }
-
-    /// Publishes the next lines.
-    pub fn write(&mut self, count: u64, shape: Shape) {
-        let (mut data, mut ends) = (Vec::new(), Vec::new());
-        for number in self.next..self.next + count {
-            data.extend(line("app", 'o', shape, number));
-            data.push(b'\n');
-            ends.push(data.len() as u32);
-        }
-        let lines = Lines { data: data.into(), ends, parts: Vec::new() };
-        self.drains.publish(&Arc::new(Batch::new(Stream::Stdout, self.next, clock::stamp(), lines)));
-        self.next += count;
-    }
-
-    /// Flushes, and closes the books.
-    pub fn finish(self, within: Duration) -> (Books, Record, DrainReport) {
-        self.drains.close(clock::now() + within);
-        until("the drain to end", within + 5 * SECOND, || !self.bell.take().is_empty());
-        let report = self.drains.close_books().remove(0);
-        let books = serde_json::to_value(&report).and_then(serde_json::from_value).expect("a report");
-        let written = self.next - 1;
-        let extent = Extent { done: written, begun: written };
-        let record = Record { sources: [(("app".to_owned(), 'o'), extent)].into(), ..Record::default() };
-        (books, record, report)
-    }
-}
-
-/// Runs `one` for 100 seeds, a few at a time. Sums up what the runs met.
-fn hundred(
-    test: &str,
-    one: impl Fn(&mut StdRng, &str) -> BTreeMap<&'static str, u32> + Sync,
-) -> BTreeMap<&'static str, u32> {
-    let first = seed(test);
-    let runs = if std::env::var_os("LASTWORD_SEED").is_some() { 1 } else { 100 };
-    let (next, met) = (AtomicU64::new(0), Mutex::new(BTreeMap::new()));
-    thread::scope(|scope| {
-        for _ in 0..10 {
-            scope.spawn(|| {
-                loop {
-                    let run = next.fetch_add(1, Ordering::SeqCst);
-                    if run >= runs {
-                        return;
-                    }
-                    let seed = first.wrapping_add(run);
-                    let context = format!("LASTWORD_SEED={seed}");
-                    for (kind, count) in one(&mut StdRng::seed_from_u64(seed), &context) {
-                        *met.lock().expect("no panic").entry(kind).or_default() += count;
-                    }
-                }
-            });
-        }
-    });
-    let met = met.into_inner().expect("no panic");
-    note(&format!("{test}: {met:?}"));
-    met
-}
 
 fn fate(rng: &mut StdRng, speech: Speech) -> Fate {
     let bytes = rng.random_range(1..8000);
@@ -155,15 +68,6 @@ fn one(rng: &mut StdRng, context: &str, speech: Speech) -> BTreeMap<&'static str
         panic!("{context}, {speech:?}, {fates:?}: {found:?}\n{report:?}");
     }
     met
-}
-
-#[track_caller]
-fn all_met(met: &BTreeMap<&'static str, u32>, kinds: &[&str]) {
-    if std::env::var_os("LASTWORD_SEED").is_none() {
-        for kind in kinds {
-            assert!(met.get(kind).is_some_and(|&count| count >= 5), "too little of {kind}: {met:?}");
-        }
-    }
 }
 
 const ALWAYS: [&str; 6] = ["healthy", "refuse", "black hole", "reset", "close", "slow"];
@@ -251,6 +155,92 @@ fn a_hundred_seeded_runs_over_a_unix_socket_count_what_is_sent() {
     all_met(&met, &["deaths", "missing", "healthy"]);
 }
 
+/// A receiver on UDP that comes and goes: in each life it reads so many datagrams, and is away for so many milliseconds. The
+/// last life is without an end. A hard-pressed one has the smallest buffer there is, and is slow.
+fn udp_receiver(first: UdpSocket, lives: Vec<(usize, u64)>, pressed: bool, stop: &AtomicBool) -> Vec<Vec<u8>> {
+    let address = first.local_addr().expect("bound");
+    let (mut first, mut got) = (Some(first), Vec::new());
+    for (datagrams, away) in lives.into_iter().chain([(usize::MAX, 0)]) {
+        // Somebody's own port may be this one, for a moment.
+        let again = || UdpSocket::bind(address).ok();
+        let socket = first.take().or_else(again).unwrap_or_else(|| {
+            let mut found = None;
+            until("the port to be free again", 20 * SECOND, || {
+                found = again();
+                found.is_some()
+            });
+            found.expect("bound")
+        });
+        if pressed {
+            setsockopt(&socket, sockopt::RcvBuf, &1).expect("a live socket");
+        }
+        socket.set_read_timeout(Some(Duration::from_millis(5))).expect("a live socket");
+        let (mut buffer, mut taken) = (vec![0; 100_000], 0);
+        while taken < datagrams {
+            match socket.recv(&mut buffer) {
+                Ok(length) => {
+                    taken += 1;
+                    got.push(buffer[..length].to_vec());
+                }
+                Err(_) if stop.load(Ordering::SeqCst) => return got,
+                Err(_) => {}
+            }
+            if pressed {
+                pause(Duration::from_millis(1));
+            }
+        }
+        drop(socket);
+        pause(Duration::from_millis(away));
+    }
+    got
+}
+
+#[test]
+fn a_hundred_seeded_runs_over_udp_count_what_is_sent_and_what_is_too_large_45() {
+    let met = hundred("udp", |rng, context| {
+        let lives: Vec<_> =
+            (1..rng.random_range(0..4)).map(|_| (rng.random_range(1..60), rng.random_range(0..80))).collect();
+        let deaths = lives.len() as u32;
+        let pressed = rng.random_bool(0.3);
+        let mut large = if rng.random_bool(0.5) || (deaths == 0 && !pressed) { rng.random_range(1..4) } else { 0 };
+        let oversize = large;
+        let first = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+        let url = format!("syslog+udp://{}#name=udp", first.local_addr().expect("bound"));
+        let stop = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let receiver = scope.spawn(|| udp_receiver(first, lives, pressed, &stop));
+            let mut drain = Drain::start(&url);
+            while drain.next <= LINES || large > 0 {
+                if large > 0 && rng.random_bool(0.2) {
+                    drain.write(1, Shape::Fixed(70_000));
+                    large -= 1;
+                }
+                drain.write(rng.random_range(1..20), Shape::Hostile);
+                pause(Duration::from_micros(rng.random_range(0..4000)));
+            }
+            let (books, record, report) = drain.finish(30 * SECOND);
+            stop.store(true, Ordering::SeqCst);
+            let seen = syslog::seen(&receiver.join().expect("no panic"));
+            let terms = Terms { unsure: true, lossy: true, ..Terms::default() };
+            let facts = judge(&record, Some(&books), &seen, terms)
+                .unwrap_or_else(|found| panic!("{context}: {found:?}\n{report:?}"));
+            let lost = books.lost.get("oversize").copied().unwrap_or(0);
+            assert_eq!((books.lost(), lost), (u64::from(oversize), lost), "{context}: {report:?}");
+            assert_eq!(books.sent + lost, books.read, "{context}: {report:?}");
+            let missing = u32::try_from(facts.missing).expect("few") - oversize;
+            assert!(deaths + oversize + u32::from(pressed) > 0, "{context}: void");
+            BTreeMap::from([
+                ("away", deaths),
+                ("full buffer", u32::from(pressed && missing > 0)),
+                ("too large", oversize),
+                ("missing", missing),
+                ("all arrived", u32::from(missing == 0)),
+            ])
+        })
+    });
+    all_met(&met, &["away", "full buffer", "too large", "missing", "all arrived"]);
+}
+
 #[test]
 fn a_hundred_seeded_runs_into_rotated_files_keep_every_line() {
     let met = hundred("file", |rng, context| {
@@ -322,7 +312,7 @@ fn twenty_deaths(speech: Speech, scheme: &str) {
     let ca = if speech.tls { format!(",ca={}", certificates::file("ca.pem").display()) } else { String::new() };
     let mut drain = Drain::start(&format!("{scheme}://{}#name=mortal{ca}", mortal.address()));
     while drain.next <= MANY {
-        drain.drains.wait_for_room(100 * 250);
+        drain.wait_for_room(100 * 250);
         drain.write(100, Shape::Fixed(250));
     }
     let (books, record, report) = drain.finish(60 * SECOND);

@@ -12,7 +12,7 @@ use std::{fs, process::Command, time::Duration};
 const COUNTING: &str = r#"$| = 1; my $n = 0; $SIG{TERM} = sub { $n++; print "stop $n\n" }; $SIG{USR1} = sub { exit $n };
 print "ready $$\n"; sleep 60 while 1"#;
 
-const COUNTER: [&str; 3] = ["perl", "-e", COUNTING];
+pub(crate) const COUNTER: [&str; 3] = ["perl", "-e", COUNTING];
 
 /// How often each case is tried: 20 times, or 100 with `LASTWORD_LONG=1`.
 fn times() -> usize {
@@ -49,7 +49,7 @@ fn canary(run: &Run) -> Pid {
 }
 
 /// Ends the counting app; returns how often it was stopped, and the lines.
-fn count(run: Run) -> (i32, Vec<String>) {
+pub(crate) fn count(run: Run) -> (i32, Vec<String>) {
     run.signal(Signal::SIGUSR1);
     run.end()
 }
@@ -94,7 +94,7 @@ pub(crate) fn broadcast(pids: &[Pid]) -> bool {
 }
 
 /// Until the app is no newborn, which is told of a broadcast all the same.
-fn grow_up(run: &Run) {
+pub(crate) fn grow_up(run: &Run) {
     let start = now();
     run.wait_until("30 ms are over", || start.elapsed() > Duration::from_millis(30));
 }
@@ -249,7 +249,7 @@ fn without_the_guard_there_is_no_canary() {
 }
 
 #[test]
-fn the_canary_holds_nothing_but_its_pipe_and_is_gone_with_us() {
+fn the_canary_holds_nothing_but_its_pipe_and_is_gone_with_us_47() {
     let mut run = Run::spawn(wrapped(Place::Elsewhere, &[], &COUNTER), Place::Elsewhere);
     run.wait_for("ready");
     let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", run.pid)).expect("/proc");

@@ -42,8 +42,13 @@ fn every_guarantee_names_a_test_or_a_file_that_exists() {
     assert!(named > 30, "only {named} names were found");
 }
 
+/// The numbers that a name ends in: `…_32_40` is a test of the items 32 and 40.
+fn numbers(test: &str) -> Vec<u32> {
+    test.rsplit('_').map_while(|word| word.parse().ok()).collect()
+}
+
 #[test]
-fn every_item_of_the_checklist_has_a_test_that_exists() {
+fn every_item_of_the_checklist_has_a_test_that_exists_and_bears_its_number() {
     let all = all_sources();
     let page = fs::read_to_string(root().join("docs/PROCESS.md")).expect("the page");
     let mut items = Vec::new();
@@ -53,6 +58,10 @@ fn every_item_of_the_checklist_has_a_test_that_exists() {
         items.push(item);
         let tests: Vec<&str> = cells[2].split('`').skip(1).step_by(2).collect();
         assert!(!tests.is_empty(), "item {item} names no test");
+        assert!(
+            tests.iter().any(|test| numbers(test).contains(&item)),
+            "no test of item {item} has its number: {tests:?}"
+        );
         for test in tests {
             assert!(all.contains(&format!("fn {test}()")), "item {item}: there is no test `{test}`");
         }

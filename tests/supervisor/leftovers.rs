@@ -8,7 +8,7 @@ use nix::{
 use std::{process::Command, time::Duration};
 
 #[test]
-fn daemons_are_waited_for() {
+fn daemons_are_waited_for_32_40() {
     for place in BOTH {
         let app = "(setsid sh -c 'sleep 0.7; echo from-the-daemon' &) ; exit 3";
         let (code, lines) = Run::start(place, &[], &["sh", "-c", app]).end();
@@ -70,7 +70,7 @@ fn a_worker_behind_a_shell_with_a_trap_hears_the_last_call() {
 }
 
 #[test]
-fn a_log_helper_has_its_quiet_linger() {
+fn a_log_helper_has_its_quiet_linger_42() {
     for place in BOTH {
         let app = "exec > >(while read -r line; do sleep 0.3; echo \"helped:$line\"; done); \
                    trap 'echo goodbye; exit 6' TERM; echo ready; while :; do sleep 0.02; done";
@@ -85,7 +85,7 @@ fn a_log_helper_has_its_quiet_linger() {
 }
 
 #[test]
-fn leftovers_of_an_app_that_ended_by_itself_are_bounded() {
+fn leftovers_of_an_app_that_ended_by_itself_are_bounded_41() {
     for place in BOTH {
         let app = "sh -c 'trap \"\" TERM; while :; do sleep 0.1; done' & sleep 0.1; exit 2";
         let start = now();
@@ -97,7 +97,7 @@ fn leftovers_of_an_app_that_ended_by_itself_are_bounded() {
 }
 
 #[test]
-fn a_stopped_leftover_is_woken_to_hear_the_last_call() {
+fn a_stopped_leftover_is_woken_to_hear_the_last_call_23() {
     for place in BOTH {
         let app = "sh -c 'trap \"echo woken; exit 0\" TERM; kill -STOP $$; while :; do sleep 0.02; done' & \
                    sleep 0.3; exit 0";
@@ -145,22 +145,20 @@ fn a_subreaper_without_proc_gives_up_in_time() {
 
 #[test]
 fn a_stranger_who_holds_the_pipe_and_keeps_writing_does_not_keep_us_33() {
-    let mut run = Run::start(
-        Place::Elsewhere,
-        &[],
-        &["sh", "-c", "trap 'exit 4' TERM; echo ready; while :; do sleep 0.02; done"],
-    );
-    run.wait_for("ready");
-    let app = run.wait_for("the app is pid").rsplit(' ').next().expect("a pid").to_owned();
-    // No descendant of lastword's: it is ours, and ends with its first write after lastword's end.
-    let text = format!("while echo strange; do :; done > /proc/{app}/fd/1");
-    let mut stranger =
-        Command::new("bash").args(["-c", &text]).stderr(std::process::Stdio::null()).spawn().expect("bash");
-    run.wait_for("strange");
-    let start = now();
-    run.signal(Signal::SIGTERM);
-    let (code, _) = run.end();
-    assert_eq!(code, 4);
-    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
-    stranger.wait().expect("it ends of a broken pipe");
+    for place in BOTH {
+        let app = "trap 'exit 4' TERM; echo ready; while :; do sleep 0.02; done";
+        let mut run = Run::start(place, &[], &["sh", "-c", app]);
+        run.wait_for("ready");
+        // No descendant of lastword's: it is ours, and ends with its first write after lastword's end.
+        let text = format!("while echo strange; do :; done > /proc/{}/fd/1", run.child_of(run.pid));
+        let mut stranger =
+            Command::new("bash").args(["-c", &text]).stderr(std::process::Stdio::null()).spawn().expect("bash");
+        run.wait_for("strange");
+        let start = now();
+        run.signal(Signal::SIGTERM);
+        let (code, _) = run.end();
+        assert_eq!(code, 4, "{place:?}");
+        assert!(start.elapsed() < Duration::from_secs(2), "{place:?}: {:?}", start.elapsed());
+        stranger.wait().expect("it ends of a broken pipe");
+    }
 }

@@ -6,6 +6,8 @@
 mod broadcast;
 mod document;
 mod leftovers;
+mod odds;
+mod parents;
 mod races;
 mod relay;
 mod run;

@@ -27,39 +27,47 @@ fn wait(run: &Run, time: Duration) {
 }
 
 /// Delays each call of `calls`, everywhere, by a tenth of a second, and stops at a moment.
-fn stop_under_strace(calls: &str, moment: Duration) {
+fn stop_under_strace(place: Place, calls: &str, moment: Duration) {
     let app = "$SIG{TERM} = sub { print \"stopped\\n\"; exit 4 }; $| = 1; print \"ready $$\\n\"; sleep 60 while 1";
     let mut outer = Command::new("strace");
     outer.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={calls}")]);
     outer.args(["-e", &format!("inject={calls}:delay_enter=100000")]);
-    let plain = wrapped(Place::Elsewhere, &["--stop-timeout", "20"], &["perl", "-e", app]);
+    let plain = wrapped(place, &["--stop-timeout", "20"], &["perl", "-e", app]);
     outer.arg(plain.get_program()).args(plain.get_args());
     let run = Run::spawn(outer, Place::Elsewhere);
-    let lastword = run.child_of(run.pid);
+    let child = run.child_of(run.pid);
+    let lastword = if place == Place::Pid1 { run.child_of(child) } else { child };
     run.wait_until("signals are blocked", || mask(lastword, "SigBlk:").count_ones() > 50);
     let start = now();
     wait(&run, moment);
     kill(lastword, Signal::SIGTERM).expect("it lives");
     let (code, lines) = run.end();
-    let context = format!("{calls} at {moment:?}: {lines:#?}");
+    let context = format!("{place:?}, {calls} at {moment:?}: {lines:#?}");
     assert!([4, 143].contains(&code), "code {code}, {context}");
     assert!(start.elapsed() < Duration::from_secs(10), "it hung, {context}");
     assert!(!has(&lines, "SIGKILL"), "{context}");
     assert_eq!(code == 4, has(&lines, "stopped"), "{context}");
     assert!(lines.iter().filter(|line| *line == "stopped").count() <= 1, "{context}");
-    // Nobody is left behind.
-    if let Some(app) = lines.iter().find_map(|line| line.strip_prefix("ready ")) {
+    // Nobody is left behind; a namespace sees to that itself.
+    if place == Place::Elsewhere
+        && let Some(app) = lines.iter().find_map(|line| line.strip_prefix("ready "))
+    {
         assert!(!PathBuf::from(format!("/proc/{app}")).exists(), "{context}");
     }
 }
 
 #[test]
-fn a_stop_at_any_moment_of_a_slow_fork_exec_setpgid_or_reaping_is_never_lost_3() {
-    for calls in ["clone,clone3,fork,vfork", "execve", "setpgid", "wait4"] {
-        for moment in [0, 40, 90, 160, 260, 400, 600, 850] {
-            stop_under_strace(calls, Duration::from_millis(moment));
+fn a_stop_at_any_moment_of_a_slow_fork_exec_setpgid_or_reaping_is_never_lost_1_3() {
+    let calls = ["clone,clone3,fork,vfork", "execve", "setpgid", "wait4"];
+    std::thread::scope(|scope| {
+        for (place, calls) in BOTH.into_iter().flat_map(|place| calls.map(|calls| (place, calls))) {
+            scope.spawn(move || {
+                for moment in [0, 40, 90, 160, 260, 400, 600, 850] {
+                    stop_under_strace(place, calls, Duration::from_millis(moment));
+                }
+            });
         }
-    }
+    });
 }
 
 /// A tenth of a processor for a command, in a control group of its own, which goes with this value.
@@ -157,15 +165,18 @@ fn a_pause_of_ours_loses_nothing_and_moves_no_deadline_by_itself_24() {
 
 #[test]
 fn a_stopped_and_continued_app_is_not_taken_for_an_ended_one_26() {
-    let mut run = Run::start(Place::Elsewhere, &[], &["sh", "-c", "kill -STOP $$; echo went on; exit 5"]);
-    let app: i32 = run.wait_for("the app is pid").rsplit(' ').next().expect("a pid").parse().expect("a pid");
-    run.wait_until("it is stopped", || {
-        fs::read_to_string(format!("/proc/{app}/stat")).is_ok_and(|stat| stat.contains(") T "))
-    });
-    run.signal(Signal::SIGCONT);
-    let (code, lines) = run.end();
-    assert_eq!(code, 5, "{lines:#?}");
-    assert!(has(&lines, "went on"), "{lines:#?}");
+    for place in BOTH {
+        let mut run = Run::start(place, &[], &["sh", "-c", "kill -STOP $$; echo went on; exit 5"]);
+        run.wait_for("the app is pid");
+        let app = run.child_of(run.pid);
+        run.wait_until("it is stopped", || {
+            fs::read_to_string(format!("/proc/{app}/stat")).is_ok_and(|stat| stat.contains(") T "))
+        });
+        run.signal(Signal::SIGCONT);
+        let (code, lines) = run.end();
+        assert_eq!(code, 5, "{place:?}: {lines:#?}");
+        assert!(has(&lines, "went on"), "{place:?}: {lines:#?}");
+    }
 }
 
 #[test]
@@ -189,18 +200,22 @@ fn an_app_that_became_another_user_does_not_end_us_16() {
     fs::copy("/usr/bin/setpriv", &theirs).expect("a copy");
     let status = Command::new("chmod").arg("u+s").arg(&theirs).status();
     assert!(status.expect("chmod").success());
-    let mut outer = Command::new("setpriv");
-    outer.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&ours).args(["--verbose", "--"]).arg(&theirs);
-    outer.args(["--reuid=0", "sh", "-c", "echo ready; read -r word < /dev/zero; sleep 1; echo survived; exit 9"]);
-    let mut run = Run::spawn(outer, Place::Elsewhere);
-    run.wait_for("ready");
-    run.signal(Signal::SIGTERM);
-    let refused = run.wait_for("did not reach the app");
-    assert!(refused.contains("not permitted"), "{refused}");
-    let app: i32 = run.wait_for("the app is pid").rsplit(' ').next().expect("a pid").parse().expect("a pid");
-    kill(Pid::from_raw(app), Signal::SIGKILL).expect("we may");
-    let (code, _) = run.end();
-    assert_eq!(code, 137);
+    for place in BOTH {
+        let around: &[&str] =
+            if place == Place::Pid1 { &["unshare", "--pid", "--fork", "--mount-proc"] } else { &["env"] };
+        let mut outer = Command::new(around[0]);
+        outer.args(&around[1..]).args(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&ours);
+        outer.args(["--verbose", "--"]).arg(&theirs).args(["--reuid=0", "sh", "-c", "echo ready; exec sleep 60"]);
+        let mut run = Run::spawn(outer, place);
+        run.wait_for("ready");
+        run.signal(Signal::SIGTERM);
+        let refused = run.wait_for("did not reach the app");
+        assert!(refused.contains("not permitted"), "{place:?}: {refused}");
+        let app = run.child_of(run.pid);
+        kill(app, Signal::SIGKILL).expect("we may");
+        let (code, lines) = run.end();
+        assert_eq!(code, 137, "{place:?}: {lines:#?}");
+    }
 }
 
 #[test]

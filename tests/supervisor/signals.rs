@@ -8,7 +8,7 @@ use nix::{
 use std::{process::Command, time::Duration};
 
 #[test]
-fn every_catchable_signal_reaches_the_app_once() {
+fn every_catchable_signal_reaches_the_app_once_14_15() {
     let app = "import signal, sys, time
 left = set(range(1, 65)) - {9, 17, 19, 32, 33}
 def handler(number, frame):
@@ -44,7 +44,7 @@ fn signal_app(run: &Run, place: Place, inside: &str, signal: Signal) -> Pid {
 }
 
 #[test]
-fn a_deaf_app_is_killed_on_a_stated_budget_with_all_its_descendants() {
+fn a_deaf_app_is_killed_on_a_stated_budget_with_all_its_descendants_46() {
     for place in BOTH {
         let app = "trap '' TERM; sh -c 'echo ready; while :; do sleep 0.1; done' & while :; do sleep 0.1; done";
         let mut run = Run::start(place, &["--stop-timeout", "2"], &["sh", "-c", app]);
@@ -60,7 +60,7 @@ fn a_deaf_app_is_killed_on_a_stated_budget_with_all_its_descendants() {
 }
 
 #[test]
-fn a_deaf_app_is_not_killed_on_an_assumed_budget() {
+fn a_deaf_app_is_not_killed_on_an_assumed_budget_46() {
     for place in BOTH {
         let app = "trap '' TERM; trap 'exit 8' USR1; echo ready; while :; do sleep 0.02; done";
         let mut run = Run::spawn(on_railway(wrapped(place, &[], &["sh", "-c", app])), place);
@@ -75,20 +75,22 @@ fn a_deaf_app_is_not_killed_on_an_assumed_budget() {
 }
 
 #[test]
-fn a_stop_that_came_before_us_means_no_spawn() {
+fn a_stop_that_came_before_us_means_no_spawn_2() {
     let setup = "import os, signal, sys
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
 os.kill(os.getpid(), signal.SIGTERM)
 os.execv(sys.argv[1], sys.argv[1:])";
-    let mut outer = Command::new("python3");
-    outer.args(["-c", setup]).arg(program()).args(["--", "echo", "started"]);
-    let (code, lines) = Run::spawn(outer, Place::Elsewhere).end();
-    assert_eq!(code, 143, "{lines:#?}");
-    assert!(!has(&lines, "started"), "{lines:#?}");
+    for around in [&["env"][..], &["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]] {
+        let mut outer = Command::new(around[0]);
+        outer.args(&around[1..]).args(["python3", "-c", setup]).arg(program()).args(["--", "echo", "started"]);
+        let (code, lines) = Run::spawn(outer, Place::Elsewhere).end();
+        assert_eq!(code, 143, "{around:?}: {lines:#?}");
+        assert!(!has(&lines, "started"), "{around:?}: {lines:#?}");
+    }
 }
 
 #[test]
-fn a_hanging_drain_does_not_outlast_the_budget_and_a_second_stop_does_not_shorten_it() {
+fn a_hanging_drain_does_not_outlast_the_budget_and_a_second_stop_does_not_shorten_it_43() {
     for place in BOTH {
         let mut run = Run::start(place, &["--stop-timeout", "4", "--drain", &hanging_drain()], &["sh", "-c", WORKER]);
         run.wait_for("ready");
@@ -116,7 +118,7 @@ fn an_app_in_a_group_of_its_own_is_not_reached_by_signals_at_ours() {
 }
 
 #[test]
-fn a_soft_stop_counts_if_the_app_exits_after_it_and_kills_nobody_if_not() {
+fn a_soft_stop_counts_if_the_app_exits_after_it_and_kills_nobody_if_not_44() {
     for place in BOTH {
         let app = "trap 'echo reloaded' QUIT; trap 'exit 0' WINCH; echo ready; while :; do sleep 0.02; done";
         let mut run = Run::start(place, &["--stop-timeout", "2", "--drain", &hanging_drain()], &["sh", "-c", app]);
@@ -134,7 +136,7 @@ fn a_soft_stop_counts_if_the_app_exits_after_it_and_kills_nobody_if_not() {
 }
 
 #[test]
-fn an_app_that_was_stopped_by_a_signal_is_woken_to_hear_the_stop() {
+fn an_app_that_was_stopped_by_a_signal_is_woken_to_hear_the_stop_23() {
     for place in BOTH {
         let mut run = Run::start(place, &[], &["sh", "-c", WORKER]);
         run.wait_for("ready");

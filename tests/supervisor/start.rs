@@ -1,10 +1,10 @@
 //! Starting the app: what it inherits, how failures are told, and its exit code.
 
-use crate::run::{BOTH, Place, Run, has, open_directory, program, script};
+use crate::run::{BOTH, Place, Run, has, open_directory, program, script, wrapped};
 use std::process::Command;
 
 #[test]
-fn the_apps_exit_code_is_ours() {
+fn the_apps_exit_code_is_ours_38() {
     for place in BOTH {
         for code in [0, 1, 7, 125, 126, 127, 128, 200, 255] {
             let (got, _) = Run::start(place, &[], &["sh", "-c", &format!("exit {code}")]).end();
@@ -18,7 +18,28 @@ fn the_apps_exit_code_is_ours() {
 }
 
 #[test]
-fn failures_to_start_are_told_as_shells_tell_them() {
+fn a_parent_sees_the_signal_that_ended_the_app_if_it_is_to_39() {
+    use std::os::unix::process::ExitStatusExt;
+    let end = |place, options: &[&str], signal: i32| {
+        let options = [&["--exit-signal", "always"], options].concat();
+        let mut outer = wrapped(place, &options, &["sh", "-c", &format!("kill -{signal} $$")]);
+        let status = outer.stderr(std::process::Stdio::null()).status().expect("unshare and the program");
+        assert!(!status.core_dumped(), "{status}");
+        (status.code(), status.signal())
+    };
+    for signal in [1, 2, 3, 6, 9, 11, 13, 15, 35, 64] {
+        assert_eq!(end(Place::Elsewhere, &[], signal), (None, Some(signal)));
+    }
+    // No signal of its own ends PID 1; and a code that was asked for is a code.
+    assert_eq!(end(Place::Pid1, &[], 15), (Some(143), None));
+    assert_eq!(end(Place::Elsewhere, &["--exit-map", "143=0"], 15), (Some(0), None));
+    // Off a terminal, the default is the code.
+    let (code, _) = Run::start(Place::Elsewhere, &[], &["sh", "-c", "kill -TERM $$"]).end();
+    assert_eq!(code, 143);
+}
+
+#[test]
+fn failures_to_start_are_told_as_shells_tell_them_5() {
     let dir = tempfile::tempdir().expect("a directory");
     let no_interpreter = script(&dir, "no-interpreter", "#!/no/such/interpreter\n");
     for (command, code, says) in [
@@ -36,7 +57,7 @@ fn failures_to_start_are_told_as_shells_tell_them() {
 }
 
 #[test]
-fn a_script_without_a_first_line_is_the_shells() {
+fn a_script_without_a_first_line_is_the_shells_6() {
     let dir = tempfile::tempdir().expect("a directory");
     let plain = script(&dir, "plain", "echo \"arguments: $*\"\nexit 5\n");
     let (code, lines) = Run::start(Place::Elsewhere, &[], &[&plain, "one", "two"]).end();
@@ -45,7 +66,7 @@ fn a_script_without_a_first_line_is_the_shells() {
 }
 
 #[test]
-fn the_app_gets_the_mask_and_the_ignored_signals_that_we_got() {
+fn the_app_gets_the_mask_and_the_ignored_signals_that_we_got_4() {
     let setup = "import os, signal, sys
 for number in (signal.SIGHUP, signal.SIGPIPE, signal.SIGCHLD): signal.signal(number, signal.SIG_IGN)
 for number in (signal.SIGXFSZ,): signal.signal(number, signal.SIG_DFL)
@@ -76,7 +97,7 @@ fn the_exit_code_arrives_though_sigchld_came_in_ignored() {
 }
 
 #[test]
-fn an_app_that_dropped_root_can_open_its_output_again() {
+fn an_app_that_dropped_root_can_open_its_output_again_27_28() {
     assert!(nix::unistd::geteuid().is_root(), "this test needs root, as the containers have it");
     let app = "echo out > /dev/stdout; echo err > /dev/stderr";
     let command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "sh", "-c", app];
@@ -86,7 +107,7 @@ fn an_app_that_dropped_root_can_open_its_output_again() {
 }
 
 #[test]
-fn our_own_variables_are_not_the_apps() {
+fn our_own_variables_are_not_the_apps_10() {
     let mut outer = Command::new(program());
     outer.env("LASTWORD_DRAIN", "https://user:secret@example").env("OTHER", "kept").args(["--", "env"]);
     let (_, lines) = Run::spawn(outer, Place::Elsewhere).end();

@@ -163,7 +163,7 @@ mod tests {
     fn a_gap_line_tells_its_count() {
         let mut lost = Losses::default();
         lost.add(Loss::Overflow, 12);
-        let gap = Gap { lost, first: TIME, last: TIME };
+        let gap = Gap { lost, first: TIME, last: TIME, among: 0 };
         let (mut json, mut syslog) = (Vec::new(), Vec::new());
         Encoder::new(Format::Ndjson, origin()).encode_gap(&gap, &mut json);
         Encoder::new(Format::Syslog(Framing::Datagram), origin()).encode_gap(&gap, &mut syslog);

@@ -62,7 +62,7 @@ pub(crate) struct Queue {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Open,
-    /// The drain's thread is gone: whatever is pushed is lost at once.
+    /// The drain's thread is gone: nothing is sent any more.
     Dead,
     /// The books are closed.
     Frozen,
@@ -142,7 +142,7 @@ impl Queue {
             return;
         }
         self.counts.read += units as u64;
-        if self.state == State::Dead {
+        if self.state == State::Dead && !self.has_heirs() {
             self.counts.lost.add(Loss::DrainDied, units as u64);
             return;
         }
@@ -170,16 +170,37 @@ impl Queue {
         self.memory += bytes;
     }
 
-    /// The drain's thread is gone: what is pending is lost, and whatever comes later.
-    pub(crate) fn die(&mut self) {
-        self.abandon(Loss::DrainDied, State::Dead);
+    /// Lowers the limit again. What is beyond it stays, until it is settled.
+    pub(crate) fn take_memory(&mut self, bytes: usize) {
+        self.memory = self.memory.saturating_sub(bytes);
     }
 
-    /// What is pending and on the disk is spooled, the rest is lost for lack of time, and the books are closed. False if they
-    /// did not balance, which is a bug.
+    /// The drain's thread is gone: what is pending is lost, and whatever comes later, unless somebody wants it: then lines are
+    /// kept as before, and none is sent.
+    pub(crate) fn die(&mut self) {
+        if self.state == State::Open && self.has_heirs() {
+            // What was to be announced is not: nobody listens any more.
+            let units = self.window.iter().flat_map(Sealed::open_pieces).filter(|piece| piece.units() > 0);
+            let open: Vec<Piece> = units.collect();
+            self.window = VecDeque::new();
+            (self.window_charge, self.window_units, self.sent) = (0, 0, 0);
+            open.into_iter().rev().for_each(|piece| self.prepend(piece));
+            self.state = State::Dead;
+        } else {
+            self.abandon(Loss::DrainDied, State::Dead);
+        }
+    }
+
+    /// Whether somebody wants what the drain does not deliver: a spool, or the fallback.
+    pub(crate) fn has_heirs(&self) -> bool {
+        self.log.is_some() || self.left.is_some()
+    }
+
+    /// What is pending and on the disk is spooled, the rest is lost, for lack of time if the drain lives, and the books are
+    /// closed. False if they did not balance, which is a bug.
     pub(crate) fn close_books(&mut self) -> bool {
         let balanced = self.is_frozen() || self.held() == self.counts.pending();
-        if self.state == State::Open && (self.log.is_some() || self.left.is_some()) {
+        if !self.is_frozen() && self.has_heirs() {
             let window = self.window.iter().flat_map(Sealed::open_pieces);
             let all: Vec<Piece> = window.chain(self.waiting.iter().cloned()).collect();
             let (kept, left): (Vec<_>, Vec<_>) = all.into_iter().partition(|piece| self.on_disk(piece).is_some());
@@ -188,7 +209,8 @@ impl Queue {
                 *wanted = left;
             }
         }
-        self.abandon(Loss::Deadline, State::Frozen);
+        let reason = if self.is_dead() { Loss::DrainDied } else { Loss::Deadline };
+        self.abandon(reason, State::Frozen);
         balanced
     }
 
@@ -218,6 +240,12 @@ impl Queue {
         self.waiting_charge += piece.charge();
         self.waiting_units += piece.units();
         self.waiting.push_back(piece);
+    }
+
+    fn prepend(&mut self, piece: Piece) {
+        self.waiting_charge += piece.charge();
+        self.waiting_units += piece.units();
+        self.waiting.push_front(piece);
     }
 
     /// Drops the oldest waiting batches, but not the newest, until the charge is within the limit.
@@ -252,7 +280,7 @@ impl Queue {
             Piece::Gap(gap) => gap.first,
             Piece::OnLog(_) => Stamp::default(),
         };
-        Gap { lost, first: time, last: time }
+        Gap { lost, first: time, last: time, among: 0 }
     }
 
     /// Puts a gap before the piece at `at`; neighbouring gaps become one.
@@ -314,6 +342,9 @@ fn merge(gap: &mut Gap, other: &Gap) {
     if gap.lost.total() == 0 {
         gap.clone_from(other);
         return;
+    }
+    if gap.among + other.among > 0 {
+        gap.among = gap.among.max(gap.lost.total()) + other.among.max(other.lost.total());
     }
     gap.lost.merge(&other.lost);
     gap.first = Stamp(gap.first.0.min(other.first.0));

@@ -34,12 +34,15 @@ pub(crate) enum Low {
 }
 
 impl Queue {
-    /// Unloads to a spool from now on. `adopted` is what earlier runs left: it goes first. Called before any push.
+    /// Unloads to a spool from now on. `adopted` is what earlier runs left: it goes before all that is not on its way.
     pub(crate) fn attach(&mut self, index: Arc<Index>, grace: usize, adopted: Vec<Range>) {
+        if self.is_frozen() {
+            return;
+        }
         self.log = Some(OnDisk { index, grace, in_vain: u64::MAX, stood: None });
-        for range in adopted {
+        for range in adopted.into_iter().rev() {
             self.counts.adopted += range.units;
-            self.append(Piece::OnLog(range));
+            self.prepend(Piece::OnLog(range));
         }
         self.check();
     }
@@ -74,15 +77,9 @@ impl Queue {
         let missing = range.from >= range.to && range.units > 0;
         let count = pieces.len();
         if range.units > 0 {
-            self.waiting_units += range.units as usize;
-            self.waiting_charge += GAP_BYTES;
-            self.waiting.push_front(Piece::OnLog(range));
+            self.prepend(Piece::OnLog(range));
         }
-        for piece in pieces.into_iter().rev() {
-            self.waiting_units += piece.units();
-            self.waiting_charge += piece.charge();
-            self.waiting.push_front(piece);
-        }
+        pieces.into_iter().rev().for_each(|piece| self.prepend(piece));
         if missing {
             self.lose_range(count, reason, now);
         }
@@ -91,9 +88,6 @@ impl Queue {
 
     /// A segment was deleted to make room: what of it is not in memory is lost.
     pub(crate) fn evict(&mut self, segment: u64, now: Stamp) {
-        if self.state != State::Open {
-            return;
-        }
         let gone = |piece: &Piece| matches!(piece, Piece::OnLog(range) if range.segment == segment);
         while let Some(at) = self.waiting.iter().position(gone) {
             self.lose_range(at, Loss::Overflow, now);
@@ -119,6 +113,18 @@ impl Queue {
             Piece::Gap(_) => None,
         });
         waiting.unwrap_or(Low::Nothing)
+    }
+
+    /// Batches of this run that are in memory and not settled, and begin with a unit in `from..to`. A batch is on the disk as a
+    /// whole or not at all, so these are what a spool that missed these units can still get.
+    pub(crate) fn held_between(&self, from: u64, to: u64) -> Vec<Arc<Batch>> {
+        let window = self.window.iter().flat_map(Sealed::open_pieces);
+        let own = |piece: Piece| match piece {
+            Piece::Units { batch, .. } if batch.source().is_none() => Some(batch),
+            _ => None,
+        };
+        let held = window.chain(self.waiting.iter().cloned()).filter_map(own);
+        held.filter(|batch| (from..to).contains(&batch.first_seq())).collect()
     }
 
     /// As [`Queue::has_room`], after letting go what is on the disk.

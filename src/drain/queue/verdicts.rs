@@ -55,12 +55,15 @@ impl Queue {
             match same[0] {
                 ItemVerdict::Stored => stored += pieces.iter().map(Piece::units).sum::<usize>() as u64,
                 ItemVerdict::Retry => again.extend(pieces),
-                ItemVerdict::Rejected => {
+                ItemVerdict::Rejected | ItemVerdict::SomeRejected => {
                     for piece in pieces.iter().filter(|piece| piece.units() > 0) {
                         merge(&mut gap, &self.lose(piece, Loss::Rejected));
                     }
                 }
             }
+        }
+        if verdicts.contains(&ItemVerdict::SomeRejected) {
+            spread(&mut gap, &run);
         }
         self.counts.settle(Grade::Confirmed, stored);
         if !again.is_empty() {
@@ -74,4 +77,15 @@ impl Queue {
         self.check();
         stored + gap.lost.total()
     }
+}
+
+/// A gap that is somewhere in the run spans all of it.
+fn spread(gap: &mut Gap, run: &Sealed) {
+    for piece in run.open_pieces() {
+        if let Piece::Units { batch, .. } = piece {
+            gap.first = gap.first.min(batch.time());
+            gap.last = gap.last.max(batch.time());
+        }
+    }
+    gap.among = run.open_units() as u64;
 }

@@ -149,3 +149,28 @@ async fn a_request_that_hangs_when_the_stop_comes_is_asked_again_at_half_time() 
     assert_eq!((counts.confirmed, counts.lost.total()), (3, 0));
     run.judge(3, &counts, 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_stall_is_said_once_and_its_end_too_and_a_slow_send_is_none() {
+    let run = Run::new(1 << 20, &[Fault::None, Fault::Hang]);
+    run.play(run.requests(), limits(), async {
+        run.push(1, 1);
+        tokio::time::sleep(20 * SECOND).await;
+        run.push(2, 3);
+        // Bytes go out, one every five seconds.
+        let pulse = run.inbox.lock().pulse.clone();
+        for position in 100..110 {
+            pulse.reach(position);
+            tokio::time::sleep(5 * SECOND).await;
+        }
+        assert!(run.said.borrow().is_empty(), "{:?}", run.said.borrow());
+        tokio::time::sleep(60 * SECOND).await;
+        let lines = "stalled: nothing was taken for 10 s, though nothing failed; lines are kept (3)";
+        assert_eq!(*run.said.borrow(), [lines]);
+        run.close(8 * SECOND);
+    })
+    .await;
+    assert_eq!(run.said.borrow().len(), 2, "{:?}", run.said.borrow());
+    assert!(run.said.borrow()[1].starts_with("well again after "), "{:?}", run.said.borrow());
+    run.judge(4, &run.books(), 0);
+}

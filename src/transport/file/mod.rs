@@ -14,7 +14,7 @@
 mod shelf;
 
 use self::shelf::Shelf;
-use super::{Failure, Payload, Progress, Transport, Verdict};
+use super::{Failure, Payload, Progress, Pulse, Transport, Verdict};
 use crate::{config::FileTarget, ledger::Grade, say::say};
 use nix::{errno::Errno, fcntl::OFlag};
 use std::{
@@ -53,6 +53,7 @@ pub struct File {
     /// Everything before this position is on the disk.
     synced: u64,
     sync_at: Option<Instant>,
+    pulse: Pulse,
 }
 
 /// A regular file that is open.
@@ -97,6 +98,7 @@ impl File {
             written: 0,
             synced: 0,
             sync_at: None,
+            pulse: Pulse::default(),
         }
     }
 
@@ -203,6 +205,7 @@ impl File {
                 Ok(length) => {
                     bytes = &bytes[length..];
                     self.written += length as u64;
+                    self.pulse.reach(self.written);
                     if let Some(regular) = &mut self.regular {
                         regular.size += length as u64;
                     }
@@ -259,6 +262,10 @@ impl File {
 }
 
 impl Transport for File {
+    fn pulse(&self) -> Pulse {
+        self.pulse.clone()
+    }
+
     async fn send(&mut self, payload: &Payload) -> Result<(), Failure> {
         // Writes to a file never wait in the runtime, so other tasks and timers get their turn here.
         tokio::task::consume_budget().await;

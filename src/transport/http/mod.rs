@@ -1,20 +1,28 @@
 //! HTTP(S): one request a payload, confirmed by a 2xx.
 //!
 //! A request whose outcome is unknown (cut after it was written, timed out) is sent again, byte for byte and with the
-//! same `Idempotency-Key`. What differs from service to service (headers, compression, what an answer means) is the
+//! same `Idempotency-Key`, over a fresh connection. At once, if a connection that had served before broke under it: a server
+//! may close it just as a request sets out (RFC 9112 section 9.3.1; over HTTP/2 a GOAWAY says so, and a REFUSED_STREAM). What
+//! a server says in so many words (a status, a stream reset for a reason of its own) is an answer, and waits its turn. What differs from service to service (headers, compression, what an answer means) is the
 //! format's [`Protocol`]; what each status means to all of them is in [`verdict`]. The client is built at the first payload,
 //! in the drain's own thread: neither start-up nor an idle process pays for it.
 
+mod body;
 mod client;
 mod compress;
+mod patience;
 mod verdict;
 
+#[cfg(test)]
+mod http2_tests;
+#[cfg(test)]
+mod proxy_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod tls_tests;
 
-use super::{Failure, Payload, Progress, Transport, Verdict};
+use super::{Failure, Payload, Progress, Pulse, Transport, Verdict};
 use crate::{
     config::{HttpTarget, Secret},
     format::{
@@ -24,8 +32,10 @@ use crate::{
     ledger::Grade,
 };
 use bytes::Bytes;
+use client::Dialer;
+use patience::Patience;
 use reqwest::{
-    Client, Response, StatusCode,
+    Response, StatusCode,
     header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION},
 };
 use std::time::Duration;
@@ -39,6 +49,8 @@ const ANSWER_BYTES: usize = 64 << 10;
 const ANSWER_TIME: Duration = Duration::from_secs(2);
 /// 307s and 308s that are followed for one payload.
 const REDIRECTS: u32 = 3;
+/// Second tries of a request that the peer did not look at; more of them are weather.
+const UNSEEN: u32 = 2;
 /// Names a payload for receivers that remove duplicates (draft-ietf-httpapi-idempotency-key-header).
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
@@ -49,7 +61,10 @@ pub struct Http {
     protocol: &'static Protocol,
     /// None once the receiver said (415) that it takes no encoding.
     compress: Compress,
-    client: Option<Client>,
+    dialer: Dialer,
+    patience: Patience,
+    /// A request is under way; still so at the next one if its future was dropped.
+    busy: bool,
     /// None: to be (re-)read before the next request.
     headers: Option<HeaderMap>,
     /// What a 401 was the answer to.
@@ -57,6 +72,7 @@ pub struct Http {
     confirmed: u64,
     /// The last exchange left a connection that the next may reuse, or find closed.
     kept_alive: bool,
+    pulse: Pulse,
 }
 
 /// What came of one request.
@@ -73,8 +89,20 @@ enum Answer {
 impl Http {
     /// Connects to nothing, and reads no file yet.
     pub fn new(target: HttpTarget, protocol: &'static Protocol) -> Self {
-        let compress = target.compress;
-        Self { target, protocol, compress, client: None, headers: None, refused: None, confirmed: 0, kept_alive: false }
+        let (compress, patience) = (target.compress, Patience::new(target.timeout));
+        Self {
+            target,
+            protocol,
+            compress,
+            dialer: Dialer::default(),
+            patience,
+            busy: false,
+            headers: None,
+            refused: None,
+            confirmed: 0,
+            kept_alive: false,
+            pulse: Pulse::default(),
+        }
     }
 
     /// One payload, with the second tries that cost nobody anything.
@@ -82,6 +110,7 @@ impl Http {
         let mut url = self.target.url.clone();
         let mut redirects = 0;
         let mut fresh_secrets = false;
+        let mut unseen = 0;
         let (mut encoding, mut body) = self.body(payload);
         loop {
             match self.request(payload, &url, encoding, &body).await? {
@@ -91,15 +120,9 @@ impl Http {
                     url = to;
                 }
                 Answer::Moved(_) => return Err(self.failure(Verdict::Hold, "redirects in a circle")),
-                // A server may close an idle connection just as a request sets out: RFC 9112 section 9.3.1.
-                Answer::Broken(error) if self.kept_alive && !error.is_timeout() && !error.is_connect() => {
-                    self.kept_alive = false;
-                }
-                Answer::Broken(error) => {
-                    self.kept_alive = false;
-                    let (verdict, reason) = verdict::of_error(&error, self.target.timeout, payload.position);
-                    return Err(self.failure(verdict, &reason));
-                }
+                // REFUSED_STREAM, and a GOAWAY in peace: the peer says that it did not look at it (RFC 9113 section 8.7).
+                Answer::Broken(error) if unseen < UNSEEN && verdict::is_unseen(&error) => unseen += 1,
+                Answer::Broken(error) => self.broken(&error, payload)?,
                 // Credentials in files may have been rotated: read them again, once, before holding.
                 Answer::Unreadable if encoding != Compress::Off => {
                     self.compress = Compress::Off;
@@ -112,6 +135,31 @@ impl Http {
                 Answer::Refused(failure) => return Err(failure),
             }
         }
+    }
+
+    /// Ok if the same request may go again at once.
+    fn broken(&mut self, error: &reqwest::Error, payload: &Payload) -> Result<(), Failure> {
+        let served_before = std::mem::take(&mut self.kept_alive);
+        self.dialer.hang_up();
+        let http2 = verdict::http2_reason(error);
+        if http2 == Some(h2::Reason::HTTP_1_1_REQUIRED) && self.dialer.step_down() {
+            return Ok(());
+        }
+        if served_before && verdict::is_silent_end(error) {
+            return Ok(());
+        }
+        let (verdict, mut reason) = verdict::of_error(error, &self.target, self.patience.limit(), payload.position);
+        // In TLS 1.3 a server refuses our certificate after the handshake; a reset right behind may hide that it did.
+        if self.target.url.scheme() == "https" && verdict::is_silent_end(error) {
+            reason += " before any answer (maybe because it wants a TLS client certificate, `#cert=` and `#key=`)";
+        }
+        if error.is_timeout() && !error.is_connect() {
+            self.patience.in_vain();
+        }
+        if matches!(verdict, Verdict::Hold) {
+            self.dialer.forget();
+        }
+        Err(self.failure(verdict, &reason))
     }
 
     /// The body as it travels. Made again for a retry, to the same bytes.
@@ -130,23 +178,34 @@ impl Http {
         body: &Bytes,
     ) -> Result<Answer, Failure> {
         let headers = self.headers()?;
-        let client = self.client()?;
+        if std::mem::replace(&mut self.busy, true) {
+            self.dialer.hang_up();
+            self.kept_alive = false;
+        }
+        let client = self.dialer.client(&self.target).map_err(|reason| self.failure(Verdict::Hold, &reason))?;
+        let body = body::Told::new(body.clone(), payload.position, payload.body.len(), self.pulse.clone());
         let mut request = client
             .post(url.clone())
             .headers(headers)
             .header(IDEMPOTENCY_KEY, payload.key.as_str())
-            .timeout(self.target.timeout)
-            .body(body.clone());
+            .timeout(self.patience.limit())
+            .body(reqwest::Body::wrap(body));
         for (name, value) in (self.protocol.payload_headers)(&payload.key, payload.ends.len()) {
             request = request.header(name, value);
         }
         if encoding != Compress::Off {
             request = request.header(CONTENT_ENCODING, encoding.name());
         }
-        match request.send().await {
-            Ok(response) => Ok(self.judge(response, url, payload).await),
-            Err(error) => Ok(Answer::Broken(error)),
-        }
+        let begun = Instant::now();
+        let answer = match request.send().await {
+            Ok(response) => {
+                self.patience.answered(begun.elapsed());
+                self.judge(response, url, payload).await
+            }
+            Err(error) => Answer::Broken(error),
+        };
+        self.busy = false;
+        Ok(answer)
     }
 
     async fn judge(&mut self, response: Response, url: &Url, payload: &Payload) -> Answer {
@@ -156,7 +215,7 @@ impl Http {
         let moved = location.and_then(|location| url.join(location).ok());
         let (limit, time) = match self.protocol.answer_bytes {
             0 => (ANSWER_BYTES, ANSWER_TIME),
-            each => (ANSWER_BYTES + each * payload.ends.len(), self.target.timeout),
+            each => (ANSWER_BYTES + each * payload.ends.len(), self.patience.limit()),
         };
         let (text, whole) = read(response, limit, time).await;
         self.kept_alive = whole;
@@ -165,9 +224,10 @@ impl Http {
         if status.is_success() && ruling.meaning == Meaning::Status {
             return Answer::Taken;
         }
-        if matches!(status, StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT)
-            && let Some(to) = moved.filter(|to| to.origin() == url.origin())
-        {
+        // Credentials are for one origin (scheme, host and port) alone, and only these two keep the method.
+        let may_follow = matches!(status, StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT);
+        let points_to = moved.as_ref().map(|to| to.origin().ascii_serialization());
+        if let Some(to) = moved.filter(|to| may_follow && to.origin() == url.origin()) {
             return Answer::Moved(to);
         }
         if status == StatusCode::UNAUTHORIZED {
@@ -176,8 +236,15 @@ impl Http {
         if status == StatusCode::UNSUPPORTED_MEDIA_TYPE {
             return Answer::Unreadable;
         }
-        let reason = ruling.reason.unwrap_or_else(|| verdict::quote(status, &text));
+        let by_proxy = verdict::proxy_refuses(&self.target).filter(|_| status.as_u16() == 407);
+        let redirects = points_to.filter(|_| status.is_redirection());
+        let redirects = redirects.map(|origin| format!("{status}: it points to {origin}"));
+        let reason = ruling.reason.or(by_proxy).or(redirects).unwrap_or_else(|| verdict::quote(status, &text));
         let verdict = match ruling.meaning {
+            Meaning::Status if verdict::wants_certificate(status, &text) => {
+                self.dialer.forget();
+                Verdict::Hold
+            }
             Meaning::Status => verdict::of_status(status, after, payload.position),
             Meaning::Retry => Verdict::Retry { resend_from: payload.position, after },
             Meaning::Reject => Verdict::Reject,
@@ -187,14 +254,6 @@ impl Http {
             }
         };
         Answer::Refused(self.failure(verdict, &reason))
-    }
-
-    fn client(&mut self) -> Result<Client, Failure> {
-        if self.client.is_none() {
-            let client = client::build(&self.target).map_err(|reason| self.failure(Verdict::Hold, &reason))?;
-            self.client = Some(client);
-        }
-        self.client.clone().ok_or_else(|| self.failure(Verdict::Hold, "no client"))
     }
 
     fn headers(&mut self) -> Result<HeaderMap, Failure> {
@@ -246,7 +305,8 @@ impl Http {
         let url = &self.target.url;
         let host = url.host_str().unwrap_or_default();
         let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
-        Failure { verdict, reason: format!("{host}{port}: {reason}") }
+        let way = self.target.proxy.as_ref().map(|proxy| format!(" by the proxy {proxy}")).unwrap_or_default();
+        Failure { verdict, reason: format!("{host}{port}{way}: {reason}") }
     }
 }
 
@@ -269,6 +329,10 @@ async fn read(mut response: Response, limit: usize, time: Duration) -> (Vec<u8>,
 
 impl Transport for Http {
     const REPEATABLE: bool = true;
+
+    fn pulse(&self) -> Pulse {
+        self.pulse.clone()
+    }
 
     async fn send(&mut self, payload: &Payload) -> Result<(), Failure> {
         self.deliver(payload).await?;

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    format::{Format, http::Compress},
+    format::Format,
     transport::{ItemVerdict, testing::payload},
 };
 use std::{collections::VecDeque, net::SocketAddr, sync::Arc, sync::Mutex};
@@ -66,8 +66,7 @@ impl Server {
 
     fn with_headers(&self, headers: Vec<(String, Secret)>) -> Http {
         let url = format!("http://{}/in?token=secret", self.address).parse().unwrap();
-        let target =
-            HttpTarget { url, headers, ca_pem: None, timeout: Duration::from_secs(5), compress: Compress::Off };
+        let target = HttpTarget { headers, ..HttpTarget::new(url) };
         Http::new(target, Format::Ndjson.protocol())
     }
 
@@ -82,7 +81,8 @@ async fn serve(mut stream: TcpStream, seen: Arc<Mutex<Vec<Seen>>>, replies: Arc<
         let reply = replies.lock().unwrap().pop_front().unwrap_or_else(ok);
         match reply {
             Reply::Bytes(bytes) => stream.write_all(bytes.as_bytes()).await.unwrap(),
-            Reply::Last(bytes) => return stream.write_all(bytes.as_bytes()).await.unwrap(),
+            // Whoever has heard enough may have hung up.
+            Reply::Last(bytes) => return drop(stream.write_all(bytes.as_bytes()).await),
             Reply::Cut => return,
             Reply::TakenThenCutIdle => {
                 stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
@@ -187,7 +187,7 @@ async fn each_status_leads_to_its_verdict_and_a_short_reason() {
 }
 
 #[tokio::test]
-async fn a_cut_before_the_answer_is_weather_and_the_retry_is_the_same_request() {
+async fn a_cut_before_the_answer_is_weather_and_the_retry_is_the_same_request_31() {
     let server = Server::start(vec![Reply::Cut]).await;
     let mut http = server.http();
     let failure = http.send(&payload(5, &["x\n"])).await.unwrap_err();
@@ -198,7 +198,7 @@ async fn a_cut_before_the_answer_is_weather_and_the_retry_is_the_same_request() 
 }
 
 #[tokio::test]
-async fn a_kept_connection_that_was_closed_meanwhile_costs_no_failure() {
+async fn a_kept_connection_that_was_closed_meanwhile_costs_no_failure_32() {
     let server = Server::start(vec![Reply::TakenThenCutIdle]).await;
     let mut http = server.http();
     http.send(&payload(0, &["x\n"])).await.unwrap();
@@ -217,32 +217,45 @@ async fn a_kept_connection_that_was_closed_meanwhile_costs_no_failure() {
 }
 
 #[tokio::test]
-async fn silence_and_endless_answers_are_bounded() {
+async fn a_request_without_an_answer_is_asked_again_with_the_same_body_and_key_21() {
     let server = Server::start(vec![Reply::Silence]).await;
     let mut http = server.http();
-    http.target.timeout = Duration::from_millis(100);
+    http.patience = Patience::new(Some(Duration::from_millis(100)));
     let failure = http.send(&payload(0, &["x\n"])).await.unwrap_err();
     assert!(matches!(failure.verdict, Verdict::Retry { .. }));
     assert!(failure.reason.ends_with("no answer within 0.1 s"), "{}", failure.reason);
-    let server = Server::start(vec![Reply::Endless]).await;
+    http.patience = Patience::new(None);
+    http.send(&payload(0, &["x\n"])).await.unwrap();
+    let seen = server.seen();
+    assert_eq!((seen[0].header("idempotency-key"), &seen[0].body), (seen[1].header("idempotency-key"), &seen[1].body));
+}
+
+#[tokio::test]
+async fn answers_without_an_end_are_bounded_whatever_they_say_33() {
+    let chunks = "HTTP/1.1 503 Busy\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nall\r\n5\r\n busy\r\n0\r\n\r\n";
+    let huge = format!("HTTP/1.1 200 OK\r\nContent-Length: 9999999\r\n\r\n{}", "x".repeat(9_999_999));
+    let server = Server::start(vec![Reply::Endless, Reply::Bytes(chunks.into()), Reply::Last(huge)]).await;
     let mut http = server.http();
     http.send(&payload(0, &["x\n"])).await.unwrap();
     assert_eq!(confirmed(&mut http), 2, "its status said what matters");
+    let failure = http.send(&payload(2, &["x\n"])).await.unwrap_err();
+    assert!(failure.reason.ends_with(": 503 Busy: all busy") || failure.reason.ends_with("Unavailable: all busy"));
+    http.send(&payload(2, &["x\n"])).await.unwrap();
+    assert_eq!(confirmed(&mut http), 4);
 }
 
 #[tokio::test]
 async fn nobody_listening_is_weather() {
     let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
     let url = format!("http://127.0.0.1:{port}/").parse().unwrap();
-    let target =
-        HttpTarget { url, headers: vec![], ca_pem: None, timeout: Duration::from_secs(5), compress: Compress::Off };
+    let target = HttpTarget::new(url);
     let failure = Http::new(target, Format::Raw.protocol()).send(&payload(0, &["x\n"])).await.unwrap_err();
     assert!(matches!(failure.verdict, Verdict::Retry { .. }));
     assert!(failure.reason.ends_with(": connection refused"), "{}", failure.reason);
 }
 
 #[tokio::test]
-async fn redirects_are_followed_on_the_same_origin_with_307_and_308_only() {
+async fn redirects_are_followed_on_the_same_origin_with_307_and_308_only_34() {
     let moved =
         |line: &str, to: &str| Reply::Bytes(format!("HTTP/1.1 {line}\r\nLocation: {to}\r\nContent-Length: 0\r\n\r\n"));
     let server =
@@ -265,7 +278,7 @@ async fn redirects_are_followed_on_the_same_origin_with_307_and_308_only() {
 }
 
 #[tokio::test]
-async fn a_rotated_credential_is_read_again_after_a_401() {
+async fn a_rotated_credential_is_read_again_after_a_401_28() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("token");
     let secret = Secret::File { path: path.clone(), prefix: "Bearer ".into() };
@@ -290,7 +303,7 @@ async fn an_unusable_root_certificate_holds_the_drain() {
     let server = Server::start(vec![Reply::Last(String::new())]).await;
     let mut http = server.http();
     http.target.url = format!("https://{}/", server.address).parse().unwrap();
-    http.target.ca_pem = Some(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_vec());
+    http.target.tls.ca_pem = Some(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_vec());
     let failure = http.send(&payload(0, &["x\n"])).await.unwrap_err();
     assert!(matches!(failure.verdict, Verdict::Hold), "{failure:?}");
     assert!(failure.reason.contains("ca:"), "{}", failure.reason);
@@ -306,7 +319,7 @@ fn speaking(server: &Server, format: Format) -> Http {
     let protocol = format.protocol();
     protocol.complete(&mut url);
     let compress = protocol.compress[0];
-    Http::new(HttpTarget { url, headers: vec![], ca_pem: None, timeout: Duration::from_secs(5), compress }, protocol)
+    Http::new(HttpTarget { compress, ..HttpTarget::new(url) }, protocol)
 }
 
 #[tokio::test]

@@ -1,10 +1,15 @@
 //! What an answer, or the lack of one, means for the lines.
 
-use crate::{line::Stamp, transport::Verdict};
+use crate::{
+    config::HttpTarget,
+    line::Stamp,
+    transport::{Verdict, tls},
+};
 use reqwest::{
     StatusCode,
     header::{HeaderMap, RETRY_AFTER},
 };
+use rustls::CertificateError as C;
 use std::{
     error::Error,
     time::{Duration, UNIX_EPOCH},
@@ -12,6 +17,8 @@ use std::{
 
 /// Characters of an answer that a message quotes.
 const QUOTE: usize = 120;
+/// What hyper-util says when a proxy answers 407 to CONNECT; its error has no type that could be seen from here.
+const PROXY_REFUSES: &str = "proxy authorization required";
 
 /// The verdict on a status that is not a success.
 pub(super) fn of_status(status: StatusCode, after: Option<Duration>, position: u64) -> Verdict {
@@ -26,14 +33,48 @@ pub(super) fn of_status(status: StatusCode, after: Option<Duration>, position: u
     }
 }
 
+/// Whether this is nginx speaking of our certificate, which it does by 400 (its own 495 and 496), not of our lines.
+pub(super) fn wants_certificate(status: StatusCode, text: &[u8]) -> bool {
+    const WORDS: [&str; 2] =
+        ["<center>The SSL certificate error</center>", "<center>No required SSL certificate was sent"];
+    status == StatusCode::BAD_REQUEST
+        && WORDS.iter().any(|words| memchr::memmem::find(text, words.as_bytes()).is_some())
+}
+
+/// What a 407 means where there is a proxy.
+pub(super) fn proxy_refuses(target: &HttpTarget) -> Option<String> {
+    let variable = target.proxy.as_ref()?.variable;
+    Some(format!("407 Proxy Authentication Required: it wants other credentials than {variable} has"))
+}
+
 /// The verdict on a request without an answer, and the reason in words.
-pub(super) fn of_error(error: &reqwest::Error, limit: Duration, position: u64) -> (Verdict, String) {
+pub(super) fn of_error(
+    error: &reqwest::Error,
+    target: &HttpTarget,
+    limit: Duration,
+    position: u64,
+) -> (Verdict, String) {
     let weather = Verdict::Retry { resend_from: position, after: None };
     if error.is_builder() {
         return (Verdict::Hold, innermost(error));
     }
-    if chain(error).any(is_certificate) {
-        return (Verdict::Hold, format!("TLS: {}", innermost(error)));
+    if let Some(error) = cause(error) {
+        let words = match error {
+            // `tls` knows an option for that, which HTTP has not.
+            rustls::Error::InvalidCertificate(C::NotValidForName | C::NotValidForNameContext { .. }) => {
+                "its TLS certificate is for another name".to_owned()
+            }
+            error => tls::why(error),
+        };
+        return (tls::verdict(error, position), words);
+    }
+    if innermost(error).contains(PROXY_REFUSES)
+        && let Some(words) = proxy_refuses(target)
+    {
+        return (Verdict::Hold, words);
+    }
+    if let Some(reason) = http2_reason(error) {
+        return (weather, format!("it broke the request off ({reason:?})"));
     }
     if error.is_timeout() && !error.is_connect() {
         return (weather, format!("no answer within {} s", limit.as_secs_f64()));
@@ -41,13 +82,36 @@ pub(super) fn of_error(error: &reqwest::Error, limit: Duration, position: u64) -
     (weather, innermost(error))
 }
 
-/// Whether the peer's certificate, or ours, was refused: no retry mends that.
-fn is_certificate(error: &(dyn Error + 'static)) -> bool {
-    // An I/O error hides what it wraps from `source`, and may wrap another.
-    if let Some(wrapped) = error.downcast_ref::<std::io::Error>().and_then(|error| error.get_ref()) {
-        return is_certificate(wrapped);
+/// The reason that an HTTP/2 peer gave for the end of a request or of its connection.
+pub(super) fn http2_reason(error: &reqwest::Error) -> Option<h2::Reason> {
+    cause::<h2::Error>(error).filter(|error| error.is_remote()).and_then(h2::Error::reason)
+}
+
+/// An HTTP/2 peer said that it did not look at the request: to send it again makes no duplicate.
+pub(super) fn is_unseen(error: &reqwest::Error) -> bool {
+    let Some(error) = cause::<h2::Error>(error).filter(|error| error.is_remote()) else { return false };
+    match error.reason() {
+        Some(h2::Reason::NO_ERROR) => error.is_go_away(),
+        Some(h2::Reason::REFUSED_STREAM) => error.is_reset(),
+        _ => false,
     }
-    matches!(error.downcast_ref(), Some(rustls::Error::InvalidCertificate(_)))
+}
+
+/// The connection broke, and nobody said why: what an idle one that was closed looks like.
+pub(super) fn is_silent_end(error: &reqwest::Error) -> bool {
+    let spoken = http2_reason(error).is_some_and(|reason| reason != h2::Reason::NO_ERROR);
+    !spoken && !error.is_timeout() && !error.is_connect() && cause::<rustls::Error>(error).is_none()
+}
+
+/// The error of this kind that is behind another.
+fn cause<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
+    chain(error).find_map(|error| {
+        error.downcast_ref().or_else(|| {
+            // An I/O error hides what it wraps from `source`, and may wrap another.
+            let wrapped = error.downcast_ref::<std::io::Error>()?.get_ref()?;
+            cause(wrapped)
+        })
+    })
 }
 
 /// The text of the first cause. The outer ones name the URL, and repeat.
@@ -79,6 +143,9 @@ pub(super) fn retry_after(headers: &HeaderMap, now: Stamp) -> Option<Duration> {
 /// `503 Service Unavailable: the beginning of the answer`, on one line.
 pub(super) fn quote(status: StatusCode, text: &[u8]) -> String {
     let text = String::from_utf8_lossy(&text[..text.len().min(4 * QUOTE)]);
+    // Of a page, its title.
+    let title = text.split_once("<title>").and_then(|(_, rest)| rest.split_once("</title>"));
+    let text = title.map_or(&*text, |(title, _)| title);
     let words: Vec<_> =
         text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty()).collect();
     let line: String = words.join(" ").chars().take(QUOTE).collect();
@@ -117,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_is_seconds_or_a_date_to_come() {
+    fn retry_after_is_seconds_or_a_date_to_come_24() {
         let now = Stamp(784_111_777_000_000_000); // Sun, 06 Nov 1994 08:49:37 GMT
         let parse = |text: &'static str| {
             let mut headers = HeaderMap::new();
@@ -142,6 +209,8 @@ mod tests {
             "400 Bad Request: no such [0m index"
         );
         assert_eq!(quote(StatusCode::from_u16(599).unwrap(), b""), "599");
+        let page = b"<html>\r\n<head><title>502 Bad\nGateway</title></head><body>nginx</body></html>";
+        assert_eq!(quote(StatusCode::BAD_GATEWAY, page), "502 Bad Gateway: 502 Bad Gateway");
         assert!(quote(StatusCode::OK, &[b'x'; 9999]).len() < 150);
     }
 }

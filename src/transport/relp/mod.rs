@@ -18,7 +18,7 @@ mod tests;
 
 use self::session::{Session, Trouble};
 use super::{
-    Failure, Payload, Progress, Transport, Verdict,
+    Failure, Payload, Progress, Pulse, Transport, Verdict,
     tcp::dial::{Connector, Peer},
 };
 use crate::{config::RelpTarget, ledger::Grade};
@@ -44,6 +44,7 @@ pub struct Relp {
     confirmed: u64,
     /// Messages go one at a time until this position is passed: a refused one lies before it.
     careful: u64,
+    pulse: Pulse,
 }
 
 impl Relp {
@@ -51,7 +52,16 @@ impl Relp {
     pub fn new(target: RelpTarget) -> Self {
         let RelpTarget { peer, tls, max_message, window } = target;
         let connector = Connector::new(peer, tls);
-        Self { connector, max_message, window, session: None, epoch: 0, confirmed: 0, careful: 0 }
+        Self {
+            connector,
+            max_message,
+            window,
+            session: None,
+            epoch: 0,
+            confirmed: 0,
+            careful: 0,
+            pulse: Pulse::default(),
+        }
     }
 
     async fn connect(&mut self, base: u64) -> Result<(), Failure> {
@@ -122,6 +132,7 @@ impl Relp {
     fn settle(&mut self) {
         if let Some(session) = &self.session {
             self.confirmed = self.confirmed.max(session.confirmed());
+            self.pulse.reach(self.confirmed);
         }
     }
 
@@ -189,6 +200,10 @@ fn counted(item: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 impl Transport for Relp {
+    fn pulse(&self) -> Pulse {
+        self.pulse.clone()
+    }
+
     async fn send(&mut self, payload: &Payload) -> Result<(), Failure> {
         tokio::task::consume_budget().await;
         self.deliver(payload).await

@@ -9,7 +9,7 @@ use super::{
     pipe::{Ending, Pipe},
     window::{Policy, Seen, Window},
 };
-use crate::ledger::Grade;
+use crate::{ledger::Grade, transport::Pulse};
 use std::{io::ErrorKind, time::Duration};
 use tokio::time::{Instant, sleep_until};
 
@@ -48,14 +48,16 @@ pub(super) struct Link {
     half_closed: bool,
     polled: Instant,
     polled_written: u64,
+    pulse: Pulse,
 }
 
 impl Link {
     /// Takes over a fresh connection whose first byte will have position `base`.
-    pub(super) fn new(pipe: Pipe, policy: Policy, base: u64, now: Instant) -> Self {
+    pub(super) fn new(pipe: Pipe, policy: Policy, base: u64, pulse: Pulse) -> Self {
+        let now = Instant::now();
         let blind = !pipe.is_counted();
         let window = Window::new(policy, base, now);
-        Self { pipe, window, base, blind, half_closed: false, polled: now, polled_written: base }
+        Self { pipe, window, base, blind, half_closed: false, polled: now, polled_written: base, pulse }
     }
 
     /// Position behind the last byte that our kernel took.
@@ -136,6 +138,8 @@ impl Link {
         if let Some(seen) = self.look() {
             self.window.observe(seen, now);
         }
+        // A slow peer shows first by what it takes out of a full buffer, then by what it acknowledges of the rest.
+        self.pulse.reach(self.window.written() + self.window.acked());
     }
 
     /// Waits until [`Link::safe`] moves or the connection ends. Cancel-safe.
@@ -280,7 +284,7 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (peer, _) = listener.accept().unwrap();
-        (Link::new(Pipe::new(stream), POLICY, base, Instant::now()), peer)
+        (Link::new(Pipe::new(stream), POLICY, base, Pulse::default()), peer)
     }
 
     #[tokio::test]

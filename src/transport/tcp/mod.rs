@@ -48,7 +48,7 @@ use self::{
     pipe::Ending,
     window::Policy,
 };
-use super::{Failure, Payload, Progress, Transport, Verdict};
+use super::{Failure, Payload, Progress, Pulse, Transport, Verdict};
 use crate::{config::TcpTarget, ledger::Grade};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -63,6 +63,7 @@ pub struct Tcp {
     epoch: u32,
     /// Final state of the connection that ended last.
     last: Option<Progress>,
+    pulse: Pulse,
 }
 
 impl Tcp {
@@ -71,7 +72,7 @@ impl Tcp {
     pub fn new(target: &TcpTarget, in_flight_cap: u64) -> Self {
         let policy = Policy { fixed: target.replay, cap: in_flight_cap };
         let connector = Connector::new(target.peer.clone(), target.tls.clone());
-        Self { connector, policy, link: None, epoch: 0, last: None }
+        Self { connector, policy, link: None, epoch: 0, last: None, pulse: Pulse::default() }
     }
 
     /// The connection that `payload` continues, or a new one.
@@ -90,7 +91,7 @@ impl Tcp {
     async fn connect(&mut self, base: u64) -> Result<Link, Failure> {
         let pipe = self.connector.connect(base).await?;
         self.epoch += 1;
-        Ok(Link::new(pipe, self.policy, base, Instant::now()))
+        Ok(Link::new(pipe, self.policy, base, self.pulse.clone()))
     }
 
     /// Closes the connection, keeping what is known of it.
@@ -127,6 +128,10 @@ impl Tcp {
 }
 
 impl Transport for Tcp {
+    fn pulse(&self) -> Pulse {
+        self.pulse.clone()
+    }
+
     async fn send(&mut self, payload: &Payload) -> Result<(), Failure> {
         // A fast peer would never let the runtime see its timers.
         tokio::task::consume_budget().await;

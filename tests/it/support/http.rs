@@ -9,6 +9,7 @@ use super::{
     pause,
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
+use flate2::read::GzDecoder;
 use serde_json::Value;
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -107,6 +108,11 @@ impl HttpSink {
     /// Takes everything, over TLS. Its URL says `http:` all the same.
     pub fn healthy_tls() -> Self {
         Self::serve(|_, _| Act::Take, Some(server_config("server")))
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// `http://…/logs#name=NAME`.
@@ -243,6 +249,11 @@ fn read_request(reader: &mut BufReader<impl Read + Write>) -> Option<Request> {
         reader.read_exact(&mut request.body).ok()?;
     } else if request.header("transfer-encoding").is_some() {
         read_chunks(reader, &mut request.body)?;
+    }
+    if request.header("content-encoding") == Some("gzip") {
+        let mut plain = Vec::new();
+        GzDecoder::new(&request.body[..]).read_to_end(&mut plain).expect("gzip");
+        request.body = plain;
     }
     request.at = lastword::clock::now();
     Some(request)

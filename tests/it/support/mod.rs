@@ -5,18 +5,23 @@ pub mod certificates;
 #[path = "../../support/closed.rs"]
 pub mod closed;
 pub mod dns;
+pub mod drain;
 pub mod fakes;
 pub mod http;
+pub mod hundred;
 pub mod judge;
 pub mod lines;
 pub mod mortal;
+pub mod nginx;
 pub mod pair;
 pub mod podman;
 pub mod record;
 pub mod report;
+pub mod stops;
 pub mod syslog;
 pub mod tcp;
 pub mod tools;
+pub mod web;
 pub mod wrapper;
 
 use std::{io::Write, time::Duration};

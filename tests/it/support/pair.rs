@@ -2,9 +2,9 @@
 
 use super::{
     http::HttpSink,
-    judge::Terms,
+    judge::{Seen, Terms},
     tcp::{Plan, TcpSink},
-    wrapper::{Finished, Setup},
+    wrapper::{Finished, Setup, without_own},
 };
 
 /// Two healthy receivers.
@@ -39,4 +39,28 @@ impl Pair {
         done.acquit("http", &self.http.collect(), terms);
         done.acquit("tcp", &self.tcp.collect(), terms);
     }
+
+    /// For apps that keep no record: each drain got, per stream, exactly the lines that were passed through, and among
+    /// them these words.
+    #[track_caller]
+    pub fn acquit_foreign(self, done: &Finished, must_say: &[&str]) {
+        for (name, seen) in [("http", self.http.collect()), ("tcp", self.tcp.collect())] {
+            for (stream, passed) in [('o', done.stdout.clone()), ('e', without_own(&done.stderr))] {
+                let passed = String::from_utf8_lossy(&passed).into_owned();
+                assert_eq!(text(&seen, Some(stream)), passed.trim_end_matches('\n'), "{name}, {stream}");
+            }
+            let books = done.report.as_ref().expect("a report").of(name);
+            assert_eq!((books.read, books.confirmed), (seen.units.len() as u64, books.read), "{books:?}");
+            let all = text(&seen, None);
+            for word in must_say {
+                assert!(all.contains(word), "{name} did not get {word:?}:\n{all}");
+            }
+        }
+    }
+}
+
+/// The lines of a stream, or of both.
+fn text(seen: &Seen, stream: Option<char>) -> String {
+    let units = seen.units.iter().filter(|unit| stream.is_none() || unit.stream == stream);
+    units.map(|unit| String::from_utf8_lossy(&unit.text).into_owned()).collect::<Vec<_>>().join("\n")
 }

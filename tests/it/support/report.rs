@@ -6,8 +6,13 @@ use std::{collections::BTreeMap, fs, path::Path};
 /// A whole report.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Report {
+    /// How often the app was started.
+    pub runs: u32,
     /// The books of each drain.
     pub drains: Vec<Books>,
+    /// What became of the spool; null without one.
+    #[serde(default)]
+    pub spool: serde_json::Value,
 }
 
 /// The books of one drain.

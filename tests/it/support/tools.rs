@@ -42,16 +42,25 @@ fn built() -> PathBuf {
     PathBuf::from(env!("CARGO_BIN_EXE_lastword"))
 }
 
-/// The static binary of `scripts/static-build ci`, built if need be; `examples/oracle_app` is beside it.
+/// The static binary of `scripts/static-build ci`, built if need be; the test apps are in `examples/` beside it.
 #[track_caller]
 pub fn static_lastword() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
-    PATH.get_or_init(|| {
-        let output = Command::new(crate_root().join("scripts/static-build")).arg("ci").output().expect("bash");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let text = String::from_utf8(output.stdout).expect("a path");
-        PathBuf::from(text.lines().last().expect("the last line is the binary's path"))
-    })
+    PATH.get_or_init(|| static_build("ci"))
+}
+
+/// The binary that is shipped, built if need be, which takes minutes.
+#[track_caller]
+pub fn shipped_lastword() -> PathBuf {
+    static_build("release")
+}
+
+#[track_caller]
+fn static_build(profile: &str) -> PathBuf {
+    let output = Command::new(crate_root().join("scripts/static-build")).arg(profile).output().expect("bash");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).expect("a path");
+    PathBuf::from(text.lines().last().expect("the last line is the binary's path"))
 }
 
 /// The test app, which `cargo test` builds as an example.

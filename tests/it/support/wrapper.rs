@@ -32,6 +32,7 @@ pub struct Setup {
     env: Vec<(String, String)>,
     pid1: bool,
     launcher: Vec<String>,
+    in_front: Vec<String>,
     stdin: Stdio,
     stdout: Option<Stdio>,
 }
@@ -69,6 +70,7 @@ impl Setup {
             env: Vec::new(),
             pid1: false,
             launcher: Vec::new(),
+            in_front: Vec::new(),
             stdin: Stdio::null(),
             stdout: None,
         }
@@ -115,6 +117,12 @@ impl Setup {
         self
     }
 
+    /// Words right before `lastword`, behind `unshare`: another init, which is PID 1 then, and to which signals go.
+    pub fn in_front(mut self, words: &[String]) -> Self {
+        self.in_front = words.to_vec();
+        self
+    }
+
     /// Standard input, instead of /dev/null.
     pub fn stdin(mut self, stdin: Stdio) -> Self {
         self.stdin = stdin;
@@ -149,6 +157,7 @@ impl Setup {
             tools::program("/usr/bin/unshare", "util-linux");
             words.extend(["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"].map(OsString::from));
         }
+        words.extend(self.in_front.into_iter().map(OsString::from));
         words.push(self.program.into());
         words.extend(self.flags);
         if !command.is_empty() {
@@ -166,6 +175,8 @@ impl Setup {
         }
         // Most tests compare what arrived with what the app wrote; those of lastword's own lines switch them on.
         spawn.env("LASTWORD_LIFECYCLE_LINES", "off");
+        // On a tester's terminal as without one.
+        spawn.env("LASTWORD_EXIT_SIGNAL", "never");
         spawn.env("RECORD", self.dir.path().join("record")).envs(self.env);
         let started = lastword::clock::now();
         let mut child = spawn.spawn().unwrap_or_else(|error| panic!("{words:?}: {error}"));
@@ -292,6 +303,18 @@ impl Running {
         self.stdout.now()
     }
 
+    /// Waits until standard error has said this, and that so many times.
+    #[track_caller]
+    pub fn says(&self, words: &str, times: usize) {
+        let said = || String::from_utf8_lossy(&self.stderr.now()).matches(words).count();
+        until(&format!("lastword to say `{words}`"), Duration::from_secs(20), || said() >= times);
+    }
+
+    /// Standard error so far.
+    pub fn stderr(&self) -> Vec<u8> {
+        self.stderr.now()
+    }
+
     /// A file in the run's directory.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
@@ -299,9 +322,14 @@ impl Running {
 
     /// The most memory that lastword has had so far, in KiB.
     pub fn peak_memory(&self) -> usize {
+        self.memory("VmHWM:")
+    }
+
+    /// A line of /proc/PID/status, in KiB.
+    pub fn memory(&self, name: &str) -> usize {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).expect("it runs");
-        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("VmHWM");
-        peak.trim().trim_end_matches(" kB").parse().expect("a number")
+        let amount = status.lines().find_map(|line| line.strip_prefix(name)).expect("a known name");
+        amount.trim().trim_end_matches(" kB").parse().expect("a number")
     }
 
     /// Waits for lastword's exit, which must come within this time from now.
@@ -437,8 +465,7 @@ impl Finished {
     #[track_caller]
     fn convict(&self, name: &str, books: &str, violations: &[impl std::fmt::Debug]) -> ! {
         let list: Vec<String> = violations.iter().take(12).map(|found| format!("{found:.600?}")).collect();
-        let err = self.err();
-        let err = &err[err.len().saturating_sub(3000)..];
+        let err = String::from_utf8_lossy(&self.stderr[self.stderr.len().saturating_sub(3000)..]);
         panic!(
             "{name}: {} violations:\n  {}\nbooks: {books}\nrecord: {:?}\ncode {}, stderr: {err}",
             violations.len(),

@@ -221,9 +221,10 @@ fn of_record(record: &LogRecord) -> Kept {
     }
 }
 
-/// An OTLP receiver that shares no code with us; in each request it refuses `refused` records by a partial success.
-pub fn otlp(refused: usize) -> Rule {
+/// An OTLP receiver that shares no code with us; of the first request it refuses `refused` records by a partial success.
+pub fn otlp(mut refused: usize) -> Rule {
     Box::new(move |asked, kept| {
+        let refused = std::mem::take(&mut refused);
         let request = match asked.header("content-type") {
             _ if asked.path != "/v1/logs" => return (404, String::new()),
             Some("application/x-protobuf") => ExportLogsServiceRequest::decode(&asked.body[..]).expect("protobuf"),
