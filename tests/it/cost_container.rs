@@ -7,6 +7,7 @@ use std::{
     fs,
     io::Read,
     net::TcpListener,
+    path::Path,
     process::{Command, Stdio},
     thread,
 };
