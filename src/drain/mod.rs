@@ -243,8 +243,8 @@ impl Drains {
             if !spool.finish(LAST_WORDS) {
                 say(format_args!("spool {dir}: the disk is slow to end; the next run may send some lines again"));
             }
+            spool.tidy(LAST_WORDS);
             if spooled > 0 {
-                spool.make_safe(LAST_WORDS);
                 say(format_args!("what was not delivered is in {dir}; the next run with this --spool sends it first"));
             }
         }
