@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn the_figures_of_the_usual_platforms() {
+    fn the_figures_of_the_usual_platforms_59() {
         for (t, kill, end) in [(3, 1.85, 2.85), (5, 3.75, 4.75), (10, 7.5, 9.5), (30, 24.5, 29.5)] {
             let (mut plan, t0) = plan(stated(t));
             plan.stop(t0);
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn an_app_that_ends_by_itself_has_the_flush_timeout_and_a_later_stop_shortens_it() {
+    fn an_app_that_ends_by_itself_has_the_flush_timeout_and_a_later_stop_shortens_it_60() {
         let (mut plan, t0) = plan(stated(10));
         plan.app_exited(t0);
         assert!((seconds(t0, plan.at(Timer::Kill, t0)) - 7.5).abs() < 1e-6, "its leftovers are bounded");

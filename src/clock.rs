@@ -6,6 +6,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 /// Monotonic time, for every timer.
 #[expect(clippy::disallowed_methods, reason = "the one place that may")]
 pub fn now() -> Instant {
+    #[cfg(test)]
+    if simulated::begun().is_some() {
+        return tokio::time::Instant::now().into_std();
+    }
     Instant::now()
 }
 
@@ -22,6 +26,45 @@ pub fn boot_time(at: Instant) -> Duration {
 /// Wall-clock time, for stamps alone: it may jump.
 #[expect(clippy::disallowed_methods, reason = "the one place that may")]
 pub fn stamp() -> Stamp {
+    #[cfg(test)]
+    if let Some(begun) = simulated::begun() {
+        let since = i64::try_from((now() - begun).as_nanos()).unwrap_or(i64::MAX);
+        return Stamp(simulated::EPOCH + since);
+    }
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     Stamp(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+pub(crate) mod simulated {
+    //! In a simulation both clocks are tokio's, which stands still until all wait: the same seed, the same run.
+
+    use std::{cell::Cell, time::Instant};
+
+    /// When every simulation begins, in nanoseconds since the Unix epoch.
+    pub(super) const EPOCH: i64 = 1_800_000_000_000_000_000;
+
+    thread_local! {
+        static BEGUN: Cell<Option<Instant>> = const { Cell::new(None) };
+    }
+
+    /// When this thread's simulation began, if it runs one.
+    pub(crate) fn begun() -> Option<Instant> {
+        BEGUN.get()
+    }
+
+    /// From here on, until this is dropped, this thread simulates. Called in a runtime whose time is paused.
+    pub(crate) fn begin() -> Guard {
+        BEGUN.set(Some(tokio::time::Instant::now().into_std()));
+        Guard
+    }
+
+    /// See [`begin`].
+    pub(crate) struct Guard;
+
+    impl Drop for Guard {
+        fn drop(&mut self) {
+            BEGUN.set(None);
+        }
+    }
 }

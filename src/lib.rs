@@ -45,6 +45,9 @@ pub mod restart;
 pub mod run;
 pub mod say;
 pub mod signals;
+#[cfg(test)]
+#[path = "../tests/sim/mod.rs"]
+pub(crate) mod sim;
 pub mod spool;
 pub mod supervisor;
 mod sync;

@@ -118,11 +118,19 @@ impl Publisher {
 
     /// The stamp is taken under the lock, so stamps ascend with the sequence unless the wall clock steps.
     fn number(&self, mut numbers: MutexGuard<'_, Numbers>, stream: Stream, lines: Lines) {
-        let time = clock::stamp().0.max(numbers.earliest[stream as usize]);
-        let batch = Arc::new(Batch::new(stream, numbers.next, Stamp(time), lines));
-        numbers.next += batch.len() as u64;
-        numbers.earliest[stream as usize] = time.saturating_add(batch.len() as i64);
+        let batch = Arc::new(numbers.give(stream, clock::stamp(), lines));
         self.drains.publish(&batch);
+    }
+}
+
+impl Numbers {
+    fn give(&mut self, stream: Stream, now: Stamp, lines: Lines) -> Batch {
+        let earliest = &mut self.earliest[stream as usize];
+        let time = now.0.max(*earliest);
+        let batch = Batch::new(stream, self.next, Stamp(time), lines);
+        self.next += batch.len() as u64;
+        *earliest = time.saturating_add(batch.len() as i64);
+        batch
     }
 }
 
@@ -378,6 +386,22 @@ mod tests {
             events.extend(bell.take());
         }
         assert!(events.contains(&Event::ReaderDone(Stream::Stdout)), "{events:?}");
+    }
+
+    #[test]
+    fn stamps_ascend_line_by_line_though_the_clock_steps_back_an_hour_or_on_a_day_48() {
+        let mut numbers = Numbers { next: 1, earliest: [i64::MIN; 3], held: false };
+        let three = || Lines { data: "a\nb\nc\n".into(), ends: vec![2, 4, 6], parts: Vec::new() };
+        let (start, hour) = (1_000_000_000_000_000_000, 3_600_000_000_000);
+        let (mut last, mut next) = (0, 1);
+        for now in [start, start, start - hour, start - hour + 1, start + 24 * hour, start + hour] {
+            let batch = numbers.give(Stream::Stdout, Stamp(now), three());
+            // A unit's own time is its place in the batch later.
+            assert!(batch.time().0 > last && batch.first_seq() == next, "{now}: {batch:?}");
+            (last, next) = (batch.time().0 + 2, batch.end_seq());
+        }
+        let other = numbers.give(Stream::Stderr, Stamp(start), three());
+        assert_eq!(other.time().0, start, "each stream has its own");
     }
 
     #[test]

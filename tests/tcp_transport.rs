@@ -242,7 +242,7 @@ async fn through_forty_deaths(replay: Option<u64>, framing: Framing, seed: u64) 
 }
 
 #[tokio::test]
-async fn forty_deaths_of_the_receiver_lose_nothing() {
+async fn forty_deaths_of_the_receiver_lose_nothing_38() {
     let judgement = through_deaths(None, Framing::OctetCounted).await;
     assert_eq!(judgement.lost, 0);
     assert!(judgement.duplicates > 0, "a replay shows");
@@ -260,7 +260,7 @@ async fn without_a_window_the_same_deaths_lose_frames() {
 }
 
 #[tokio::test]
-async fn forty_resets_after_a_stall_with_full_sockets_lose_nothing() {
+async fn forty_resets_after_a_stall_with_full_sockets_lose_nothing_38() {
     // Ten each of four, at the same time: each stall lasts a second.
     tokio::join!(ten_stalls(), ten_stalls(), ten_stalls(), ten_stalls());
 }
@@ -281,7 +281,7 @@ async fn ten_stalls() {
 }
 
 #[tokio::test]
-async fn a_reset_of_an_idle_connection_gives_at_most_one_duplicate() {
+async fn a_reset_of_an_idle_connection_gives_at_most_one_duplicate_40() {
     let idle = Session { death: Death::Reset, ..Session::HEALTHY };
     let receiver = Receiver::start(Framing::OctetCounted, vec![idle, Session::HEALTHY]);
     let mut sender = Sender::new(&receiver, Framing::OctetCounted, None);
@@ -303,7 +303,7 @@ async fn a_reset_of_an_idle_connection_gives_at_most_one_duplicate() {
 }
 
 #[tokio::test]
-async fn a_reset_of_a_young_connection_replays_what_it_carried() {
+async fn a_reset_of_a_young_connection_replays_what_it_carried_37() {
     let idle = Session { death: Death::Reset, ..Session::HEALTHY };
     let receiver = Receiver::start(Framing::OctetCounted, vec![idle, Session::HEALTHY]);
     let mut sender = Sender::new(&receiver, Framing::OctetCounted, None);
@@ -319,7 +319,7 @@ async fn a_reset_of_a_young_connection_replays_what_it_carried() {
 }
 
 #[tokio::test]
-async fn a_clean_close_of_an_idle_connection_costs_nothing() {
+async fn a_clean_close_of_an_idle_connection_costs_nothing_36() {
     // Found by the watch, and found just before a write.
     for watched in [true, false] {
         let receiver = Receiver::start(Framing::OctetCounted, vec![Session::HEALTHY]);
@@ -341,7 +341,7 @@ async fn a_clean_close_of_an_idle_connection_costs_nothing() {
 }
 
 #[tokio::test]
-async fn a_receiver_that_closes_its_own_side_alone_loses_nothing() {
+async fn a_receiver_that_closes_its_own_side_alone_loses_nothing_41() {
     let half = Session { death: Death::HalfClose, ..Session::dies(500_000, Death::Close) };
     let receiver = Receiver::start(Framing::OctetCounted, vec![half, half, Session::HEALTHY]);
     let mut sender = Sender::new(&receiver, Framing::OctetCounted, None);
@@ -438,7 +438,7 @@ async fn a_peer_that_reads_never_makes_the_drain_wait_for_the_window_to_age() {
 }
 
 #[tokio::test]
-async fn the_count_of_what_a_receiver_that_never_reads_did_not_acknowledge_is_exact() {
+async fn the_count_of_what_a_receiver_that_never_reads_did_not_acknowledge_is_exact_42() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let mut tcp = Tcp::new(&TcpTarget::new(HostPort { host: "127.0.0.1".into(), port }), CAP);

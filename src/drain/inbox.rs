@@ -100,9 +100,7 @@ impl State {
     fn admits(&mut self, bytes: usize) -> bool {
         self.orders.closed || self.orders.unblocked || self.queue.makes_room(bytes)
     }
-}
 
-impl State {
     /// For how long nothing has moved, though there are lines and nothing failed. Bytes that went out count from when they
     /// are noticed, which is here.
     pub(crate) fn unmoved(&mut self, now: Instant) -> Option<Duration> {
@@ -225,6 +223,7 @@ impl Inbox {
             match over.into_iter().chain(half).min_by_key(|&(at, _)| at) {
                 None => self.woken().await,
                 Some((at, cut)) => tokio::select! {
+                    biased;
                     () = tokio::time::sleep_until(at) => return cut,
                     () = self.woken() => {}
                 },
@@ -240,6 +239,7 @@ impl Inbox {
             match last_call.map(tokio::time::Instant::from_std) {
                 None => self.woken().await,
                 Some(end) => tokio::select! {
+                    biased;
                     () = tokio::time::sleep_until(end) => return,
                     () = self.woken() => {}
                 },
@@ -283,6 +283,15 @@ impl Inbox {
 /// The clock of the drain's runtime, which tests may pause; elsewhere the one that everybody reads.
 fn now() -> Instant {
     tokio::time::Instant::now().into_std()
+}
+
+#[cfg(test)]
+impl Inbox {
+    /// [`Self::wait_for_room`] would return at once.
+    pub(crate) fn admits(&self, bytes: usize) -> bool {
+        let mut state = self.lock();
+        state.admits(bytes) || state.orders.end_at.is_some_and(|end| clock::now() >= end)
+    }
 }
 
 #[cfg(test)]

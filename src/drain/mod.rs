@@ -32,7 +32,7 @@ mod status;
 mod tcp_tests;
 #[cfg(test)]
 pub(crate) mod testing;
-mod worker;
+pub(crate) mod worker;
 
 pub use status::{Condition, DrainStatus};
 
@@ -194,9 +194,6 @@ impl Drains {
                 state.closed_at.get_or_insert(now);
             });
         }
-        if let Some(spool) = &self.spool {
-            spool.hurry();
-        }
     }
 
     /// Moves `end_at` of an earlier `hurry` or `close` (a stop during the flush shortens it).
@@ -235,17 +232,10 @@ impl Drains {
     /// Freezes every account: what is pending becomes spooled or lost(deadline), later news is ignored. Asserts the identity.
     /// Returns the report; waits for no thread but the spool's, and for that at most twice [`LAST_WORDS`].
     pub fn close_books(&self) -> Vec<DrainReport> {
-        let now = clock::now();
         if let Some(spool) = &self.spool {
             spool.settle(LAST_WORDS);
         }
-        let mut reports: Vec<_> = self.drains.iter().map(|drain| drain.close_books(now)).collect();
-        if let Some(fallback) = &self.fallback {
-            self.fall_back(fallback);
-            for (drain, report) in self.drains.iter().zip(&mut reports) {
-                report.counts = drain.inbox.counts();
-            }
-        }
+        let reports = self.freeze();
         if let Some(spool) = &self.spool {
             let spooled: u64 = reports.iter().map(|report| report.counts.spooled).max().unwrap_or(0);
             let dir = spool.dir();
@@ -254,7 +244,21 @@ impl Drains {
                 say(format_args!("spool {dir}: the disk is slow to end; the next run may send some lines again"));
             }
             if spooled > 0 {
+                spool.make_safe(LAST_WORDS);
                 say(format_args!("what was not delivered is in {dir}; the next run with this --spool sends it first"));
+            }
+        }
+        reports
+    }
+
+    /// The books alone.
+    fn freeze(&self) -> Vec<DrainReport> {
+        let now = clock::now();
+        let mut reports: Vec<_> = self.drains.iter().map(|drain| drain.close_books(now)).collect();
+        if let Some(fallback) = &self.fallback {
+            self.fall_back(fallback);
+            for (drain, report) in self.drains.iter().zip(&mut reports) {
+                report.counts = drain.inbox.counts();
             }
         }
         reports
@@ -269,6 +273,25 @@ impl Drains {
             Ok(()) => self.drains.iter().for_each(|drain| drain.inbox.change(Queue::save_left)),
             Err(error) => say(format_args!("--fallback {fallback}: {error}; the lines are lost")),
         }
+    }
+}
+
+#[cfg(test)]
+impl Drains {
+    /// Drains whose threads the caller is.
+    pub(crate) fn idle(drains: &[(DrainSpec, Arc<Inbox>)], spool: Option<Spool>) -> Self {
+        let drain = |(spec, inbox): &(DrainSpec, Arc<Inbox>)| Drain {
+            name: spec.name.clone(),
+            url: spec.url.clone(),
+            stream: spec.stream,
+            inbox: Arc::clone(inbox),
+        };
+        Self { drains: drains.iter().map(drain).collect(), spool, fallback: None }
+    }
+
+    /// [`Self::close_books`] without what waits.
+    pub(crate) fn close_books_at_once(&self) -> Vec<DrainReport> {
+        self.freeze()
     }
 }
 

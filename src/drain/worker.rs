@@ -190,7 +190,8 @@ impl<'a, T: Transport> Worker<'a, T> {
         let since = *self.gathering.get_or_insert(now);
         let rested = self.quiet_since.is_none_or(|at| now.duration_since(at) >= self.limits.nap);
         let until = since + if rested { self.limits.linger } else { self.limits.nap };
-        if state.queue.ready() < self.limits.bytes && !state.orders.urgent() && now < until {
+        let full = state.queue.ready() >= self.limits.bytes || state.queue.waiting() >= self.limits.items;
+        if !full && !state.orders.urgent() && now < until {
             Inbox::arm(&mut state, self.limits.bytes);
             return Step::Wait(Some(until));
         }
@@ -216,6 +217,7 @@ impl<'a, T: Transport> Worker<'a, T> {
         let Some(payload) = self.payload(&run) else { return };
         self.watching = true;
         let result = tokio::select! {
+            biased;
             result = self.transport.send(&payload) => Some(result),
             cut = self.inbox.cut(T::REPEATABLE) => (cut == Cut::Halfway).then(|| {
                 let verdict = Verdict::Retry { resend_from: payload.position, after: None };
@@ -275,6 +277,7 @@ impl<'a, T: Transport> Worker<'a, T> {
         let watching = self.watching;
         let news = async { if watching { self.transport.watch().await } else { std::future::pending().await } };
         let failure = tokio::select! {
+            biased;
             () = self.inbox.woken() => None,
             () = sleep_until(until) => None,
             result = news => result.err(),
@@ -292,6 +295,7 @@ impl<'a, T: Transport> Worker<'a, T> {
     async fn finish(&mut self) -> bool {
         let deadline = self.inbox.lock().orders.last_call().map_or(Instant::now() + FINISH, Instant::from_std);
         let result = tokio::select! {
+            biased;
             result = self.transport.finish(deadline) => result,
             // The loop leaves, with the last words.
             () = self.inbox.over() => return false,
@@ -410,6 +414,7 @@ impl<'a, T: Transport> Worker<'a, T> {
             }
         };
         tokio::select! {
+            biased;
             () = sleep_until(until) => {}
             () = order => self.backoff.reset(),
         }

@@ -163,10 +163,12 @@ impl Ruling {
         Self { meaning, reason: Some(reason.into()) }
     }
 
-    /// A receiver that took a payload but for `rejected` items, and does not say which: the accounts count all the same.
+    /// A receiver that took a payload but for `rejected` items, and does not say which (unless it is all of them): the accounts
+    /// count all the same.
     pub(crate) fn all_but(items: usize, rejected: u64, reason: impl Into<String>) -> Self {
         let rejected = usize::try_from(rejected).unwrap_or(usize::MAX).min(items);
-        let mut verdicts = vec![ItemVerdict::SomeRejected; rejected];
+        let refused = if rejected < items { ItemVerdict::SomeRejected } else { ItemVerdict::Rejected };
+        let mut verdicts = vec![refused; rejected];
         verdicts.resize(items, ItemVerdict::Stored);
         Self::because(Meaning::Items { items: verdicts, at_once: true }, reason)
     }

@@ -51,10 +51,12 @@ fn judge(answer: &Answer<'_>) -> Ruling {
     let Ok(answered) = serde_json::from_slice::<Answered>(answer.body) else { return Meaning::Status.into() };
     let reason = format!("{} code {}: {}", answer.status, answered.code, brief(&answered.text));
     match (answer.status, answered.code) {
-        (200, 0) => Meaning::Status.into(),
+        (200..300, 0) => Meaning::Status.into(),
         // The index, the channel or the token's settings are wrong, not a line.
         (_, 7 | 10 | 11 | 14 | 16 | 28) => Ruling::because(Meaning::Hold, reason),
-        (200 | 400, _) => match answered.invalid.filter(|&bad| bad < answer.items) {
+        // Its trouble, whatever it gave for a status.
+        (200..300 | 400, 8 | 9) => Ruling::because(Meaning::Retry, reason),
+        (200..300 | 400, _) => match answered.invalid.filter(|&bad| bad < answer.items) {
             Some(bad) => {
                 let mut items = vec![ItemVerdict::Stored; bad];
                 items.push(ItemVerdict::Rejected);
@@ -178,6 +180,8 @@ mod tests {
         assert_eq!(judged(400, r#"{"text":"Invalid data format","code":6,"invalid-event-number":9}"#), Meaning::Reject);
         assert_eq!(judged(503, r#"{"text":"Server is busy","code":9}"#), Meaning::Status);
         assert_eq!(judged(403, r#"{"text":"Invalid token","code":4}"#), Meaning::Status);
+        assert_eq!(judged(251, r#"{"text":"Server is busy","code":9}"#), Meaning::Retry, "a 2xx that is no yes");
+        assert_eq!(judged(201, r#"{"text":"Invalid data format","code":6}"#), Meaning::Reject);
         assert_eq!(judged(502, "<html>"), Meaning::Status);
     }
 

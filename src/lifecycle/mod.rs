@@ -9,6 +9,8 @@
 
 #[cfg(test)]
 mod model;
+#[cfg(test)]
+mod soft_tests;
 mod table;
 mod words;
 

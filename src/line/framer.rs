@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn every_short_text_in_every_cutting_gives_the_specified_units() {
+    fn every_short_text_in_every_cutting_gives_the_specified_units_2() {
         let alphabet = [b'a', b'\n', b'\r'];
         let mut checked = 0_u64;
         for length in 0..=7_u32 {
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn characters_are_not_cut_where_a_border_is_near() {
+    fn characters_are_not_cut_where_a_border_is_near_3() {
         let text = "aé日🦀é\n".as_bytes();
         for max in 4..text.len() {
             for (unit, _) in framed(&[text], max) {
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_of_exactly_max_bytes_is_whole() {
+    fn a_line_of_exactly_max_bytes_is_whole_2() {
         for text in [&b"abcd\n"[..], b"abcd"] {
             assert_eq!(framed(&[text], 4), [(text.to_vec(), None)]);
         }

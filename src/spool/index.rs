@@ -78,6 +78,12 @@ impl Index {
         state.extents.get(at).copied()
     }
 
+    /// Which units of this run are on the disk.
+    #[cfg(test)]
+    pub(crate) fn extents(&self) -> Vec<Extent> {
+        self.state().extents.clone()
+    }
+
     /// Whether a segment is there.
     pub(crate) fn is_alive(&self, segment: u64) -> bool {
         self.state().alive.contains(&segment)

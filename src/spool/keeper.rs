@@ -15,7 +15,7 @@ use crate::{clock, config::SpoolSync, drain::queue::Low, format::thousands, line
 use std::{
     collections::BTreeMap,
     io,
-    sync::{Arc, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -24,10 +24,10 @@ const CURSORS: Duration = Duration::from_millis(200);
 /// How often `--spool-sync interval` syncs.
 const SYNC: Duration = Duration::from_secs(1);
 /// How long after a refusal the disk is asked again.
-const RETRY: Duration = Duration::from_millis(500);
+pub(crate) const RETRY: Duration = Duration::from_millis(500);
 
 /// The thread's side.
-pub(super) struct Keeper {
+pub(crate) struct Keeper {
     shared: Arc<Shared>,
     log: Log,
     index: Arc<Index>,
@@ -39,10 +39,32 @@ pub(super) struct Keeper {
     last: Vec<(String, Place)>,
     syncer: Syncer,
     synced_at: Instant,
+    /// When the drains were last looked at, and whether any has something to settle.
+    looked_at: Instant,
+    moving: bool,
     /// An order to sync that the syncer could not take yet.
     hurried: bool,
     /// When the loss of lines for a drain that is not configured was last spoken of.
     mourned_at: Option<Instant>,
+}
+
+/// What there is to do.
+#[derive(Debug)]
+pub(crate) struct Work {
+    batches: Vec<Arc<Batch>>,
+    closing: bool,
+    sync: bool,
+    degraded: bool,
+}
+
+/// How a turn went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    Well,
+    /// The disk refused: it is to have some time.
+    Refused,
+    /// It was the last one.
+    Over,
 }
 
 impl Keeper {
@@ -55,71 +77,113 @@ impl Keeper {
     ) -> Self {
         log.tell(Arc::clone(&index));
         let syncer = Syncer::new(log.disk());
-        let (last, synced_at, hurried, mourned_at) = (Vec::new(), clock::now(), false, None);
+        let (last, now, hurried, mourned_at) = (Vec::new(), clock::now(), false, None);
+        let (synced_at, looked_at, moving) = (now, now, true);
         // Sequence numbers begin at 1.
-        Self { shared, log, index, members, settings, next: 1, last, syncer, synced_at, hurried, mourned_at }
+        let next = 1;
+        Self {
+            shared,
+            log,
+            index,
+            members,
+            settings,
+            next,
+            last,
+            syncer,
+            synced_at,
+            looked_at,
+            moving,
+            hurried,
+            mourned_at,
+        }
     }
 
-    /// Until the books are closed.
+    /// Until the books are closed: waits for work, does it.
     pub(super) fn run(&mut self) {
-        // Drains that are new are known from here on; whatever fails is tried again.
-        let mut looked_at = clock::now();
-        let mut moving = true;
         loop {
-            let degraded = self.shared.lock().degraded.is_some();
-            let dirty = self.settings.sync != SpoolSync::Never && self.log.is_dirty();
-            let (batches, closing, sync) = self.take(moving || dirty || degraded || self.syncer.is_busy());
-            self.hurried |= sync;
-            let (mut well, mut worked) = (true, false);
-            if !batches.is_empty() {
-                well = self.append(batches, closing);
-                worked = well;
-                moving = true;
-            }
-            if well && let Some(synced) = self.sync() {
-                well = synced.is_ok();
-                worked |= well;
-            }
-            if closing && (!well || self.shared.lock().waiting.is_empty()) {
-                self.last_look();
-                return;
-            }
-            // Also on a full disk: what is settled is deleted here, which makes room.
-            if clock::now() >= looked_at + CURSORS {
-                looked_at = clock::now();
-                let looked = self.look();
-                well &= looked.is_ok();
-                moving = looked.unwrap_or(true);
-            }
-            if degraded && well && !worked {
-                // There is nothing to write that would show whether it works.
-                worked = self.log.probe(self.settings.sync != SpoolSync::Never).is_ok();
-                well = worked;
-            }
-            if well && worked {
-                self.shared.recover(self.next);
-            }
-            if !well {
-                self.shared.rest(RETRY);
+            self.wait();
+            let work = self.take();
+            match self.turn(work) {
+                Turn::Well => {}
+                Turn::Refused => drop(self.shared.rest(RETRY)),
+                Turn::Over => return,
             }
         }
     }
 
-    /// Waits for batches or an order; not for ever if there is something to look after.
-    fn take(&self, busy: bool) -> (Vec<Arc<Batch>>, bool, bool) {
-        let nothing = |state: &mut State| state.waiting.is_empty() && !state.closing && !state.sync;
-        let state = self.shared.lock();
-        let mut state = if busy {
-            self.shared.wake.wait_timeout_while(state, CURSORS, nothing).unwrap_or_else(PoisonError::into_inner).0
-        } else {
-            self.shared.wake.wait_while(state, nothing).unwrap_or_else(PoisonError::into_inner)
-        };
+    /// Does what there is to do. Drains that are new are known from the first look on; whatever fails is tried again.
+    pub(crate) fn turn(&mut self, work: Work) -> Turn {
+        let Work { batches, closing, sync, degraded } = work;
+        self.hurried |= sync;
+        let (mut well, mut worked) = (true, false);
+        if !batches.is_empty() {
+            well = self.append(batches, closing);
+            worked = well;
+            self.moving = true;
+        }
+        if well && let Some(synced) = self.sync() {
+            well = synced.is_ok();
+            worked |= well;
+        }
+        if closing && (!well || self.shared.lock().waiting.is_empty()) {
+            self.last_look();
+            return Turn::Over;
+        }
+        // Also on a full disk: what is settled is deleted here, which makes room.
+        if clock::now() >= self.looked_at + CURSORS {
+            self.looked_at = clock::now();
+            let looked = self.look();
+            well &= looked.is_ok();
+            self.moving = looked.unwrap_or(true);
+        }
+        if degraded && well && !worked {
+            // There is nothing to write that would show whether it works.
+            worked = self.log.probe(self.settings.sync != SpoolSync::Never).is_ok();
+            well = worked;
+        }
+        if well && worked {
+            self.shared.recover(self.next);
+        }
+        if well { Turn::Well } else { Turn::Refused }
+    }
+
+    /// How long to wait for batches or an order; None is for ever, as there is nothing to look after.
+    pub(crate) fn patience(&self) -> Option<Duration> {
+        let degraded = self.shared.lock().degraded.is_some();
+        let dirty = self.settings.sync != SpoolSync::Never && self.log.is_dirty();
+        (self.moving || dirty || degraded || self.syncer.is_busy()).then_some(CURSORS)
+    }
+
+    fn wait(&self) {
+        let nothing = |state: &mut State| state.has_nothing_to_do();
+        let patience = self.patience();
+        let (wake, state) = (&self.shared.wake, self.shared.lock());
+        match patience {
+            Some(limit) => drop(wake.wait_timeout_while(state, limit, nothing)),
+            None => drop(wake.wait_while(state, nothing)),
+        }
+    }
+
+    /// Whether a crash of the machine may take what was appended.
+    #[cfg(test)]
+    pub(crate) fn is_dirty(&self) -> bool {
+        self.log.is_dirty() || self.syncer.is_busy()
+    }
+
+    /// The log's index.
+    #[cfg(test)]
+    pub(crate) fn index(&self) -> Arc<Index> {
+        Arc::clone(&self.index)
+    }
+
+    /// Takes in hand what there is to do.
+    pub(crate) fn take(&self) -> Work {
+        let mut state = self.shared.lock();
         let batches: Vec<_> = std::mem::take(&mut state.waiting).into();
         state.in_hand = batches.len();
         state.at_once = false;
-        let orders = (state.closing, std::mem::take(&mut state.sync));
-        drop(state);
-        (batches, orders.0, orders.1)
+        let (closing, degraded) = (state.closing, state.degraded.is_some());
+        Work { batches, closing, sync: std::mem::take(&mut state.sync), degraded }
     }
 
     /// False if the disk refused; what is not appended goes back to the inbox.
@@ -164,6 +228,8 @@ impl Keeper {
 
     fn tell_evicted(&mut self) {
         for segment in self.log.take_evicted() {
+            // One that was begun in this very append has only just come into the index.
+            self.index.remove(segment.number);
             for member in &self.members {
                 member.inbox.evicted(segment.number);
             }
@@ -235,10 +301,13 @@ impl Keeper {
         let result = self.log.advance(&places, true);
         self.shared.lock().noted = result.is_ok();
         self.shared.moved.notify_all();
-        self.syncer.wait();
-        let synced = self.outcome().unwrap_or(Ok(()));
-        if synced.is_ok() && self.settings.sync != SpoolSync::Never && self.log.is_dirty() {
-            let _ = self.sync_here();
+        // What is not owed to anyone need not be safe.
+        if self.settings.sync != SpoolSync::Never && !self.log.is_empty() {
+            self.syncer.wait();
+            let synced = self.outcome().unwrap_or(Ok(()));
+            if synced.is_ok() && self.log.is_dirty() {
+                let _ = self.sync_here();
+            }
         }
         if let Err(error) = result {
             self.shared.degrade(&error.to_string());

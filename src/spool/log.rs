@@ -232,6 +232,11 @@ impl Log {
         result.map(|()| deleted)
     }
 
+    /// Whether nobody is owed anything.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.segments.is_empty() && self.current.is_none()
+    }
+
     /// Where a drain stands that has settled everything appended so far.
     pub(crate) fn end(&self) -> Place {
         match &self.current {

@@ -70,6 +70,8 @@ pub(crate) mod open;
 pub(crate) mod recovery;
 #[cfg(test)]
 mod rig;
+#[cfg(test)]
+mod safety_tests;
 pub(crate) mod scan;
 mod shared;
 #[cfg(any(test, fuzzing))]

@@ -61,6 +61,18 @@ impl Plan {
             let unreadable = found.unreadable;
             found = Found { unreadable, ..recover(&*disk) };
         }
+        Ok(self.over(disk, dir, found, Box::new(lock), inboxes))
+    }
+
+    /// Attaches the drains to what was found on a disk. `keep` lives as long as the log.
+    fn over(
+        &self,
+        disk: Arc<dyn Disk>,
+        dir: PathBuf,
+        found: Found,
+        keep: Box<dyn Send>,
+        inboxes: &[Arc<Inbox>],
+    ) -> Opened {
         self.name_strangers(&dir, &*disk, &found);
         let index = Arc::new(Index::new(found.segments.iter().map(|segment| segment.number)));
         for (drain, inbox) in self.drains.iter().zip(inboxes) {
@@ -73,7 +85,7 @@ impl Plan {
         let segment_bytes = SEGMENT_BYTES.min(max_bytes / 4);
         let header = header(&self.origin, self.drains.clone());
         let log = Log::new(disk, header, segment_bytes, max_bytes, found);
-        Ok(Opened { dir, log, index, unreadable, keep: Box::new(lock) })
+        Opened { dir, log, index, unreadable, keep }
     }
 
     /// Backlogs of drains that are not configured any more.
@@ -95,19 +107,42 @@ impl Plan {
     /// # Errors
     /// If the system has no thread left.
     pub(crate) fn start(self, first: io::Result<Opened>, inboxes: Vec<Arc<Inbox>>) -> io::Result<Spool> {
-        let drains = self.drains.iter().zip(&inboxes);
+        let (members, settings) = (self.members(&inboxes), self.settings());
+        Spool::start(first, Box::new(move || self.open(&inboxes)), members, settings)
+    }
+
+    fn members(&self, inboxes: &[Arc<Inbox>]) -> Vec<Member> {
         let member = |(drain, inbox): (&Owed, &Arc<Inbox>)| Member {
             identity: drain.identity.clone(),
             inbox: Arc::clone(inbox),
         };
-        let members = drains.map(member).collect();
-        let settings = Settings {
+        self.drains.iter().zip(inboxes).map(member).collect()
+    }
+
+    fn settings(&self) -> Settings {
+        Settings {
             dir: self.spec.dir.clone(),
             capacity: self.capacity,
             sync: self.spec.sync,
             instance: self.origin.instance.clone(),
-        };
-        Spool::start(first, Box::new(move || self.open(&inboxes)), members, settings)
+        }
+    }
+}
+
+#[cfg(test)]
+impl Plan {
+    /// With an inbox of another size than settings give.
+    pub(crate) fn with_capacity(self, capacity: usize) -> Self {
+        Self { capacity, ..self }
+    }
+
+    /// Opens what is on a disk. The caller is the spool's thread.
+    pub(crate) fn start_idle(&self, disk: Arc<dyn Disk>, inboxes: &[Arc<Inbox>]) -> (Spool, super::keeper::Keeper) {
+        let found = recover(&*disk);
+        let dir = self.spec.dir.clone();
+        say_notes(&dir, &found);
+        let opened = self.over(disk, dir, found, Box::new(()), inboxes);
+        Spool::idle(opened, self.members(inboxes), self.settings())
     }
 }
 

@@ -9,6 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// How long a publisher waits for a disk that is slower than the app, before it is not waited for.
+pub(super) const PATIENCE: Duration = Duration::from_millis(250);
 /// Trouble is not spoken of more often than this.
 pub(super) const QUIET: Duration = Duration::from_secs(10);
 
@@ -58,6 +60,22 @@ pub(super) struct Degraded {
 }
 
 impl State {
+    /// Neither batches nor an order wait.
+    pub(super) fn has_nothing_to_do(&self) -> bool {
+        self.waiting.is_empty() && !self.closing && !self.sync
+    }
+
+    /// A publisher waits. One batch is taken whatever its size, and nobody waits for a disk that is not well.
+    pub(super) fn is_full_for(&self, cost: usize, capacity: usize) -> bool {
+        self.bytes > 0 && self.bytes + cost > capacity && self.degraded.is_none() && !self.finished
+    }
+
+    /// Something is on its way to the disk, or will be tried without a pause.
+    pub(super) fn is_unsettled(&self) -> bool {
+        let tries = self.at_once || self.degraded.is_none();
+        !self.finished && (self.in_hand > 0 || tries && !self.waiting.is_empty())
+    }
+
     /// Puts a batch behind the others. The oldest make room; while the drains hold them, [`super::keeper`] finds them.
     pub(super) fn add(&mut self, batch: Arc<Batch>, capacity: usize) {
         self.bytes += cost_of(&batch);
@@ -119,6 +137,17 @@ impl Shared {
         if said {
             self.say(format_args!("{why}; drains go on from memory, and it is tried again"));
         }
+    }
+
+    /// The disk was waited for, in vain.
+    pub(super) fn lose_patience(&self) {
+        self.degrade(&format!("the disk takes nothing for {} ms", PATIENCE.as_millis()));
+    }
+
+    /// The thread is gone.
+    pub(super) fn end(&self) {
+        self.lock().finished = true;
+        self.moved.notify_all();
     }
 
     /// The disk did what it was asked, and has all that there is up to `next`, the next unit to append.

@@ -46,7 +46,7 @@ impl Syncer {
 
     /// Gives it work; only when it is not busy.
     pub(super) fn give(&mut self, work: Unsafe) {
-        if !self.runs {
+        if !self.runs && may_thread() {
             let (shared, disk) = (Arc::clone(&self.shared), Arc::clone(&self.disk));
             let started = thread::Builder::new().name("spool-sync".into()).spawn(move || shared.work_off(&*disk));
             self.runs = started.is_ok();
@@ -100,6 +100,17 @@ impl Shared {
             self.changed.notify_all();
         }
     }
+}
+
+/// A simulation has one thread.
+#[cfg(test)]
+fn may_thread() -> bool {
+    crate::clock::simulated::begun().is_none()
+}
+
+#[cfg(not(test))]
+const fn may_thread() -> bool {
+    true
 }
 
 /// Makes all of it safe, as far as it can be; the first error is told.

@@ -11,7 +11,7 @@ use super::{
     index::Index,
     keeper::Keeper,
     log::Log,
-    shared::{Shared, State, cost_of},
+    shared::{PATIENCE, Shared, State, cost_of},
 };
 use crate::{
     config::SpoolSync,
@@ -24,13 +24,11 @@ use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
-    sync::{Arc, PoisonError},
+    sync::{Arc, MutexGuard, PoisonError},
     thread,
     time::Duration,
 };
 
-/// How long a publisher waits for a disk that is slower than the app, before it is not waited for.
-const PATIENCE: Duration = Duration::from_millis(250);
 /// How long after it could not be opened the directory is tried again, at first and at most.
 const OPEN_AGAIN: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
 
@@ -98,8 +96,7 @@ impl Spool {
             if ended.is_err() {
                 shared.degrade("the spool died of a bug in lastword");
             }
-            shared.lock().finished = true;
-            shared.moved.notify_all();
+            shared.end();
         })?;
         Ok(spool)
     }
@@ -109,17 +106,14 @@ impl Spool {
         let shared = &*self.shared;
         let cost = cost_of(batch);
         let mut state = shared.lock();
-        // One batch is taken whatever its size.
-        let full = |state: &mut State| {
-            state.bytes > 0 && state.bytes + cost > shared.capacity && state.degraded.is_none() && !state.finished
-        };
+        let full = |state: &mut State| state.is_full_for(cost, shared.capacity);
         if full(&mut state) {
             let waited = shared.moved.wait_timeout_while(state, PATIENCE, full);
             let (guard, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
             state = guard;
             if timeout.timed_out() && state.degraded.is_none() {
                 drop(state);
-                shared.degrade(&format!("the disk takes nothing for {} ms", PATIENCE.as_millis()));
+                shared.lose_patience();
                 state = shared.lock();
             }
         }
@@ -139,31 +133,38 @@ impl Spool {
 
     /// Waits until all that was pushed is on the disk, or refused once more, at most this long. Then the index says the truth.
     pub(crate) fn settle(&self, limit: Duration) {
-        self.shared.lock().at_once = true;
-        self.shared.wake.notify_one();
-        let open = |state: &mut State| {
-            let tries = state.at_once || state.degraded.is_none();
-            !state.finished && (state.in_hand > 0 || tries && !state.waiting.is_empty())
-        };
+        self.order_settling();
+        let open = |state: &mut State| state.is_unsettled();
         drop(self.shared.moved.wait_timeout_while(self.shared.lock(), limit, open));
     }
 
     /// The books are closed: takes down where each drain stands, deletes what nobody is owed, and ends. Waits at most
     /// this long; false if it took longer: then the next run may send some lines again.
     pub(crate) fn finish(&self, limit: Duration) -> bool {
+        self.order_end();
+        self.wait(limit, |state| !state.noted && !state.finished).noted
+    }
+
+    /// After [`Spool::finish`], if lines are left: waits until they are safe against a crash of the machine, too, or this long.
+    pub(crate) fn make_safe(&self, limit: Duration) {
+        drop(self.wait(limit, |state| !state.finished));
+    }
+
+    fn wait(&self, limit: Duration, unmet: fn(&mut State) -> bool) -> MutexGuard<'_, State> {
+        let waited = self.shared.moved.wait_timeout_while(self.shared.lock(), limit, unmet);
+        waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    /// All that was pushed is to be on the disk soon.
+    fn order_settling(&self) {
+        self.shared.lock().at_once = true;
+        self.shared.wake.notify_one();
+    }
+
+    /// Nothing more will come.
+    fn order_end(&self) {
         self.shared.lock().closing = true;
         self.shared.wake.notify_one();
-        let wait = |met: fn(&mut State) -> bool| {
-            let waited = self.shared.moved.wait_timeout_while(self.shared.lock(), limit, met);
-            let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
-            state.noted
-        };
-        let noted = wait(|state| !state.noted && !state.finished);
-        if noted {
-            // The last sync is for a crash of the machine alone.
-            wait(|state| !state.finished);
-        }
-        noted
     }
 
     /// Where the lines are.
@@ -216,5 +217,59 @@ pub(crate) fn header(origin: &crate::format::Origin, drains: Vec<super::codec::O
         instance: String::new(),
         labels: origin.labels.clone(),
         drains,
+    }
+}
+
+#[cfg(test)]
+impl Spool {
+    /// The handle, and what its thread would run: the caller is that thread.
+    pub(crate) fn idle(opened: Opened, members: Vec<Member>, settings: Settings) -> (Self, Keeper) {
+        let shared = Arc::new(Shared::new(settings.capacity, settings.dir.clone()));
+        shared.opened(opened.dir, opened.unreadable);
+        let spool = Self { shared: Arc::clone(&shared) };
+        (spool, Keeper::new(shared, opened.log, opened.index, members, settings))
+    }
+
+    /// [`Self::push`] would wait for the disk.
+    pub(crate) fn would_wait(&self, bytes: usize, units: usize) -> bool {
+        let cost = crate::drain::sealed::charge(bytes, units);
+        self.shared.lock().is_full_for(cost, self.shared.capacity)
+    }
+
+    /// It has waited in vain.
+    pub(crate) fn lose_patience(&self) {
+        self.shared.lose_patience();
+    }
+
+    /// The front half of [`Self::settle`].
+    pub(crate) fn begin_settling(&self) {
+        self.order_settling();
+    }
+
+    /// [`Self::settle`] would wait.
+    pub(crate) fn is_unsettled(&self) -> bool {
+        self.shared.lock().is_unsettled()
+    }
+
+    /// The front half of [`Self::finish`].
+    pub(crate) fn begin_end(&self) {
+        self.order_end();
+    }
+
+    /// Whether there is something to do at once, where the drains stand is noted, the thread has ended.
+    pub(crate) fn look(&self) -> (bool, bool, bool) {
+        let state = self.shared.lock();
+        (!state.has_nothing_to_do(), state.noted, state.finished)
+    }
+
+    /// A disk that refused is to be asked again without a pause.
+    pub(crate) fn is_at_once(&self) -> bool {
+        let state = self.shared.lock();
+        state.at_once || state.closing
+    }
+
+    /// The thread's end.
+    pub(crate) fn ended(&self) {
+        self.shared.end();
     }
 }

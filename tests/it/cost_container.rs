@@ -36,13 +36,17 @@ impl Cost {
 }
 
 fn run(flags: &[&str], lines: u64) -> Cost {
+    run_lines(flags, &"x".repeat(199), lines)
+}
+
+fn run_lines(flags: &[&str], line: &str, lines: u64) -> Cost {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let report = dir.path().join("report.json");
     // An app that is blocked for good fails the test.
     let mut command = Command::new("timeout");
     command.env("LASTWORD_LIFECYCLE_LINES", "off");
     command.arg("100").arg(tools::static_lastword()).arg("--report").arg(&report).args(flags);
-    command.args(["--", "sh", "-c", APP, &"x".repeat(199), &lines.to_string()]);
+    command.args(["--", "sh", "-c", APP, line, &lines.to_string()]);
     let output = command.stdout(Stdio::null()).output().expect("lastword starts");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = fs::read(report).expect("a report");
@@ -78,6 +82,16 @@ fn with_a_spool_a_tcp_drain_has_at_least_six_tenths_of_its_speed() {
     let median = ratios[ratios.len() / 2];
     note(&format!("speed with a spool / without: {median:.2}, of {ratios:.2?}"));
     assert!(median >= 0.6, "{median:.2} of the speed without a spool; of {ratios:.2?}");
+}
+
+#[test]
+fn a_million_tiny_and_a_million_empty_lines_are_counted_exactly_and_cost_less_than_a_microsecond_each_7() {
+    for line in ["x", ""] {
+        let cost = run_lines(&["--when-full", "block", "--drain", &discard()], line, 1_000_000);
+        assert_eq!((cost.units("/read"), cost.units("/confirmed")), (1_000_000, 1_000_000));
+        let ns = cost.cpu_ns_per_line();
+        assert!(ns < 1000.0, "{ns:.0} ns of CPU for a line {line:?}");
+    }
 }
 
 #[test]

@@ -45,7 +45,7 @@ fn stop_after_a_second(setup: Setup, pair: Pair, seconds: u64) -> (Finished, Pai
 }
 
 #[test]
-fn a_drain_that_is_down_from_the_start_harms_nothing_and_its_lines_are_counted_45() {
+fn a_drain_that_is_down_from_the_start_harms_nothing_and_its_lines_are_counted_45_57() {
     for pid1 in [false, true] {
         let down = Closed::port();
         let pair = Pair::start();
@@ -76,7 +76,7 @@ fn a_drain_that_comes_up_late_gets_everything() {
 }
 
 #[test]
-fn a_tcp_drain_that_accepts_and_never_reads_harms_nothing() {
+fn a_tcp_drain_that_accepts_and_never_reads_harms_nothing_42() {
     for pid1 in [false, true] {
         let pair = Pair::start();
         let deaf = TcpSink::start(Plan { reading: Reading::Never, deaths: Vec::new() });
@@ -225,7 +225,7 @@ fn a_wrong_password_holds_the_drain_and_loses_nothing_when_it_is_put_right() {
 }
 
 #[test]
-fn overflow_is_counted_to_the_line_and_announced_in_the_stream() {
+fn overflow_is_counted_to_the_line_and_announced_in_the_stream_14() {
     for policy in ["drop-oldest", "drop-newest"] {
         let open = Arc::new(AtomicBool::new(false));
         let shut = HttpSink::start({
@@ -277,7 +277,7 @@ fn gaps_that_fill_the_place_where_they_stand(requests: &[Request]) -> usize {
 }
 
 #[test]
-fn blocking_loses_nothing_and_waits_for_the_drain() {
+fn blocking_loses_nothing_and_waits_for_the_drain_15() {
     let slow = HttpSink::start(|_, _| Act::TakeSlowly(ms(20)));
     let setup = Setup::new().drain(&slow.url("slow")).flags(["--memory", "2MiB", "--when-full", "block"]);
     let done = setup.start_oracle("--count 60000 --rate 0 --batch 20 --shape f200").finish(LIMIT);
@@ -337,7 +337,7 @@ fn datagrams_are_sent_once_each_and_called_no_more_than_sent() {
 }
 
 #[test]
-fn an_idle_connection_that_is_reset_costs_no_line_and_at_most_one_duplicate() {
+fn an_idle_connection_that_is_reset_costs_no_line_and_at_most_one_duplicate_36() {
     for death in ["idle reset", "fin"] {
         let pair = Pair::start();
         let deaths = if death == "fin" { vec![(ms(6500), Death::Fin)] } else { Vec::new() };
@@ -366,7 +366,7 @@ fn an_idle_connection_that_is_reset_costs_no_line_and_at_most_one_duplicate() {
 }
 
 #[test]
-fn the_app_never_waits_for_a_drain() {
+fn the_app_never_waits_for_a_drain_14() {
     // Twenty thousand lines a second into drains that take nothing: the app must keep its pace.
     let deaf = TcpSink::start(Plan { reading: Reading::Never, deaths: Vec::new() });
     let silent = HttpSink::start(|_, _| Act::Silence);
@@ -401,7 +401,7 @@ fn watch_pace(run: &Running, lines: u64, longest: &AtomicU64) {
 }
 
 #[test]
-fn the_last_words_on_stderr_are_one_line_a_drain_and_they_are_true() {
+fn the_last_words_on_stderr_are_one_line_a_drain_and_they_are_true_62() {
     let down = Closed::port();
     let http = HttpSink::healthy();
     let setup = Setup::loud().drain(&http.url("healthy")).drain(&format!("syslog+tcp://{down}#name=down"));

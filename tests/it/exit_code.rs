@@ -26,7 +26,7 @@ fn the_exit_code_is_changed_on_request_alone() {
 }
 
 #[test]
-fn a_loss_is_an_exit_code_on_request_alone() {
+fn a_loss_is_an_exit_code_on_request_alone_61() {
     let closed = Closed::port();
     let down = format!("syslog+tcp://{closed}#name=down");
     for (flags, lost, code) in [

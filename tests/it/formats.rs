@@ -107,7 +107,7 @@ fn gelf_over_http_gets_every_line_one_by_one_and_in_bulk() {
 }
 
 #[test]
-fn webhooks_and_presets_get_every_line() {
+fn webhooks_and_presets_get_every_line_4() {
     all_arrive(objects(Some(""), "message", ""), "json+http://HOST/in");
     all_arrive(objects(Some("/logs"), "message", ""), "http://HOST/in#body=wrapped,compress=gzip");
     all_arrive(objects(None, "message", ""), "betterstack+http://HOST#bearer=t");

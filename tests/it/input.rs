@@ -47,7 +47,7 @@ fn bad_drain_urls_are_refused_in_one_line() {
 }
 
 #[test]
-fn bad_flags_and_variables_are_refused_in_one_line() {
+fn bad_flags_and_variables_are_refused_in_one_line_50() {
     refused(&["--stop-timeout", "soon"], &[], &["--stop-timeout", "soon"]);
     refused(&[], &[("LASTWORD_STOP_TIMEOUT", "soon")], &["STOP_TIMEOUT", "soon"]);
     refused(&["--memory", "lots"], &[], &["--memory", "lots"]);
@@ -67,7 +67,7 @@ fn a_missing_command_and_a_missing_double_dash_are_explained() {
 }
 
 #[test]
-fn secrets_do_not_show_in_refusals() {
+fn secrets_do_not_show_in_refusals_49() {
     let url = "https://me:hunter2@host:99999/";
     let done = Setup::new().flags(["--drain", url]).start(&["true"]).finish(Duration::from_secs(10));
     assert_eq!(done.code(), 125);

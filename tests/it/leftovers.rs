@@ -13,7 +13,7 @@ use std::time::Duration;
 const LIMIT: Duration = Duration::from_secs(20);
 
 #[test]
-fn a_daemon_that_outlives_the_app_is_read_to_its_end() {
+fn a_daemon_that_outlives_the_app_is_read_to_its_end_9() {
     for kind in ["--daemon", "--child"] {
         for pid1 in [false, true] {
             let pair = Pair::start();

@@ -1,6 +1,7 @@
 //! The memory limit: an app that it kills is named as such, and its last lines arrive.
 
 use crate::support::{
+    closed::Closed,
     judge::{Seen, Terms},
     pair::Pair,
     tools,
@@ -9,7 +10,7 @@ use crate::support::{
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
     time::Duration,
 };
 
@@ -86,6 +87,20 @@ fn an_app_that_the_memory_limit_kills_is_named_and_its_last_lines_arrive() {
         // Where nobody reads drains, it is said, too.
         assert!(done.err().contains(&line), "{line} is not in {}", done.err());
     }
+}
+
+#[test]
+fn a_flood_into_a_drain_that_is_down_is_shed_and_the_memory_limit_kills_nobody_19() {
+    let group = Group::new("flood");
+    let launcher = group.launcher();
+    let down = Closed::port();
+    let setup = Setup::new().drain(&format!("syslog+tcp://{down}#name=down")).flags(["--flush-timeout", "100ms"]);
+    let setup = setup.launcher(&launcher.each_ref().map(String::as_str)).stdout(Stdio::null());
+    let done = setup.start(&["sh", "-c", "yes a line of the flood | head -c 100000000"]).finish(LIMIT);
+    assert!(done.code() == 0 && !done.err().contains("memory limit"), "{}: {}", done.code(), done.err());
+    let books = done.report.as_ref().expect("a report").of("down");
+    // 64 MiB, a sixteenth of it for lines.
+    assert!(books.lost["overflow"] > 4_000_000 && books.lost() == books.read, "{books:?}");
 }
 
 #[test]

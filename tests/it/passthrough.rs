@@ -67,7 +67,7 @@ fn whole(seen: &Seen, stream: char) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn lines_of_every_shape_reach_the_drains_and_the_pass_through_35() {
+fn lines_of_every_shape_reach_the_drains_and_the_pass_through_35_4_5_8() {
     for shape in ["p", "f200", "e", "h", "u"] {
         let pair = Pair::start();
         let options = format!("--count 2000 --rate 0 --batch 7 --err-every 3 --no-newline --shape {shape}");
@@ -78,7 +78,7 @@ fn lines_of_every_shape_reach_the_drains_and_the_pass_through_35() {
 }
 
 #[test]
-fn a_prompt_without_a_newline_shows_at_once() {
+fn a_prompt_without_a_newline_shows_at_once_6() {
     let pair = Pair::start();
     let (reader, writer) = pipe().expect("a pipe");
     let run =
@@ -105,7 +105,7 @@ fn a_closed_stdout_keeps_nothing_from_the_drains_25() {
 }
 
 #[test]
-fn a_stdout_whose_reader_has_gone_keeps_nothing_from_the_drains() {
+fn a_stdout_whose_reader_has_gone_keeps_nothing_from_the_drains_64() {
     for pid1 in [false, true] {
         let pair = Pair::start();
         let (mut reader, writer) = pipe().expect("a pipe");
@@ -128,7 +128,7 @@ fn a_full_disk_behind_stdout_keeps_nothing_from_the_drains() {
 }
 
 #[test]
-fn a_stdout_that_is_never_read_keeps_no_last_word_from_the_drains() {
+fn a_stdout_that_is_never_read_keeps_no_last_word_from_the_drains_64() {
     for pid1 in [false, true] {
         let pair = Pair::start();
         let (reader, writer) = pipe().expect("a pipe");
@@ -192,7 +192,7 @@ fn passthrough_off_keeps_stdout_empty_and_the_drains_full() {
 }
 
 #[test]
-fn a_line_of_100_mb_takes_little_memory_and_arrives_in_parts() {
+fn a_line_of_100_mb_takes_little_memory_and_arrives_in_parts_1() {
     const LENGTH: usize = 100_000_000;
     let http = HttpSink::start(|_, _| Act::Take);
     let setup = Setup::new().drain(&http.url("http")).flags(["--when-full", "block", "--memory", "4MiB"]);

@@ -30,7 +30,7 @@ fn both_ways(jobs: &[i32], job: impl Fn(bool, i32) + Sync) {
 }
 
 #[test]
-fn each_of_the_256_exit_codes_is_ours() {
+fn each_of_the_256_exit_codes_is_ours_61() {
     both_ways(&(0..256).collect::<Vec<_>>(), |pid1, code| {
         let done = run_shell(pid1, &format!("exit {code}"));
         assert_eq!(done.code(), code, "pid1 {pid1}; stderr: {}", done.err());
@@ -147,7 +147,7 @@ fn a_user_who_was_dropped_to_can_open_dev_stdout_again() {
 }
 
 #[test]
-fn a_hung_app_is_killed_in_time_on_a_stated_budget() {
+fn a_hung_app_is_killed_in_time_on_a_stated_budget_59() {
     for pid1 in [false, true] {
         let pair = Pair::start();
         let mut run = pair.setup().pid1(pid1).stop_timeout(5).start_oracle("--on-term ignore --err-every 2");
@@ -175,7 +175,7 @@ fn an_app_is_never_killed_on_an_assumed_budget() {
 }
 
 #[test]
-fn a_repeated_stop_changes_nothing() {
+fn a_repeated_stop_changes_nothing_57() {
     for pid1 in [false, true] {
         let pair = Pair::start();
         let mut run = pair.setup().pid1(pid1).stop_timeout(5).start_oracle("--on-term goodbye:1500");
@@ -218,7 +218,7 @@ fn only_child(run: &Running) -> nix::unistd::Pid {
 }
 
 #[test]
-fn an_app_that_closes_its_output_and_lives_on_is_waited_for_without_spinning_31() {
+fn an_app_that_closes_its_output_and_lives_on_is_waited_for_without_spinning_31_10() {
     side_by_side(2, 2, |index| {
         let pair = Pair::start();
         let run = pair.setup().pid1(index == 1).start_oracle("--count 10 --rate 0 --linger 1500 --exit 5");
@@ -258,7 +258,7 @@ fn an_app_that_closes_one_of_its_streams_is_heard_on_the_other() {
 }
 
 #[test]
-fn what_a_dying_app_left_in_the_pipe_arrives_34() {
+fn what_a_dying_app_left_in_the_pipe_arrives_34_11_12() {
     for (options, code) in [("--die SIGKILL", 137), ("--die SIGSEGV", 139), ("--exit 1", 1)] {
         for pid1 in [false, true] {
             let pair = Pair::start();
@@ -305,7 +305,7 @@ fn open_descriptors(listing: &[u8]) -> Vec<String> {
 }
 
 #[test]
-fn lastwords_own_variables_are_not_shown_to_the_app() {
+fn lastwords_own_variables_are_not_shown_to_the_app_49() {
     let setup = Setup::new().env("LASTWORD_STOP_TIMEOUT", "5s").env("KEPT", "yes");
     let done = setup.start(&["sh", "-c", "env | grep -E '^(LASTWORD|KEPT)'"]).finish(LIMIT);
     assert_eq!(String::from_utf8_lossy(&done.stdout), "KEPT=yes\n", "stderr: {}", done.err());

@@ -111,7 +111,7 @@ fn kill_once(seed: u64) -> Killed {
     assert_eq!(code, 0);
     well.store(true, Ordering::SeqCst);
     let (mut adopted, mut runs, mut left) = (0, 0, u64::MAX);
-    let mut context = format!("seed {seed}, rate {rate}, memory {memory}");
+    let mut context = format!("seed {seed}, rate {rate}, memory {memory}; the killed run: {}", first.err());
     while left > 0 {
         assert!(runs < 4, "it stays undelivered: {context}");
         left = 0;
@@ -202,7 +202,7 @@ fn with_a_spool_a_small_memory_overflows_to_the_disk_and_nothing_is_lost() {
 }
 
 #[test]
-fn an_outage_within_one_run_goes_through_the_disk_in_order() {
+fn an_outage_within_one_run_goes_through_the_disk_in_order_16() {
     let (http, well) = moody(1);
     let setup = Setup::new();
     let dir = setup.path("spool").to_string_lossy().into_owned();
@@ -380,4 +380,25 @@ fn a_full_spool_gives_up_the_oldest_lines_and_counts_them_to_the_line() {
     let after = two.report.as_ref().expect("a report").of("http");
     assert_eq!((after.adopted, after.confirmed), (books.spooled, books.spooled), "{after:?}; {books:?}; {}", one.err());
     assert_eq!(http.collect().units.len() as u64, books.spooled);
+}
+
+#[test]
+fn a_smaller_cap_on_the_next_run_gives_up_the_oldest_lines_and_counts_them() {
+    let (http, _never_well) = moody(1);
+    let setup = Setup::new();
+    let spool = setup.path("spool");
+    let dir = spool.to_string_lossy().into_owned();
+    let flags = ["--spool", &dir, "--memory", "256KiB", "--flush-timeout", "1s", "--spool-max"];
+    let one = setup.flags(flags).flags(["4MiB"]).drain(&http.url("http"));
+    let one = one.start_oracle("--count 10000 --rate 0 --shape f200 --batch 50").finish(Duration::from_secs(60));
+    assert_eq!(one.report.as_ref().expect("a report").of("http").spooled, 10_000);
+    let two = Setup::new().flags(flags).flags(["1MiB"]).drain(&http.url("http"));
+    let two = two.start_oracle("--count 500 --rate 0 --shape f200").finish(Duration::from_secs(60));
+    let books = two.report.as_ref().expect("a report").of("http");
+    // A segment goes as a whole, and with it what of it was in memory already.
+    assert_eq!((books.adopted, books.read, books.spooled + books.lost()), (10_000, 500, 10_500), "{books:?}");
+    assert!(books.lost.get("overflow") > Some(&4000) && books.spooled >= 500, "{books:?}");
+    let used: u64 =
+        fs::read_dir(&spool).expect("the spool").map(|it| it.expect("it").metadata().expect("it").len()).sum();
+    assert!(used <= (1 << 20) + (512 << 10), "{used}");
 }

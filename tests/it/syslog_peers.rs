@@ -209,7 +209,7 @@ fn a_restart_of_rsyslogd_loses_no_line_over_tls_and_relp() {
 }
 
 #[test]
-fn refused_certificates_are_named_the_app_runs_and_no_line_goes_out_in_plain_text() {
+fn refused_certificates_are_named_the_app_runs_and_no_line_goes_out_in_plain_text_43() {
     let (daemon, [tls, relp, relptls, _]) = rsyslogd("64k");
     let file = |name: &str| certificates::file(name).display().to_string();
     let (ca, other) = (file("ca.pem"), file("other.pem"));
@@ -248,7 +248,7 @@ fn refused_certificates_are_named_the_app_runs_and_no_line_goes_out_in_plain_tex
 }
 
 #[test]
-fn an_expired_certificate_holds_the_drain_and_a_renewed_one_lets_it_go_on() {
+fn an_expired_certificate_holds_the_drain_and_a_renewed_one_lets_it_go_on_44() {
     use crate::support::mortal::server_config;
     use std::io::Read;
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");

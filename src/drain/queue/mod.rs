@@ -105,6 +105,11 @@ impl Queue {
         self.waiting_charge
     }
 
+    /// Units that wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting_units
+    }
+
     /// Nothing waits and nothing is in flight, gap lines included.
     pub(crate) fn is_empty(&self) -> bool {
         self.waiting.is_empty() && self.window.is_empty()

@@ -55,8 +55,9 @@ impl Queue {
         }
     }
 
-    /// Takes what was read for the front of `asked`: all its units before `upto`. At the end of the range, what is missing
-    /// is lost for `reason`. Changes nothing if the range is not in front any more.
+    /// Takes what was read for the front of `asked`: all its units before `upto`. What is missing there is lost for `reason`
+    /// (of a single stream, that may show only at the end of the range, for nobody knows what stream damaged units were of).
+    /// Changes nothing if the range is not in front any more.
     pub(crate) fn load(&mut self, asked: Range, batches: Vec<Batch>, upto: u64, reason: Loss, now: Stamp) {
         let Some(mut range) = self.to_load().filter(|it| (it.segment, it.from) == (asked.segment, asked.from)) else {
             return;
@@ -73,14 +74,18 @@ impl Queue {
         let got = pieces.iter().map(Piece::units).sum::<usize>() as u64;
         // Damage hides which stream a unit was of, so there may be more than was thought.
         self.counts.adopted += got.saturating_sub(range.units);
-        (range.units, range.from) = (range.units.saturating_sub(got), upto);
-        let missing = range.from >= range.to && range.units > 0;
-        let count = pieces.len();
-        if range.units > 0 {
-            self.prepend(Piece::OnLog(range));
+        let (passed, open) = (Range { to: upto, ..range }, range.units.saturating_sub(got));
+        // What can't be behind `upto` is missing before it. Who exits now has passed it.
+        let behind = range.to.saturating_sub(upto).min(open);
+        let (missing, count) = (open - behind, pieces.len());
+        (range.units, range.from) = (behind, upto);
+        for (range, units) in [(range, behind), (passed, missing)] {
+            if units > 0 {
+                self.prepend(Piece::OnLog(Range { units, ..range }));
+            }
         }
         pieces.into_iter().rev().for_each(|piece| self.prepend(piece));
-        if missing {
+        if missing > 0 {
             self.lose_range(count, reason, now);
         }
         self.check();
@@ -214,5 +219,34 @@ impl Queue {
         let Some(piece) = self.remove_waiting(at) else { return };
         let gap = Gap { first: now, last: now, ..self.lose(&piece, reason) };
         self.insert_gap(at, gap);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::WhenFull,
+        drain::testing::{batch, origin},
+        line::Source,
+    };
+
+    fn queue(range: Range) -> Queue {
+        let mut queue = Queue::new(WhenFull::DropOldest, 1 << 20);
+        queue.attach(Arc::new(Index::new([1])), 0, vec![range]);
+        queue
+    }
+
+    #[test]
+    fn what_is_damaged_is_lost_when_it_is_passed_so_that_an_exit_does_not_call_it_spooled() {
+        let range = Range { segment: 1, from: 1, to: 101, stream: None, units: 100 };
+        let mut queue = queue(range);
+        // Of the units 1 to 50, 11 to 50 can't be read.
+        let source = Arc::new(Source { origin: origin(), segment: 1 });
+        queue.load(range, vec![Batch::clone(&batch(1, 10)).from_source(source)], 51, Loss::Corrupt, Stamp(1));
+        assert_eq!((queue.counts().lost.of(Loss::Corrupt), queue.counts().pending()), (40, 60));
+        queue.recount();
+        assert!(queue.close_books());
+        assert_eq!((queue.counts().spooled, queue.counts().lost.total()), (60, 40));
     }
 }

@@ -52,7 +52,7 @@ async fn lines_gather_for_the_linger_and_not_longer_and_a_stop_ends_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stop_during_a_long_back_off_sends_at_once() {
+async fn a_stop_during_a_long_back_off_sends_at_once_58() {
     for order in [Run::hurry, Run::close] {
         let run = Run::new(1 << 20, &[Fault::Later(60 * SECOND)]);
         run.play(run.requests(), limits(), async {
@@ -150,6 +150,22 @@ async fn a_request_that_hangs_when_the_stop_comes_is_asked_again_at_half_time() 
     run.judge(3, &counts, 0);
 }
 
+/// A payload that is full gains nothing from waiting for company.
+#[tokio::test(start_paused = true)]
+async fn a_backlog_of_short_lines_is_sent_without_pauses() {
+    let run = Run::new(1 << 20, &[]);
+    let limits = Limits { items: 10, linger: SECOND, nap: SECOND, ..limits() };
+    let start = Instant::now();
+    run.play(run.requests(), limits, async {
+        run.push(1, 1000);
+        tokio::time::sleep(SECOND / 2).await;
+        assert_eq!(run.inbox.counts().confirmed, 1000, "100 payloads of 10 lines after {:?}", start.elapsed());
+        run.close(9 * SECOND);
+    })
+    .await;
+    run.judge(1000, &run.books(), 0);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_stall_is_said_once_and_its_end_too_and_a_slow_send_is_none() {
     let run = Run::new(1 << 20, &[Fault::None, Fault::Hang]);
@@ -173,4 +189,36 @@ async fn a_stall_is_said_once_and_its_end_too_and_a_slow_send_is_none() {
     assert_eq!(run.said.borrow().len(), 2, "{:?}", run.said.borrow());
     assert!(run.said.borrow()[1].starts_with("well again after "), "{:?}", run.said.borrow());
     run.judge(4, &run.books(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_an_outage_of_ten_minutes_all_comes_in_order_and_soon_and_nobody_was_hammered_meanwhile_18() {
+    let run = Run::new(64 << 20, &[]);
+    run.endpoint.borrow_mut().faults = (1000, vec![Fault::Refuse]);
+    run.endpoint.borrow_mut().rng = Some(StdRng::seed_from_u64(18));
+    run.play(run.requests(), limits(), async {
+        let mut first = 1;
+        let mut second = async || {
+            run.push(first, 100);
+            first += 100;
+            tokio::time::sleep(SECOND).await;
+        };
+        for _ in 0..600 {
+            second().await;
+        }
+        let tries = run.endpoint.borrow().tries.clone();
+        let waits: Vec<_> = tries.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        assert!(waits.len() < 120, "{} tries in ten minutes", waits.len());
+        let long: Vec<_> = waits.iter().filter(|&&wait| wait > SECOND).collect();
+        assert!(long.len() > 10 && long.windows(2).all(|pair| pair[0] != pair[1]), "no jitter: {long:?}");
+        run.endpoint.borrow_mut().faults.0 = 0;
+        // The live lines come in their turn; a wait is at most half a minute.
+        for _ in 0..35 {
+            second().await;
+        }
+        assert!(run.inbox.counts().pending() <= 100, "{:?}", run.inbox.counts());
+        run.close(8 * SECOND);
+    })
+    .await;
+    assert_eq!(run.judge(63_500, &run.books(), 0), 0);
 }

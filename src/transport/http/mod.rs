@@ -3,16 +3,23 @@
 //! A request whose outcome is unknown (cut after it was written, timed out) is sent again, byte for byte and with the
 //! same `Idempotency-Key`, over a fresh connection. At once, if a connection that had served before broke under it: a server
 //! may close it just as a request sets out (RFC 9112 section 9.3.1; over HTTP/2 a GOAWAY says so, and a REFUSED_STREAM). What
-//! a server says in so many words (a status, a stream reset for a reason of its own) is an answer, and waits its turn. What differs from service to service (headers, compression, what an answer means) is the
-//! format's [`Protocol`]; what each status means to all of them is in [`verdict`]. The client is built at the first payload,
-//! in the drain's own thread: neither start-up nor an idle process pays for it.
+//! a server says in so many words (a status, a stream reset for a reason of its own) is an answer, and waits its turn.
+//!
+//! What differs from service to service (headers, compression, what an answer means) is the format's [`Protocol`]; what
+//! each status means to all of them is in [`verdict`]. The client is built at the first payload, in the drain's own
+//! thread: neither start-up nor an idle process pays for it.
 
 mod body;
 mod client;
 mod compress;
+mod headers;
 mod patience;
 mod verdict;
 
+#[cfg(test)]
+mod dialect_tests;
+#[cfg(test)]
+mod http2_server;
 #[cfg(test)]
 mod http2_tests;
 #[cfg(test)]
@@ -24,7 +31,7 @@ mod tls_tests;
 
 use super::{Failure, Payload, Progress, Pulse, Transport, Verdict};
 use crate::{
-    config::{HttpTarget, Secret},
+    config::HttpTarget,
     format::{
         Protocol,
         http::{Answer as Received, Compress, Meaning},
@@ -36,7 +43,7 @@ use client::Dialer;
 use patience::Patience;
 use reqwest::{
     Response, StatusCode,
-    header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION},
+    header::{CONTENT_ENCODING, HeaderMap, HeaderName, LOCATION},
 };
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
@@ -260,7 +267,8 @@ impl Http {
         if let Some(headers) = &self.headers {
             return Ok(headers.clone());
         }
-        let headers = self.read_headers().map_err(|reason| self.failure(Verdict::Hold, &reason))?;
+        let headers =
+            headers::read(&self.target, self.protocol).map_err(|reason| self.failure(Verdict::Hold, &reason))?;
         self.headers = Some(headers.clone());
         Ok(headers)
     }
@@ -269,36 +277,6 @@ impl Http {
     fn secrets_changed(&mut self) -> bool {
         let (Some(refused), Ok(headers)) = (self.refused.take(), self.headers()) else { return false };
         headers != refused
-    }
-
-    fn read_headers(&self) -> Result<HeaderMap, String> {
-        let mut headers = HeaderMap::new();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.protocol.content_type));
-        for (name, value) in self.protocol.headers {
-            headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
-        }
-        let own = headers.clone();
-        for (name, secret) in &self.target.headers {
-            let text = match secret {
-                Secret::Value(value) => value.clone(),
-                Secret::File { path, prefix } => {
-                    let value = std::fs::read_to_string(path)
-                        .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-                    format!("{prefix}{}", value.trim())
-                }
-            };
-            let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("{name} is no header name"))?;
-            let mut value = HeaderValue::from_bytes(text.as_bytes())
-                .map_err(|_| format!("the value of {name} is not fit for a header"))?;
-            value.set_sensitive(true);
-            // A user's header takes the place of ours.
-            if own.contains_key(&name) || !headers.contains_key(&name) {
-                headers.insert(name, value);
-            } else {
-                headers.append(name, value);
-            }
-        }
-        Ok(headers)
     }
 
     fn failure(&self, verdict: Verdict, reason: &str) -> Failure {

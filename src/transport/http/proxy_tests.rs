@@ -136,8 +136,8 @@ async fn https_goes_through_a_tunnel_and_http_as_a_whole_url_with_the_proxys_cre
 #[tokio::test]
 async fn a_proxy_may_be_reached_over_tls_itself_and_speaks_the_old_http_35() {
     // It would take HTTP/2, which a tunnel is not made of here; the server behind it does.
-    let tls = http2_tests::acceptor(&["h2", "http/1.1"]);
-    let server = http2_tests::Server::start(&["h2"], &[]).await;
+    let tls = http2_server::acceptor(&["h2", "http/1.1"]);
+    let server = http2_server::Server::start(&["h2"], &[]).await;
     let proxy = Small::start_over(server.port, None, Some(tls.clone())).await;
     let mut through = server.http();
     let url = format!("https://user:s3cret@localhost:{}", proxy.port).parse().unwrap();

@@ -1,10 +1,7 @@
 //! The HTTP transport against a small server that does as it is told, down to the bytes.
 
 use super::*;
-use crate::{
-    format::Format,
-    transport::{ItemVerdict, testing::payload},
-};
+use crate::{config::Secret, format::Format, transport::testing::payload};
 use std::{collections::VecDeque, net::SocketAddr, sync::Arc, sync::Mutex};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -13,7 +10,7 @@ use tokio::{
 
 /// What the server does with one request (or connection).
 #[derive(Clone, Debug)]
-enum Reply {
+pub(super) enum Reply {
     /// These bytes, and the connection stays.
     Bytes(String),
     /// These bytes, then the end.
@@ -29,25 +26,25 @@ enum Reply {
 }
 
 #[derive(Clone, Debug)]
-struct Seen {
-    head: String,
-    body: Vec<u8>,
+pub(super) struct Seen {
+    pub(super) head: String,
+    pub(super) body: Vec<u8>,
 }
 
 impl Seen {
-    fn header(&self, name: &str) -> Option<&str> {
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
         let mut lines = self.head.lines().filter_map(|line| line.split_once(": "));
         lines.find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 }
 
-struct Server {
-    address: SocketAddr,
+pub(super) struct Server {
+    pub(super) address: SocketAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
 }
 
 impl Server {
-    async fn start(replies: Vec<Reply>) -> Self {
+    pub(super) async fn start(replies: Vec<Reply>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let server = Self { address: listener.local_addr().unwrap(), seen: Arc::default() };
         let (seen, replies) = (Arc::clone(&server.seen), Arc::new(Mutex::new(VecDeque::from(replies))));
@@ -70,7 +67,7 @@ impl Server {
         Http::new(target, Format::Ndjson.protocol())
     }
 
-    fn seen(&self) -> Vec<Seen> {
+    pub(super) fn seen(&self) -> Vec<Seen> {
         self.seen.lock().unwrap().clone()
     }
 }
@@ -112,15 +109,15 @@ async fn read_request(stream: &mut TcpStream) -> Option<Seen> {
     Some(seen)
 }
 
-fn ok() -> Reply {
+pub(super) fn ok() -> Reply {
     Reply::Bytes("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok".into())
 }
 
-fn status(line: &str) -> Reply {
+pub(super) fn status(line: &str) -> Reply {
     Reply::Bytes(format!("HTTP/1.1 {line}\r\nContent-Length: 0\r\n\r\n"))
 }
 
-fn confirmed(http: &mut Http) -> u64 {
+pub(super) fn confirmed(http: &mut Http) -> u64 {
     let progress = http.progress(Instant::now()).unwrap();
     assert_eq!((progress.epoch, progress.grade), (1, Grade::Confirmed));
     progress.upto
@@ -307,59 +304,4 @@ async fn an_unusable_root_certificate_holds_the_drain() {
     let failure = http.send(&payload(0, &["x\n"])).await.unwrap_err();
     assert!(matches!(failure.verdict, Verdict::Hold), "{failure:?}");
     assert!(failure.reason.contains("ca:"), "{}", failure.reason);
-}
-
-fn answer(line: &str, body: &str) -> Reply {
-    Reply::Bytes(format!("HTTP/1.1 {line}\r\nContent-Length: {}\r\n\r\n{body}", body.len()))
-}
-
-/// A transport for this format, with its own default encoding.
-fn speaking(server: &Server, format: Format) -> Http {
-    let mut url: Url = format!("http://{}/", server.address).parse().unwrap();
-    let protocol = format.protocol();
-    protocol.complete(&mut url);
-    let compress = protocol.compress[0];
-    Http::new(HttpTarget { compress, ..HttpTarget::new(url) }, protocol)
-}
-
-#[tokio::test]
-async fn bodies_are_compressed_until_the_receiver_says_that_it_cannot_read_them() {
-    let server = Server::start(vec![ok(), status("415 Unsupported Media Type"), ok(), ok()]).await;
-    let mut http = speaking(&server, Format::Loki);
-    let text = "x".repeat(5000);
-    for position in [0, 5000, 10_000] {
-        http.send(&payload(position, &[&text])).await.unwrap();
-    }
-    let seen = server.seen();
-    let encodings: Vec<_> = seen.iter().map(|request| request.header("content-encoding")).collect();
-    assert_eq!(encodings, [Some("gzip"), Some("gzip"), None, None]);
-    assert!(seen[0].body.len() < 500 && seen[0].body[..] == seen[1].body[..], "the same text, the same bytes");
-    assert_eq!(seen[2].body, text.as_bytes());
-    assert!(seen[0].head.starts_with("POST /loki/api/v1/push "), "{}", seen[0].head);
-}
-
-#[tokio::test]
-async fn a_format_reads_verdicts_for_each_item_out_of_a_success() {
-    let body =
-        r#"{"errors":true,"items":[{"create":{"status":201}},{"create":{"status":429}},{"create":{"status":400}}]}"#;
-    let server = Server::start(vec![answer("200 OK", body)]).await;
-    let mut http = speaking(&server, Format::Elastic);
-    let failure = http.send(&payload(0, &["a\n", "b\n", "c\n"])).await.unwrap_err();
-    let Verdict::Items { items, after: None } = failure.verdict else { panic!("{failure:?}") };
-    assert_eq!(items, [ItemVerdict::Stored, ItemVerdict::Retry, ItemVerdict::Rejected]);
-    assert_eq!(confirmed(&mut http), 0);
-}
-
-#[tokio::test]
-async fn a_payload_of_logplex_carries_its_count_and_an_id_that_is_equal_on_retry() {
-    let server = Server::start(vec![status("503 X"), ok()]).await;
-    let mut http = speaking(&server, Format::Logplex(crate::format::logplex::Data::Omit));
-    let payload = payload(0, &["1 a", "1 b"]);
-    assert!(http.send(&payload).await.is_err());
-    http.send(&payload).await.unwrap();
-    for request in server.seen() {
-        let headers = ["content-type", "logplex-msg-count", "logplex-frame-id"].map(|name| request.header(name));
-        assert_eq!(headers, [Some("application/logplex-1"), Some("2"), Some("key-0")]);
-        assert!(request.header("logplex-drain-token").is_some_and(|token| token.starts_with("d.")));
-    }
 }

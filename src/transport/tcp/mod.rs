@@ -35,153 +35,51 @@
 //! - At the deadline, a pending `send` or `watch` may be dropped; [`Transport::finish`] with a deadline that has passed
 //!   then settles what is acknowledged, window included, because no replay will follow.
 
+pub(crate) mod carrier;
 pub(super) mod dial;
 mod link;
-pub(super) mod pipe;
+pub(crate) mod pipe;
 #[cfg(test)]
 mod tls_tests;
-mod window;
+pub(crate) mod window;
+pub(crate) mod wire;
 
-use self::{
-    dial::{Connector, Peer},
-    link::{Finish, Link},
-    pipe::Ending,
-    window::Policy,
-};
-use super::{Failure, Payload, Progress, Pulse, Transport, Verdict};
-use crate::{config::TcpTarget, ledger::Grade};
-use std::time::Duration;
+use self::{carrier::Carrier, dial::Connector, window::Policy};
+use super::{Failure, Payload, Progress, Pulse, Transport};
+use crate::config::TcpTarget;
 use tokio::time::Instant;
 
 /// See the module's documentation.
 #[derive(Debug)]
-pub struct Tcp {
-    connector: Connector,
-    policy: Policy,
-    link: Option<Link>,
-    /// Counts connections; that of `link`, or of the last one.
-    epoch: u32,
-    /// Final state of the connection that ended last.
-    last: Option<Progress>,
-    pulse: Pulse,
-}
+pub struct Tcp(Carrier<Connector>);
 
 impl Tcp {
     /// A transport that connects at the first payload. `in_flight_cap`, in bytes, bounds what the drain keeps for this
     /// transport: unacknowledged and replayable bytes together.
     pub fn new(target: &TcpTarget, in_flight_cap: u64) -> Self {
         let policy = Policy { fixed: target.replay, cap: in_flight_cap };
-        let connector = Connector::new(target.peer.clone(), target.tls.clone());
-        Self { connector, policy, link: None, epoch: 0, last: None, pulse: Pulse::default() }
-    }
-
-    /// The connection that `payload` continues, or a new one.
-    async fn link_for(&mut self, payload: &Payload) -> Result<&mut Link, Failure> {
-        if self.link.as_ref().is_some_and(|link| link.written() != payload.position) {
-            self.retire();
-        }
-        let link = match self.link.take() {
-            Some(link) => link,
-            None => self.connect(payload.position).await?,
-        };
-        Ok(self.link.insert(link))
-    }
-
-    /// A new connection, and with it a new epoch.
-    async fn connect(&mut self, base: u64) -> Result<Link, Failure> {
-        let pipe = self.connector.connect(base).await?;
-        self.epoch += 1;
-        Ok(Link::new(pipe, self.policy, base, self.pulse.clone()))
-    }
-
-    /// Closes the connection, keeping what is known of it.
-    fn retire(&mut self) {
-        if let Some(mut link) = self.link.take() {
-            // Unread input would turn the close into a reset. How the connection ended is known already.
-            let _ = link.glance();
-            self.last = Some(Progress { epoch: self.epoch, upto: link.safe(), grade: link.grade() });
-        }
-    }
-
-    /// Reads a dead connection's counters for the last time, closes it, and says what must be sent again.
-    fn bury(&mut self, ending: Ending) -> Failure {
-        let mut after = None;
-        let mut resend_from = 0;
-        if let Some(link) = self.link.as_mut() {
-            link.poll_at_end(Instant::now());
-            if matches!(ending, Ending::Closed) && link.carried() && link.unacked() == 0 {
-                if link.end_tells_all() {
-                    link.release();
-                }
-                // A peer that closes on young bytes again and again gets them with a back-off.
-                after = (link.safe() == link.written()).then_some(Duration::ZERO);
-            }
-            resend_from = link.safe();
-        }
-        self.retire();
-        let mut failure = self.connector.failure(&ending, resend_from);
-        if let Verdict::Retry { after: when, .. } = &mut failure.verdict {
-            *when = after;
-        }
-        failure
+        Self(Carrier::new(Connector::new(target.peer.clone(), target.tls.clone()), policy))
     }
 }
 
 impl Transport for Tcp {
     fn pulse(&self) -> Pulse {
-        self.pulse.clone()
+        self.0.pulse()
     }
 
     async fn send(&mut self, payload: &Payload) -> Result<(), Failure> {
-        // A fast peer would never let the runtime see its timers.
-        tokio::task::consume_budget().await;
-        match self.link_for(payload).await?.write(&payload.body).await {
-            Ok(()) => Ok(()),
-            Err(ending) => Err(self.bury(ending)),
-        }
+        self.0.send(payload).await
     }
 
     fn progress(&mut self, now: Instant) -> Option<Progress> {
-        let Some(link) = &mut self.link else { return self.last };
-        link.poll_if_due(now);
-        Some(Progress { epoch: self.epoch, upto: link.safe(), grade: link.grade() })
+        self.0.progress(now)
     }
 
     async fn watch(&mut self) -> Result<(), Failure> {
-        let Some(link) = &mut self.link else { return std::future::pending().await };
-        match link.watch().await {
-            Ok(()) => Ok(()),
-            Err(ending) => Err(self.bury(ending)),
-        }
+        self.0.watch().await
     }
 
     async fn finish(&mut self, deadline: Instant) -> Result<(), Failure> {
-        let Some(link) = &mut self.link else { return Ok(()) };
-        let end = link.written();
-        match link.finish(deadline).await {
-            Ok(Finish::Confirmed) => {
-                self.link = None;
-                self.last = Some(Progress { epoch: self.epoch, upto: end, grade: Grade::Confirmed });
-                Ok(())
-            }
-            Ok(Finish::Unanswered) => {
-                link.release();
-                self.retire();
-                Ok(())
-            }
-            Ok(Finish::Unacknowledged) => {
-                link.release();
-                let (resend_from, bytes) = (link.safe(), link.unacked());
-                self.retire();
-                let reason =
-                    format!("{} did not acknowledge the last {bytes} bytes in time", Peer(self.connector.peer()));
-                Err(Failure { verdict: Verdict::Retry { resend_from, after: None }, reason })
-            }
-            Err(ending) => {
-                let failure = self.bury(ending);
-                let owes = !matches!(failure.verdict, Verdict::Retry { resend_from, .. } if resend_from >= end);
-                if owes { Err(failure) } else { Ok(()) }
-            }
-        }
+        self.0.finish(deadline).await
     }
 }

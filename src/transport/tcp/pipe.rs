@@ -40,7 +40,7 @@ const GOODBYE_TIME: Duration = Duration::from_secs(1);
 
 /// How a connection ended.
 #[derive(Debug)]
-pub(in crate::transport) enum Ending {
+pub(crate) enum Ending {
     /// The peer's end of file, without a reset (so far); under TLS, after its goodbye.
     Closed,
     /// TLS ended without a goodbye: anybody on the way can do that.
@@ -110,11 +110,11 @@ impl Marks {
 
 /// The kernel's counters.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::transport) struct Counters {
+pub(crate) struct Counters {
     /// Plaintext bytes that the peer's kernel acknowledged.
-    pub(in crate::transport) acked: u64,
+    pub(crate) acked: u64,
     /// The window that it advertises, if known.
-    pub(in crate::transport) window: Option<u32>,
+    pub(crate) window: Option<u32>,
 }
 
 impl Pipe {

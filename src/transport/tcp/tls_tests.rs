@@ -3,7 +3,8 @@
 use super::*;
 use crate::{
     config::{HostPort, TlsTarget},
-    transport::testing::payload,
+    ledger::Grade,
+    transport::{Verdict, testing::payload},
 };
 use rustls::{
     RootCertStore, ServerConfig, ServerConnection, StreamOwned, SupportedProtocolVersion,
@@ -16,6 +17,7 @@ use std::{
     net::{TcpListener, TcpStream},
     sync::Arc,
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 const CA: &[u8] = include_bytes!("../http/fixtures/ca.pem");

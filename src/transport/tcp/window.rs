@@ -38,11 +38,11 @@ const CEILING: u64 = 4 * 1024 * 1024;
 
 /// How large the window may be.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Policy {
+pub(crate) struct Policy {
     /// `#replay=BYTES`; `None` is automatic.
-    pub(super) fixed: Option<u64>,
+    pub(crate) fixed: Option<u64>,
     /// The drain's in-flight cap, in bytes: window and unacknowledged bytes together.
-    pub(super) cap: u64,
+    pub(crate) cap: u64,
 }
 
 impl Policy {

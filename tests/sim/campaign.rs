@@ -1,0 +1,173 @@
+//! Many schedules.
+
+use super::{Seen, TRACE, run};
+use std::{
+    io::Write,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+fn say(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// What a campaign came to.
+#[derive(Default)]
+struct Total {
+    seen: Seen,
+    time: Duration,
+    failed: Vec<u64>,
+}
+
+/// Runs one, and says how to replay it if it fails.
+fn one(seed: u64, total: &Mutex<Total>) {
+    match catch_unwind(AssertUnwindSafe(|| run(seed))) {
+        Ok((seen, time)) => {
+            let mut total = total.lock().unwrap();
+            total.seen.merge(&seen);
+            total.time += time;
+        }
+        Err(_) => {
+            say(&format!("seed {seed} fails; replay with LASTWORD_SEED={seed} cargo test --lib sim::"));
+            total.lock().unwrap().failed.push(seed);
+        }
+    }
+}
+
+/// The same again, telling everything.
+fn retell(seed: u64) {
+    TRACE.set(Some(Vec::new()));
+    let _ = catch_unwind(AssertUnwindSafe(|| run(seed)));
+    let lines = TRACE.take().unwrap_or_default();
+    lines.iter().for_each(|line| say(line));
+    say(&format!("that was seed {seed}"));
+}
+
+/// What a campaign must have met.
+const SUBJECTS: &[&str] = &[
+    "one life",
+    "two lives",
+    "three lives",
+    "four lives",
+    "self: SIGKILL",
+    "self: SIGKILL in the midst of a disk call",
+    "self: the machine crashes",
+    "process: a stop",
+    "process: a stop before the spawn",
+    "process: a stop during the spawn",
+    "process: a repeated stop",
+    "process: a soft stop",
+    "process: an interrupt",
+    "process: a descendant lingers",
+    "process: a stranger holds the pipes",
+    "process: a kill",
+    "process: a restart",
+    "process: a spawn fails",
+    "process: an app outlives an assumed budget",
+    "a partial last line",
+    "net: refused",
+    "net: reset before reading",
+    "net: reset after k bytes",
+    "net: black hole",
+    "net: half-open",
+    "net: 1 B/s",
+    "net: 429 with Retry-After",
+    "net: 500",
+    "net: 413",
+    "net: 400 for a line",
+    "net: 401",
+    "net: 2xx lost",
+    "net: cut",
+    "net: application stalls",
+    "net: orderly close",
+    "disk: full",
+    "disk: EIO on write",
+    "disk: short write",
+    "disk: sync fails and forgets",
+    "disk: slow",
+    "disk: hangs",
+    "disk: read-only",
+    "disk: EIO on read",
+    "spool: a segment is evicted",
+    "spool: it is not waited for any more",
+    "recovery: a quarantined file",
+    "recovery: a torn tail",
+    "recovery: a damaged frame",
+    "a drain is held",
+    "a payload is cut",
+    "a verdict for each item",
+    "a duplicate",
+    "a confirmed unit",
+    "an accepted unit",
+    "a spooled unit",
+    "an adopted unit",
+    "lost: overflow",
+    "lost: rejected",
+    "lost: oversize",
+    "lost: deadline",
+    "lost: spool error",
+    "lost: corrupt",
+];
+
+fn variable(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap())
+}
+
+/// Seeds that once failed.
+fn kept() -> Vec<u64> {
+    let lines = include_str!("../seeds.txt").lines();
+    lines.filter_map(|line| line.split_whitespace().next()?.parse().ok()).collect()
+}
+
+#[test]
+fn no_schedule_loses_a_line_unannounced() {
+    let total = Mutex::new(Total::default());
+    if let Some(seed) = variable("LASTWORD_SEED") {
+        one(seed, &total);
+        if !total.lock().unwrap().failed.is_empty() {
+            retell(seed);
+        }
+        assert!(total.lock().unwrap().failed.is_empty());
+        return;
+    }
+    kept().into_iter().for_each(|seed| one(seed, &total));
+    let count = variable("LASTWORD_SCHEDULES").unwrap_or(500);
+    let first = variable("LASTWORD_FIRST_SEED").unwrap_or_else(|| crate::clock::stamp().0.unsigned_abs() / 1000);
+    let next = AtomicU64::new(0);
+    let begun = crate::clock::now();
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                loop {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    if index >= count || total.lock().unwrap().failed.len() > 20 {
+                        return;
+                    }
+                    one(first.wrapping_add(index), &total);
+                    progress(index, count, begun, &total);
+                }
+            });
+        }
+    });
+    let total = total.into_inner().unwrap();
+    let (took, days) = (begun.elapsed().as_secs_f64(), total.time.as_secs_f64() / 86_400.0);
+    say(&format!(
+        "{}{count} schedules in {took:.1} s ({:.0}/s), {days:.2} days",
+        total.seen.table(),
+        count as f64 / took
+    ));
+    let unmet: Vec<_> = SUBJECTS.iter().filter(|subject| total.seen.of(subject) == 0).collect();
+    assert!(count < 2_000 || unmet.is_empty(), "a void campaign: it never met {unmet:?}");
+    assert!(total.failed.is_empty(), "{} seeds fail: {:?}", total.failed.len(), total.failed);
+}
+
+fn progress(index: u64, count: u64, begun: Instant, total: &Mutex<Total>) {
+    if count > 20_000 && index.is_multiple_of(10_000) && index > 0 {
+        let failed = total.lock().unwrap().failed.clone();
+        say(&format!("{index} of {count} after {:.0} s; failed: {failed:?}", begun.elapsed().as_secs_f64()));
+    }
+}

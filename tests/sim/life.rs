@@ -1,0 +1,459 @@
+//! One life of lastword: everything is wired as `run` does it, but for Disk, Transport, app, and the threads, which are tasks.
+
+use super::{
+    app::{Family, Manner, Script},
+    plan::{Drain, Knobs},
+    receiver::run_of,
+    requests::Requests,
+    stream::Dialer,
+    world::World,
+};
+use crate::{
+    config::{Config, DrainSpec, FileTarget, HostPort, SpoolSpec, SpoolSync, Target, TcpTarget},
+    drain::{Drains, inbox::Inbox, pack::Limits, sealed::charge, worker::Worker},
+    event::Event as Rung,
+    format::{Encoder, Format, Instance, Origin},
+    ledger::{DrainReport, Loss},
+    lifecycle::Event,
+    line::{Framer, Lines, Stream},
+    reader::Publisher,
+    signals::Signal,
+    spool::{
+        disk::Disk,
+        index::Index,
+        keeper::{Keeper, RETRY, Turn},
+        log::Extent,
+        open,
+        thread::Spool,
+    },
+    transport::{
+        Transport,
+        tcp::{carrier::Carrier, window::Policy},
+    },
+};
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    path::PathBuf,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::{sync::Notify, time::timeout};
+
+/// As `run` waits for the spool's last writes.
+const LAST_WORDS: Duration = Duration::from_millis(80);
+/// As a publisher waits for the disk.
+const PATIENCE: Duration = Duration::from_millis(250);
+
+/// See the module.
+pub(super) struct Life {
+    pub(super) world: Rc<World>,
+    pub(super) knobs: Knobs,
+    pub(super) drains: Drains,
+    pub(super) inboxes: Vec<Arc<Inbox>>,
+    publisher: Publisher,
+    spool: Option<Spool>,
+    /// What is on the disk, and what of that is safe from a crash of the machine.
+    pub(super) index: Option<Arc<Index>>,
+    pub(super) safe: RefCell<Vec<Extent>>,
+    /// The spool has something to do; there is room in it, or it has ended.
+    spool_wakes: Notify,
+    spool_moved: Notify,
+    pub(super) noted: Cell<bool>,
+    pub(super) signals: RefCell<VecDeque<(Instant, Event)>>,
+    pub(super) rings: Rc<Notify>,
+    rung: RefCell<VecDeque<Rung>>,
+    /// The readers are to read what is there, and end.
+    finish: Rc<(Cell<bool>, Notify)>,
+    family: RefCell<Option<Rc<Family>>>,
+    restarted: Cell<u32>,
+}
+
+fn spec_of(index: usize, drain: &Drain) -> DrainSpec {
+    let target = if drain.stream {
+        Target::Tcp(TcpTarget::new(HostPort { host: "peer".into(), port: 1 }))
+    } else {
+        Target::File(FileTarget::new(PathBuf::from("requests")))
+    };
+    let name = format!("drain-{index}");
+    DrainSpec { url: format!("sim://{name}"), name, format: Format::Ndjson, target, stream: drain.wants }
+}
+
+impl Life {
+    /// Opens the spool and starts all tasks. Called in a `LocalSet`.
+    pub(super) fn begin(world: &Rc<World>, number: usize) -> Rc<Self> {
+        let knobs = world.plan.lives[number].clone();
+        let origin = Origin {
+            host: "host".into(),
+            app: "app".into(),
+            instance: Instance::known("1"),
+            run: run_of(number),
+            labels: Vec::new(),
+        };
+        let memory = knobs.memory * knobs.drains.len();
+        let config = Config { memory, when_full: knobs.when_full, ..Config::defaults(origin, knobs.seed) };
+        let specs: Vec<_> = knobs.drains.iter().enumerate().map(|(index, drain)| spec_of(index, drain)).collect();
+        let inboxes: Vec<_> = specs.iter().map(|_| Arc::new(Inbox::new(knobs.when_full, knobs.memory))).collect();
+        let (spool, keeper) = knobs
+            .spool
+            .as_ref()
+            .map(|spool| {
+                let spec = SpoolSpec {
+                    dir: "spool".into(),
+                    max_bytes: spool.max_bytes,
+                    sync: spool.sync,
+                    required: false,
+                    existing: false,
+                };
+                let disk: Arc<dyn Disk> = Arc::clone(&world.disk) as Arc<dyn Disk>;
+                open::Plan::new(&spec, &specs, &config).with_capacity(spool.capacity).start_idle(disk, &inboxes)
+            })
+            .unzip();
+        let index = keeper.as_ref().map(Keeper::index);
+        let pairs: Vec<_> = specs.iter().cloned().zip(inboxes.iter().cloned()).collect();
+        let drains = Drains::idle(&pairs, spool.clone());
+        let life = Rc::new(Self {
+            world: Rc::clone(world),
+            publisher: Publisher::new(drains.clone()),
+            drains,
+            inboxes,
+            spool,
+            index,
+            safe: RefCell::default(),
+            spool_wakes: Notify::new(),
+            spool_moved: Notify::new(),
+            noted: Cell::new(false),
+            signals: RefCell::default(),
+            rings: Rc::default(),
+            rung: RefCell::default(),
+            finish: Rc::default(),
+            family: RefCell::default(),
+            restarted: Cell::new(0),
+            knobs,
+        });
+        life.plan_signals();
+        if let Some(keeper) = keeper {
+            let life = Rc::clone(&life);
+            super::spawn(async move { life.keep(keeper).await });
+        }
+        specs.iter().enumerate().for_each(|(index, spec)| life.start_drain(index, spec, &config));
+        life
+    }
+
+    fn plan_signals(&self) {
+        let begun = crate::clock::now();
+        let mut rng = StdRng::seed_from_u64(self.knobs.seed ^ 5);
+        let mut signals = self.signals.borrow_mut();
+        for &at in &self.knobs.stops {
+            let event = match rng.random_range(0..8) {
+                0 => Event::SoftStop(Signal::QUIT),
+                1 => Event::Interrupt,
+                2 => Event::Other(Signal::HUP),
+                _ => Event::Stop(Signal::TERM),
+            };
+            signals.push_back((begun + Duration::from_millis(at), event));
+        }
+    }
+
+    fn start_drain(self: &Rc<Self>, index: usize, spec: &DrainSpec, config: &Config) {
+        let drain = &self.knobs.drains[index];
+        let mut limits = Limits::new(spec, self.knobs.memory);
+        limits.items = limits.items.min(self.knobs.items);
+        limits.linger = Duration::from_millis(self.knobs.linger);
+        limits.load = 2_000;
+        let encoder = Encoder::new(spec.format, config.origin.clone());
+        let key = format!("{}-{index}", config.origin.run);
+        let (receiver, weather) = (&self.world.receivers[index], &self.world.weathers[index]);
+        let seed = self.knobs.seed ^ index as u64;
+        if drain.stream {
+            let cap = limits.in_flight as u64;
+            let theirs = usize::try_from((cap * drain.buffer / 100).max(64)).unwrap_or(64);
+            let dialer = Dialer::new(receiver, weather, drain.tls, (2_000, theirs));
+            let carrier = Carrier::new(dialer, Policy { fixed: drain.replay, cap });
+            self.start_worker(index, carrier, encoder, limits, seed, key);
+        } else {
+            let requests = Requests::new(receiver, weather, drain.itemized);
+            self.start_worker(index, requests, encoder, limits, seed, key);
+        }
+    }
+
+    fn start_worker(
+        self: &Rc<Self>,
+        index: usize,
+        transport: impl Transport + 'static,
+        encoder: Encoder,
+        limits: Limits,
+        seed: u64,
+        key: String,
+    ) {
+        let life = Rc::clone(self);
+        super::spawn(async move {
+            let inbox = Arc::clone(&life.inboxes[index]);
+            let say = |line: &str| {
+                if line.contains("mending") {
+                    life.hit("a drain is held");
+                }
+                super::trace(|| format!("drain {index}: {line}"));
+            };
+            Worker::new(&inbox, transport, encoder, limits, seed, key, &say).run().await;
+            inbox.lock().done_at = Some(crate::clock::now());
+            life.ring(Rung::DrainDone(index));
+        });
+    }
+
+    /// The spool's thread.
+    async fn keep(self: Rc<Self>, mut keeper: Keeper) {
+        let spool = self.spool.clone().unwrap();
+        loop {
+            while !spool.look().0 {
+                match keeper.patience() {
+                    None => self.spool_wakes.notified().await,
+                    Some(limit) if timeout(limit, self.spool_wakes.notified()).await.is_err() => break,
+                    Some(_) => {}
+                }
+            }
+            let work = keeper.take();
+            let latency = self.world.disk.latency();
+            if !latency.is_zero() {
+                tokio::time::sleep(latency).await;
+            }
+            let overflowed = || self.inboxes.iter().map(|inbox| inbox.counts().lost.of(Loss::Overflow)).sum::<u64>();
+            let before = overflowed();
+            let turn = keeper.turn(work);
+            if overflowed() > before {
+                self.hit("spool: a segment is evicted");
+            }
+            super::trace(|| format!("spool: {turn:?}, {} bytes in segments", self.world.disk.used()));
+            if self.world.disk.is_dead() {
+                return self.world.die();
+            }
+            self.look_at_disk(&keeper);
+            self.spool_moved.notify_waiters();
+            match turn {
+                Turn::Well => {}
+                Turn::Refused => {
+                    let rest = async {
+                        while !spool.is_at_once() {
+                            self.spool_wakes.notified().await;
+                        }
+                    };
+                    drop(timeout(RETRY, rest).await);
+                }
+                Turn::Over => {
+                    spool.ended();
+                    self.spool_moved.notify_waiters();
+                    return;
+                }
+            }
+        }
+    }
+
+    fn look_at_disk(&self, keeper: &Keeper) {
+        let Some(knobs) = &self.knobs.spool else { return };
+        if knobs.sync != SpoolSync::Never && !keeper.is_dirty() {
+            self.safe.replace(self.index.as_ref().map(|index| index.extents()).unwrap_or_default());
+        }
+        let segment = knobs.max_bytes / 4;
+        let largest_write = (knobs.capacity + 3 * self.knobs.max_line * 12) as u64 * 2 + 2_000;
+        let (used, limit) = (self.world.disk.used(), knobs.max_bytes + segment + largest_write);
+        assert!(used <= limit || self.world.disk.failed() > 0, "the spool has {used} bytes of {limit}");
+    }
+
+    /// Hands lines to the drains, as a reader's thread does.
+    async fn publish(&self, stream: Stream, lines: Lines, at_end: bool) {
+        let (bytes, units) = (lines.data.len(), lines.ends.len());
+        let begun = crate::clock::now();
+        let mut waited = Duration::ZERO;
+        loop {
+            let room = self.inboxes.iter().all(|inbox| inbox.admits(bytes));
+            let full = self.spool.as_ref().is_some_and(|spool| spool.would_wait(bytes, units));
+            if room && !full {
+                break;
+            }
+            if room && waited >= PATIENCE {
+                self.hit("spool: it is not waited for any more");
+                self.spool.as_ref().unwrap().lose_patience();
+                continue;
+            }
+            let step = Duration::from_millis(5);
+            drop(timeout(step, self.spool_moved.notified()).await);
+            waited = if room { crate::clock::now() - begun } else { waited };
+        }
+        if self.knobs.when_full != crate::config::WhenFull::Block {
+            let limit = PATIENCE + Duration::from_millis(20);
+            assert!(crate::clock::now() - begun <= limit, "the app's write waited for a drain");
+        }
+        super::trace(|| format!("{units} lines of {}", stream.name()));
+        self.world.truth.borrow_mut().now().publishes(stream, &lines, self.knobs.max_line, at_end);
+        let before: Vec<_> = self.inboxes.iter().map(|inbox| inbox.lock().queue.charged()).collect();
+        self.publisher.publish(stream, lines);
+        self.check_memory(&before, charge(bytes, units));
+        self.spool_wakes.notify_one();
+    }
+
+    fn check_memory(&self, before: &[usize], batch: usize) {
+        let grace = self.knobs.spool.as_ref().map_or(0, |spool| 2 * spool.capacity);
+        let residue = 1 << 20;
+        for (inbox, before) in self.inboxes.iter().zip(before) {
+            let state = inbox.lock();
+            let roomy = if state.orders.roomy { residue } else { 0 };
+            let limit = self.knobs.memory + grace + roomy + batch + self.knobs.memory / 4 + 600;
+            let charged = state.queue.charged();
+            assert!(charged <= limit.max(before + 256), "{charged} bytes are charged, {limit} allowed");
+        }
+    }
+
+    /// A line of lastword's own.
+    pub(super) fn say(&self, text: &str) {
+        self.world.truth.borrow_mut().now().says(text);
+        self.publisher.say(text);
+        self.spool_wakes.notify_one();
+    }
+
+    pub(super) fn hit(&self, what: &'static str) {
+        self.world.seen.borrow_mut().hit(what);
+    }
+
+    fn ring(&self, rung: Rung) {
+        self.rung.borrow_mut().push_back(rung);
+        self.rings.notify_one();
+    }
+
+    pub(super) fn take_rings(&self) -> Vec<Rung> {
+        self.rung.borrow_mut().drain(..).collect()
+    }
+
+    pub(super) fn may_restart(&self) -> bool {
+        self.restarted.set(self.restarted.get() + 1);
+        self.restarted.get() <= 3
+    }
+
+    /// What the next run of the app does; None if it can't be started.
+    pub(super) fn script(&self) -> Option<Script> {
+        if self.knobs.stop_during_spawn && self.restarted.get() == 0 {
+            self.hit("process: a stop during the spawn");
+        }
+        let seed = self.knobs.script.seed ^ u64::from(self.restarted.get());
+        self.knobs.starts.then(|| Script { seed, ..self.knobs.script.clone() })
+    }
+
+    pub(super) fn manner(&self) -> Manner {
+        self.knobs.script.manner
+    }
+
+    /// Starts the app, and the readers of its pipes.
+    pub(super) fn attach(self: &Rc<Self>, script: Script) -> Rc<Family> {
+        self.drains.block_again();
+        self.finish.0.set(false);
+        if script.stranger {
+            self.hit("process: a stranger holds the pipes");
+        }
+        let family = Family::new(Rc::clone(&self.world.truth), Rc::clone(&self.rings));
+        family.start(script);
+        for stream in Stream::ALL {
+            let (life, family) = (Rc::clone(self), Rc::clone(&family));
+            super::spawn(async move { life.read(stream, &family).await });
+        }
+        self.family.replace(Some(Rc::clone(&family)));
+        family
+    }
+
+    /// A reader's thread.
+    async fn read(self: Rc<Self>, stream: Stream, family: &Family) {
+        let pipe = &family.pipes[stream as usize];
+        let mut framer = Framer::new(self.knobs.max_line);
+        let mut rng = StdRng::seed_from_u64(self.knobs.seed ^ 9);
+        loop {
+            let finished = async {
+                while !self.finish.0.get() {
+                    self.finish.1.notified().await;
+                }
+            };
+            let finishes = tokio::select! {
+                biased;
+                () = finished => true,
+                () = pipe.readable() => false,
+            };
+            let mut left = if finishes { pipe.pending() } else { rng.random_range(1..3_000) };
+            let mut ended = finishes;
+            loop {
+                let bytes = pipe.read(left.min(3_000));
+                ended |= bytes.is_empty();
+                left -= bytes.len().min(left);
+                if let Some(lines) = framer.push(&bytes) {
+                    self.publish(stream, lines, false).await;
+                }
+                if !finishes || left == 0 || bytes.is_empty() {
+                    break;
+                }
+            }
+            if ended {
+                break;
+            }
+        }
+        if let Some(rest) = framer.finish() {
+            self.hit("a partial last line");
+            self.publish(stream, rest, true).await;
+        }
+        self.ring(Rung::ReaderDone(stream));
+    }
+
+    pub(super) fn finish_intake(&self) {
+        self.finish.0.set(true);
+        self.finish.1.notify_waiters();
+    }
+
+    pub(super) fn hurry(&self, end_at: Instant) {
+        self.drains.hurry(end_at);
+        self.spool_wakes.notify_one();
+    }
+
+    pub(super) fn flush(&self, end_at: Instant) {
+        self.drains.close(end_at);
+        self.spool_wakes.notify_one();
+    }
+
+    /// The app writes no more.
+    pub(super) fn hush(&self) {
+        if let Some(family) = &*self.family.borrow() {
+            family.hush();
+        }
+    }
+
+    /// A stop comes now.
+    pub(super) fn stop_now(&self) {
+        self.signals.borrow_mut().push_back((crate::clock::now(), Event::Stop(Signal::TERM)));
+        self.rings.notify_one();
+    }
+
+    /// The books are closed, and the spool ends.
+    pub(super) async fn close(&self) -> Vec<DrainReport> {
+        if let Some(spool) = &self.spool {
+            spool.begin_settling();
+            self.spool_wakes.notify_one();
+            self.wait_for(LAST_WORDS, || !spool.is_unsettled()).await;
+        }
+        let reports = self.drains.close_books_at_once();
+        if let Some(spool) = &self.spool {
+            spool.begin_end();
+            self.spool_wakes.notify_one();
+            self.wait_for(LAST_WORDS, || spool.look().1 || spool.look().2).await;
+            self.noted.set(spool.look().1);
+            if self.noted.get() {
+                self.wait_for(LAST_WORDS, || spool.look().2).await;
+            }
+        }
+        reports
+    }
+
+    async fn wait_for(&self, limit: Duration, met: impl Fn() -> bool) {
+        let wait = async {
+            while !met() {
+                self.spool_moved.notified().await;
+            }
+        };
+        drop(timeout(limit, wait).await);
+    }
+}

@@ -1,0 +1,179 @@
+//! The application behind one drain, over all lives: it reads lines, and judges each as it comes.
+
+use super::{seen::Seen, truth::Truth};
+use crate::line::Stream;
+use base64::{Engine, prelude::BASE64_STANDARD};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+};
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Receiver {
+    pub(super) name: String,
+    truth: Rc<RefCell<Truth>>,
+    seen: Rc<RefCell<Seen>>,
+    /// The stream that it asked for.
+    stream: Option<Stream>,
+    /// It takes items one by one, so those that are sent again come late.
+    pub(super) itemized: bool,
+    /// For each unit: when it came first, as `epoch`.
+    first: BTreeMap<(usize, u64), u32>,
+    /// Grows with everything after which lines may come again.
+    epoch: u32,
+    /// The last first arrival, per stream.
+    last: [(usize, u64); 3],
+    pub(super) duplicates: u64,
+    /// Units that gap lines told of.
+    pub(super) announced: u64,
+    /// What a receiving application died on that had left it unread for longer than the replay window covers: the gap that
+    /// docs/GUARANTEES.md names.
+    pub(super) forgiven: BTreeSet<(usize, u64)>,
+    /// Its drain gave units up, in any life so far.
+    pub(super) gave_up: bool,
+    /// The process that talks to it is dead: what is on its way may come, and nothing else.
+    pub(super) deaf: bool,
+}
+
+/// A line in the receiver's eyes.
+#[derive(Debug)]
+enum Arrival {
+    Unit { life: usize, seq: u64, stream: String, text: Vec<u8> },
+    Gap(u64),
+}
+
+impl Receiver {
+    pub(super) fn new(
+        name: String,
+        stream: Option<Stream>,
+        itemized: bool,
+        truth: Rc<RefCell<Truth>>,
+        seen: Rc<RefCell<Seen>>,
+    ) -> Self {
+        let (first, last) = (BTreeMap::new(), [(0, 0); 3]);
+        let forgiven = BTreeSet::new();
+        let (epoch, duplicates, announced, gave_up, deaf) = (0, 0, 0, false, false);
+        Self { name, truth, seen, stream, itemized, first, epoch, last, duplicates, announced, forgiven, gave_up, deaf }
+    }
+
+    /// From here on, what came may come again: an answer was lost, a connection ended, a life began.
+    pub(super) fn may_repeat(&mut self) {
+        self.epoch += 1;
+    }
+
+    /// The last life died with losses counted that were not noted on the disk: what it gave up is tried again.
+    pub(super) fn forget_order(&mut self) {
+        self.last = [(0, 0); 3];
+    }
+
+    pub(super) fn has(&self, unit: (usize, u64)) -> bool {
+        self.first.contains_key(&unit)
+    }
+
+    pub(super) fn wants(&self, stream: Stream) -> bool {
+        self.stream.is_none_or(|wanted| wanted == stream)
+    }
+
+    /// Different units that came, of these lives.
+    pub(super) fn count(&self) -> u64 {
+        self.first.len() as u64
+    }
+
+    /// Whole lines, as they lie in a body or a buffer; returns how many bytes that were.
+    pub(super) fn read(&mut self, bytes: &[u8]) -> usize {
+        let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+        bytes[..whole].split_inclusive(|&byte| byte == b'\n').for_each(|line| self.line(line));
+        whole
+    }
+
+    /// Whole lines that the application never read.
+    pub(super) fn forgive(&mut self, bytes: &[u8]) {
+        let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+        for line in bytes[..whole].split_inclusive(|&byte| byte == b'\n') {
+            // The first may be the rest of a line whose front it did read.
+            if let Some(Arrival::Unit { life, seq, .. }) = parse(line) {
+                self.forgiven.insert((life, seq));
+            }
+        }
+    }
+
+    fn line(&mut self, line: &[u8]) {
+        let arrival =
+            parse(line).unwrap_or_else(|| panic!("{}: not ours: {}", self.name, String::from_utf8_lossy(line)));
+        let (life, seq, stream, text) = match arrival {
+            Arrival::Gap(units) => {
+                self.announced += units;
+                return;
+            }
+            Arrival::Unit { life, seq, stream, text } => (life, seq, stream, text),
+        };
+        super::trace(|| format!("{} gets life {life}, {seq}", self.name));
+        let truth = self.truth.borrow();
+        let Some(unit) = truth.unit(life, seq) else { panic!("{}: invented: life {life}, {seq}", self.name) };
+        assert_eq!(unit.stream.name(), stream, "{}: life {life}, {seq}: wrong stream", self.name);
+        assert!(self.wants(unit.stream), "{}: life {life}, {seq}: a stream it did not ask for", self.name);
+        assert_eq!(
+            String::from_utf8_lossy(&unit.text),
+            String::from_utf8_lossy(&text),
+            "{}: life {life}, {seq}: mangled",
+            self.name
+        );
+        assert_eq!(unit.text, text, "{}: life {life}, {seq}: mangled", self.name);
+        let place = &mut self.last[unit.stream as usize];
+        match self.first.get(&(life, seq)) {
+            Some(&epoch) => {
+                assert!(epoch < self.epoch, "{}: life {life}, {seq} came twice for no reason", self.name);
+                self.duplicates += 1;
+                self.seen.borrow_mut().hit("a duplicate");
+            }
+            None => {
+                let in_order = (life, seq) > *place || self.itemized;
+                assert!(in_order, "{}: life {life}, {seq} came after {place:?}", self.name);
+                *place = (life, seq).max(*place);
+                self.first.insert((life, seq), self.epoch);
+            }
+        }
+    }
+}
+
+/// The run of a life.
+pub(super) fn run_of(life: usize) -> String {
+    format!("life-{life}")
+}
+
+/// The life of a run.
+pub(super) fn life_of(run: &str) -> usize {
+    run["life-".len()..].parse().unwrap()
+}
+
+fn parse(line: &[u8]) -> Option<Arrival> {
+    let text = std::str::from_utf8(line).ok()?.strip_suffix("}\n")?;
+    let after = |text: &'_ str, name: &str| text.find(name).map(|at| at + name.len());
+    let rest = &text[after(text, "\"stream\":\"")?..];
+    let stream = &rest[..rest.find('"')?];
+    let rest = &rest[after(rest, "\"run\":\"life-")?..];
+    let (life, rest) = rest.split_once("\",\"")?;
+    let number = |text: &str| text[..text.find(|byte: char| !byte.is_ascii_digit()).unwrap_or(text.len())].parse().ok();
+    if let Some(lost) = rest.strip_prefix("lost\":") {
+        return Some(Arrival::Gap(number(lost)?));
+    }
+    let rest = rest.strip_prefix("seq\":")?;
+    let seq = number(rest)?;
+    let rest = &rest[after(rest, ",\"message\":\"")?..];
+    let text = match rest.rsplit_once("\",\"message_base64\":\"") {
+        // A quote in a message is escaped, so this is none.
+        Some((_, coded)) => BASE64_STANDARD.decode(coded.strip_suffix('"')?).ok()?,
+        None => unescape(rest.strip_suffix('"')?)?,
+    };
+    Some(Arrival::Unit { life: life.parse().ok()?, seq, stream: stream.to_owned(), text })
+}
+
+fn unescape(text: &str) -> Option<Vec<u8>> {
+    if !text.contains('\\') {
+        return Some(text.as_bytes().to_vec());
+    }
+    let text: String = serde_json::from_str(&format!("\"{text}\"")).ok()?;
+    Some(text.into_bytes())
+}
