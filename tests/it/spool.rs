@@ -111,7 +111,7 @@ fn kill_once(seed: u64) -> Killed {
     assert_eq!(code, 0);
     well.store(true, Ordering::SeqCst);
     let (mut adopted, mut runs, mut left) = (0, 0, u64::MAX);
-    let mut context = format!("seed {seed}, rate {rate}, memory {memory}");
+    let mut context = format!("seed {seed}, rate {rate}, memory {memory}; the killed run: {}", first.err());
     while left > 0 {
         assert!(runs < 4, "it stays undelivered: {context}");
         left = 0;
