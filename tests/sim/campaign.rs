@@ -135,7 +135,7 @@ fn no_schedule_loses_a_line_unannounced() {
         return;
     }
     kept().into_iter().for_each(|seed| one(seed, &total));
-    let count = variable("LASTWORD_SCHEDULES").unwrap_or(500);
+    let count = variable("LASTWORD_SCHEDULES").unwrap_or(5_000);
     let first = variable("LASTWORD_FIRST_SEED").unwrap_or_else(|| crate::clock::stamp().0.unsigned_abs() / 1000);
     let next = AtomicU64::new(0);
     let begun = crate::clock::now();
