@@ -171,3 +171,17 @@ fn progress(index: u64, count: u64, begun: Instant, total: &Mutex<Total>) {
         say(&format!("{index} of {count} after {:.0} s; failed: {failed:?}", begun.elapsed().as_secs_f64()));
     }
 }
+
+#[test]
+fn a_seed_is_a_schedule_to_the_last_word() {
+    for seed in 1..=8 {
+        let told = || {
+            TRACE.set(Some(Vec::new()));
+            run(seed);
+            TRACE.take().unwrap()
+        };
+        let (once, again) = (told(), told());
+        assert!(once.len() > 10, "seed {seed} has no story");
+        assert_eq!(once, again, "seed {seed}");
+    }
+}
