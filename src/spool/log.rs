@@ -81,6 +81,7 @@ impl Log {
         let unsafe_ = Unsafe {
             segments: found.segments.iter().map(|segment| segment.number).collect(),
             dir: !found.segments.is_empty(),
+            remove: Vec::new(),
         };
         Self {
             disk,
