@@ -266,9 +266,10 @@ impl Wire for Line {
     }
 
     async fn ready(&self) -> Result<bool, Ending> {
+        // A process that is dead finds no room, and would ask for ever.
         let has_room = || {
             let state = self.0.state.borrow();
-            state.ours.len() < state.ours_size
+            state.ours.len() < state.ours_size && !state.receiver.borrow().deaf
         };
         while self.end().is_ok() {
             if has_room() {
