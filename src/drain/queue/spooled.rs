@@ -152,21 +152,29 @@ impl Queue {
         let mut at = self.waiting.len();
         while at > 1 && self.charged() > target {
             at -= 1;
-            if !matches!(self.waiting[at], Piece::Units { .. }) {
-                continue;
-            }
-            let Some(range) = self.on_disk(&self.waiting[at]) else { continue };
-            let charge = self.waiting[at].charge();
-            self.waiting[at] = Piece::OnLog(range);
-            self.waiting_charge = self.waiting_charge + GAP_BYTES - charge;
-            self.join_ranges(at);
-            self.join_ranges(at - 1);
+            self.let_go(at);
         }
         if self.charged() > target
             && let Some(log) = &mut self.log
         {
             log.in_vain = version;
         }
+    }
+
+    /// Lets one batch go, if it is on the disk. False if it is not, or is no batch.
+    pub(super) fn let_go(&mut self, at: usize) -> bool {
+        if !matches!(self.waiting[at], Piece::Units { .. }) {
+            return false;
+        }
+        let Some(range) = self.on_disk(&self.waiting[at]) else { return false };
+        let charge = self.waiting[at].charge();
+        self.waiting[at] = Piece::OnLog(range);
+        self.waiting_charge = self.waiting_charge + GAP_BYTES - charge;
+        self.join_ranges(at);
+        if at > 0 {
+            self.join_ranges(at - 1);
+        }
+        true
     }
 }
 
