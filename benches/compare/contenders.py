@@ -1,5 +1,5 @@
 """Who is compared, how each is started, and how it gets here. The settings are those that its documentation has for a
-container's only app, stops that reach the app's children included where there is such a setting."""
+container's only app; where there is one for stops that reach the app's children too, it has a row of its own."""
 
 import os
 import shlex
@@ -28,9 +28,8 @@ stdout_logfile=/dev/stdout
 stdout_logfile_maxbytes=0
 autorestart=false
 startsecs=0
-stopasgroup=true
-killasgroup=true
 """
+SUPERVISORD_GROUP = SUPERVISORD + "stopasgroup=true\nkillasgroup=true\n"
 
 CIRCUSD = """[circus]
 endpoint = ipc://{dir}/endpoint
@@ -39,10 +38,10 @@ pubsub_endpoint = ipc://{dir}/pubsub
 cmd = {command}
 copy_env = True
 stdout_stream.class = StdoutStream
-stop_children = True
 graceful_timeout = 10
 respawn = False
 """
+CIRCUSD_CHILDREN = CIRCUSD + "stop_children = True\n"
 
 
 @dataclass
@@ -68,7 +67,6 @@ class Contender:
 
 def contenders(lastword, tcp, http):
     """All, with the ports of two receivers."""
-    circusd = [PYTHON, "-c", "from circus.circusd import main; main()"]
     return [
         Contender("no init", prefix()),
         binary("lastword", lastword, "--"),
@@ -78,16 +76,27 @@ def contenders(lastword, tcp, http):
         binary("tini -g", "/usr/bin/tini", "-g", "--", package="tini"),
         binary("dumb-init", "/usr/bin/dumb-init", "--", package="dumb-init"),
         binary("catatonit", "/usr/bin/catatonit", "--", package="catatonit"),
-        Contender("supervisord", configured(SUPERVISORD, "/usr/bin/supervisord", "-c"), "supervisor",
-                  lambda: installed_size(*PYTHON_PACKAGES, "supervisor", "python3-pkg-resources"), relays_within=1.5),
-        Contender("circusd", configured(CIRCUSD, *circusd), "circus",
-                  lambda: installed_size(*PYTHON_PACKAGES) + tree_size(CIRCUS), {"PYTHONPATH": str(CIRCUS)},
-                  relays_within=1.5),
+        supervisord("supervisord", SUPERVISORD),
+        supervisord("supervisord, groups", SUPERVISORD_GROUP),
+        circusd("circusd", CIRCUSD),
+        circusd("circusd, children", CIRCUSD_CHILDREN),
     ]
 
 
 def binary(name, path, *options, package=""):
     return Contender(name, prefix(path, *options), package, lambda: os.stat(path).st_size)
+
+
+def supervisord(name, text):
+    command = configured(text, "/usr/bin/supervisord", "-c")
+    packages = [*PYTHON_PACKAGES, "supervisor", "python3-pkg-resources"]
+    return Contender(name, command, "supervisor", lambda: installed_size(*packages), relays_within=1.5)
+
+
+def circusd(name, text):
+    command = configured(text, PYTHON, "-c", "from circus.circusd import main; main()")
+    return Contender(name, command, "circus", lambda: installed_size(*PYTHON_PACKAGES) + tree_size(CIRCUS),
+                     {"PYTHONPATH": str(CIRCUS)}, relays_within=1.5)
 
 
 def prefix(*words):

@@ -60,6 +60,9 @@ use std::{
 /// How long the spool's last writes may take after the books are closed.
 const LAST_WORDS: Duration = Duration::from_millis(80);
 
+/// One part in so many of `--memory` is left to the holes that batches of all sizes leave between them.
+const HOLES: usize = 8;
+
 /// Room in bytes for what is in the pipes when the app exits: two of them, and what the framer holds.
 const RESIDUE: usize = 1 << 20;
 
@@ -88,7 +91,7 @@ impl Drains {
     /// # Errors
     /// If the system has no thread left, or there is no spool and `--spool-required` asks for one.
     pub fn start(specs: &[DrainSpec], config: &Config, bell: &Bell) -> io::Result<Self> {
-        let memory = config.memory / specs.len().max(1);
+        let memory = config.memory / HOLES * (HOLES - 1) / specs.len().max(1);
         let inboxes: Vec<_> = specs.iter().map(|_| Arc::new(Inbox::new(config.when_full, memory))).collect();
         let spool = start_spool(specs, config, &inboxes)?;
         let mut drains = Vec::with_capacity(specs.len());
@@ -243,8 +246,8 @@ impl Drains {
             if !spool.finish(LAST_WORDS) {
                 say(format_args!("spool {dir}: the disk is slow to end; the next run may send some lines again"));
             }
+            spool.tidy(LAST_WORDS);
             if spooled > 0 {
-                spool.make_safe(LAST_WORDS);
                 say(format_args!("what was not delivered is in {dir}; the next run with this --spool sends it first"));
             }
         }

@@ -366,3 +366,19 @@ fn queue_and_spool_do_what_a_list_would_through_kills_exits_and_failing_disks() 
     }
     assert!(seen.iter().all(|&count| count > 20) || std::env::var_os("LASTWORD_SEED").is_some(), "{seen:?}");
 }
+
+#[test]
+fn a_publisher_that_waits_is_let_in_until_the_grace_for_the_spool_is_used_up() {
+    let (memory, grace) = (1000, 600);
+    let mut queue = Queue::new(WhenFull::Block, memory);
+    queue.attach(Arc::new(Index::new([])), grace, Vec::new());
+    let one = batch(1, 1);
+    let cost = Piece::Units { batch: Arc::clone(&one), from: 0, to: 1 }.charge();
+    let mut pushed = 0;
+    while queue.has_room(one.lines().data.len()) && pushed < 100 {
+        pushed += 1;
+        queue.push(&batch(pushed, 1));
+    }
+    assert_eq!(pushed as usize, (memory + grace) / cost, "no more, no fewer");
+    assert_eq!(queue.counts().lost.total(), 0);
+}

@@ -8,7 +8,7 @@ use super::{
     index::Index,
     log::{Extent, Log},
     shared::{QUIET, Shared, State, cost_of},
-    syncer::Syncer,
+    syncer::{Syncer, sync},
     thread::{Member, Settings},
 };
 use crate::{clock, config::SpoolSync, drain::queue::Low, format::thousands, line::Batch};
@@ -247,21 +247,23 @@ impl Keeper {
         }
     }
 
-    /// Has what is due made safe. What came of it, or of what was given to the syncer before, if that is known.
+    /// Has made safe and removed what is due. What came of it, or of what was given to the syncer before, if that is known.
     fn sync(&mut self) -> Option<io::Result<()>> {
-        match self.settings.sync {
-            SpoolSync::Never => None,
-            SpoolSync::Always => self.log.is_dirty().then(|| self.sync_here()),
-            SpoolSync::Interval => {
-                let outcome = self.outcome();
-                let due = self.hurried || clock::now() >= self.synced_at + SYNC;
-                if due && self.log.is_dirty() && !self.syncer.is_busy() {
-                    (self.synced_at, self.hurried) = (clock::now(), false);
-                    self.syncer.give(self.log.take_unsafe());
-                }
-                outcome
-            }
+        let dirty = self.log.is_dirty();
+        if dirty && self.settings.sync == SpoolSync::Always {
+            return Some(self.sync_here());
         }
+        let outcome = self.outcome();
+        let due = self.hurried || clock::now() >= self.synced_at + SYNC;
+        if self.syncer.is_busy() {
+            // Its turn comes.
+        } else if dirty && due && self.settings.sync == SpoolSync::Interval {
+            (self.synced_at, self.hurried) = (clock::now(), false);
+            self.syncer.give(self.log.take_unsafe());
+        } else if self.log.has_removals() {
+            self.syncer.give(self.log.take_removals());
+        }
+        outcome
     }
 
     /// What the syncer did.
@@ -284,13 +286,9 @@ impl Keeper {
     fn look(&mut self) -> io::Result<bool> {
         let (places, open) = self.places();
         if places != self.last {
-            match self.log.advance(&places, false) {
-                Ok(deleted) => deleted.into_iter().for_each(|segment| self.index.remove(segment)),
-                Err(error) => {
-                    self.shared.degrade(&error.to_string());
-                    return Err(error);
-                }
-            }
+            let noted = self.log.note(&places);
+            self.log.release(false).into_iter().for_each(|segment| self.index.remove(segment));
+            noted.inspect_err(|error| self.shared.degrade(&error.to_string()))?;
             self.last = places;
         }
         Ok(open)
@@ -298,16 +296,17 @@ impl Keeper {
 
     fn last_look(&mut self) {
         let (places, _) = self.places();
-        let result = self.log.advance(&places, true);
+        let result = self.log.note(&places);
         self.shared.lock().noted = result.is_ok();
         self.shared.moved.notify_all();
+        self.log.release(true);
+        self.syncer.wait();
+        let synced = self.outcome().unwrap_or(Ok(()));
         // What is not owed to anyone need not be safe.
-        if self.settings.sync != SpoolSync::Never && !self.log.is_empty() {
-            self.syncer.wait();
-            let synced = self.outcome().unwrap_or(Ok(()));
-            if synced.is_ok() && self.log.is_dirty() {
-                let _ = self.sync_here();
-            }
+        if self.settings.sync == SpoolSync::Never || self.log.is_empty() || synced.is_err() {
+            let _ = sync(&*self.log.disk(), &self.log.take_removals());
+        } else {
+            let _ = self.sync_here();
         }
         if let Err(error) = result {
             self.shared.degrade(&error.to_string());

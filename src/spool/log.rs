@@ -55,9 +55,11 @@ pub(crate) struct Log {
     index: Option<Arc<Index>>,
 }
 
-/// What a crash of the machine may undo.
+/// What takes the disk its time: what a crash of the machine may undo, and files that nobody needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Unsafe {
+    /// Segments that nobody is owed. A crash that leaves them costs nothing: the cursors are behind them.
+    pub(crate) remove: Vec<u64>,
     /// Segments that were written to.
     pub(crate) segments: Vec<u64>,
     /// Names were made or removed.
@@ -79,6 +81,7 @@ impl Log {
         let unsafe_ = Unsafe {
             segments: found.segments.iter().map(|segment| segment.number).collect(),
             dir: !found.segments.is_empty(),
+            remove: Vec::new(),
         };
         Self {
             disk,
@@ -203,11 +206,22 @@ impl Log {
             || self.current.as_ref().is_some_and(|current| current.dirty)
     }
 
-    /// Takes down how far the drains are, and deletes what nobody is owed any more. `closing`: nothing more will come.
+    /// [`Log::note`], [`Log::release`], and the removing, one after the other.
+    #[cfg(test)]
+    pub(crate) fn advance(&mut self, places: &[(String, Place)], closing: bool) -> io::Result<Vec<u64>> {
+        let mut result = self.note(places);
+        let deleted = self.release(closing);
+        for number in self.take_removals().remove {
+            result = result.and(self.disk.remove(&segment_name(number)));
+        }
+        result.map(|()| deleted)
+    }
+
+    /// Takes down how far the drains are.
     ///
     /// # Errors
     /// The first thing that the disk refused; the rest was tried all the same.
-    pub(crate) fn advance(&mut self, places: &[(String, Place)], closing: bool) -> io::Result<Vec<u64>> {
+    pub(crate) fn note(&mut self, places: &[(String, Place)]) -> io::Result<()> {
         let mut result = Ok(());
         for (identity, place) in places {
             let cursor = self.cursors.entry(identity.clone()).or_insert_with(|| Cursor::new(identity));
@@ -216,20 +230,33 @@ impl Log {
             }
         }
         self.stale = result.is_err();
+        result
+    }
+
+    /// Segments that nobody is owed any more; their files are to be removed ([`Log::take_removals`]). `closing`: nothing
+    /// more will come.
+    pub(crate) fn release(&mut self, closing: bool) -> Vec<u64> {
         if closing {
             self.seal_current();
         }
-        let mut deleted = Vec::new();
         let (keep, done): (Vec<_>, Vec<_>) =
             self.segments.drain(..).partition(|segment| is_owed(segment, &self.cursors));
         self.segments = keep.into();
-        for segment in done {
-            deleted.push(segment.number);
-            self.unsafe_.segments.retain(|&number| number != segment.number);
-            self.unsafe_.dir = true;
-            result = result.and(self.disk.remove(&segment_name(segment.number)));
-        }
-        result.map(|()| deleted)
+        let done: Vec<u64> = done.iter().map(|segment| segment.number).collect();
+        self.unsafe_.dir |= !done.is_empty();
+        self.unsafe_.segments.retain(|number| !done.contains(number));
+        self.unsafe_.remove.extend_from_slice(&done);
+        done
+    }
+
+    /// What is to be removed, and nothing else.
+    pub(crate) fn take_removals(&mut self) -> Unsafe {
+        Unsafe { remove: std::mem::take(&mut self.unsafe_.remove), ..Unsafe::default() }
+    }
+
+    /// Whether there are files to remove.
+    pub(crate) fn has_removals(&self) -> bool {
+        !self.unsafe_.remove.is_empty()
     }
 
     /// Whether nobody is owed anything.

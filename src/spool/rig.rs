@@ -116,6 +116,13 @@ pub(super) fn start(
 }
 
 impl Rig {
+    /// To the very end; whether the cursors are on the disk.
+    pub(super) fn finish(&self) -> bool {
+        let noted = self.spool.finish(Duration::from_secs(20));
+        self.spool.tidy(Duration::from_secs(20));
+        noted
+    }
+
     pub(super) fn push(&self, batch: &Arc<Batch>) {
         self.inbox.push(batch);
         self.spool.push(batch);

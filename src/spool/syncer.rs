@@ -1,5 +1,5 @@
-//! Syncs on a thread of its own: a disk that takes a second to make a second's lines safe keeps no append waiting, so an app
-//! that writes faster than that is not slowed down to it.
+//! Syncs, and removes files, on a thread of its own: a disk that takes a second to make a second's lines safe, or to free a
+//! second's segments, keeps no append waiting, so an app that writes faster than that is not slowed down to it.
 //!
 //! A file that could not be synced is never synced again: the kernel may have dropped what it could not write, and would say
 //! that all is well the second time.
@@ -115,6 +115,10 @@ const fn may_thread() -> bool {
 
 /// Makes all of it safe, as far as it can be; the first error is told.
 pub(super) fn sync(disk: &dyn Disk, work: &Unsafe) -> io::Result<()> {
+    for &segment in &work.remove {
+        // One that can't be removed is removed by the next run.
+        let _ = disk.remove(&segment_name(segment));
+    }
     let mut result = Ok(());
     for &segment in &work.segments {
         match disk.sync(&segment_name(segment)) {

@@ -138,15 +138,15 @@ impl Spool {
         drop(self.shared.moved.wait_timeout_while(self.shared.lock(), limit, open));
     }
 
-    /// The books are closed: takes down where each drain stands, deletes what nobody is owed, and ends. Waits at most
-    /// this long; false if it took longer: then the next run may send some lines again.
+    /// The books are closed: takes down where each drain stands, and ends. Waits at most this long; false if it took longer: then the next run may send some lines again.
     pub(crate) fn finish(&self, limit: Duration) -> bool {
         self.order_end();
         self.wait(limit, |state| !state.noted && !state.finished).noted
     }
 
-    /// After [`Spool::finish`], if lines are left: waits until they are safe against a crash of the machine, too, or this long.
-    pub(crate) fn make_safe(&self, limit: Duration) {
+    /// After [`Spool::finish`]: waits until files that nobody is owed are gone, and what is left is safe against a crash of the
+    /// machine, too, or this long.
+    pub(crate) fn tidy(&self, limit: Duration) {
         drop(self.wait(limit, |state| !state.finished));
     }
 

@@ -48,7 +48,7 @@ fn a_dead_drains_lines_are_in_the_spool_and_not_lost() {
     assert_eq!((counts.read, counts.confirmed, counts.spooled), (1508, 1, 1505), "{counts:?}");
     assert_eq!((counts.lost.of(Loss::DrainDied), counts.lost.total()), (2, 2));
     disk.set_faults(Faults::default());
-    rig.spool.finish(Duration::from_secs(20));
+    rig.finish();
     let kept = kept(&disk);
     assert!(kept.iter().copied().eq(2..1507) || kept.iter().copied().eq(2..1509), "{kept:?}");
 }
@@ -65,7 +65,7 @@ fn with_block_a_drain_that_is_down_blocks_nobody_while_the_disk_takes_it_all() {
     assert!(rig.inbox.lock().queue.close_books());
     let counts = rig.inbox.counts();
     assert_eq!((counts.read, counts.spooled, counts.lost.total()), (1500, 1500, 0));
-    rig.spool.finish(Duration::from_secs(20));
+    rig.finish();
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn with_a_memory_of_nothing_all_is_on_the_disk_and_nothing_is_lost() {
     assert!(rig.inbox.lock().queue.close_books());
     let counts = rig.inbox.counts();
     assert_eq!((counts.read, counts.spooled, counts.lost.total()), (1500, 1500, 0));
-    rig.spool.finish(Duration::from_secs(20));
+    rig.finish();
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn what_is_settled_leaves_no_segment_behind() {
     rig.inbox.change(|queue| queue.place(run.id(), vec![1, 2, 3].into()));
     rig.inbox.progress(Progress { epoch: 1, upto: 3, grade: Grade::Confirmed });
     rig.inbox.lock().queue.close_books();
-    assert!(rig.spool.finish(Duration::from_secs(20)));
+    assert!(rig.finish());
     assert!(disk.files().keys().all(|name| name.ends_with(".cur")), "{:?}", disk.files().keys());
     assert!(recover(&*disk).owed(&*disk, "all").is_empty());
 }

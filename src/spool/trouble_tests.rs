@@ -45,7 +45,7 @@ fn a_disk_that_hangs_costs_one_short_wait_and_is_used_again_when_it_goes_on() {
     assert!(rig.inbox.lock().queue.close_books());
     let counts = rig.inbox.counts();
     assert_eq!((counts.spooled, counts.lost.total()), (201, 0), "what had no room in the inbox was in memory");
-    assert!(rig.spool.finish(Duration::from_secs(20)));
+    assert!(rig.finish());
     assert_eq!(kept(&disk.disk), (1..202).collect::<Vec<_>>());
 }
 
@@ -69,7 +69,7 @@ fn what_a_full_disk_did_not_take_is_appended_in_order_when_it_works_again() {
     assert!(rig.inbox.lock().queue.close_books());
     let counts = rig.inbox.counts();
     assert_eq!((counts.spooled, counts.lost.total()), (402, 0));
-    assert!(rig.spool.finish(Duration::from_secs(20)));
+    assert!(rig.finish());
     assert_eq!(kept(&disk), (1..403).collect::<Vec<_>>());
 }
 
@@ -86,7 +86,7 @@ fn what_waits_for_a_disk_at_the_end_gets_one_more_try_at_once() {
         rig.spool.settle(Duration::from_secs(20));
         assert!(rig.index.segment_of(1 + 2 * round, 3 + 2 * round).is_some(), "round {round}");
     }
-    assert!(rig.spool.finish(Duration::from_secs(20)));
+    assert!(rig.finish());
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn a_sync_that_fails_is_not_repeated_on_that_file_and_the_spool_works_again_thou
         }
     });
     assert_eq!(syncs(0), before, "the kernel may have dropped what it could not write, and would say that all is well");
-    assert!(rig.spool.finish(Duration::from_secs(20)));
+    assert!(rig.finish());
     assert_eq!(kept(&disk), (1..7).collect::<Vec<_>>());
 }
 
@@ -125,7 +125,7 @@ fn a_directory_that_cant_be_opened_is_tried_again_and_gets_all_that_is_not_settl
     let earlier = rig(Arc::clone(&disk) as Arc<dyn Disk>, 2000, 1 << 20);
     earlier.push(&batch(1, 3));
     until("the first run's lines to be on the disk", || earlier.index.segment_of(1, 4).is_some());
-    assert!(earlier.spool.finish(Duration::from_secs(20)));
+    assert!(earlier.finish());
 
     let inbox = Arc::new(Inbox::new(WhenFull::DropOldest, 1 << 20));
     let (well, tries) = (Arc::new(Mutex::new(false)), Arc::new(Mutex::new(0)));
@@ -148,7 +148,7 @@ fn a_directory_that_cant_be_opened_is_tried_again_and_gets_all_that_is_not_settl
     assert!(rig.inbox.lock().queue.close_books());
     let counts = rig.inbox.counts();
     assert_eq!((counts.adopted, counts.read, counts.spooled), (3, 200, 203), "{counts:?}");
-    assert!(rig.spool.finish(Duration::from_secs(20)));
+    assert!(rig.finish());
     assert_eq!(kept(&disk), (1..4).chain(1..201).collect::<Vec<_>>(), "the old ones first");
 }
 
@@ -161,7 +161,7 @@ fn a_spool_that_was_never_opened_ends_at_once() {
     rig.spool.settle(Duration::from_secs(20));
     assert!(rig.inbox.lock().queue.close_books());
     assert_eq!(rig.inbox.counts().lost.of(Loss::Deadline), 2);
-    assert!(rig.spool.finish(Duration::from_secs(20)), "no word of a slow disk");
+    assert!(rig.finish(), "no word of a slow disk");
 }
 
 #[test]
@@ -178,7 +178,7 @@ fn a_full_disk_is_tried_again_and_nothing_is_left_out_if_it_did_not_last() {
     disk.set_faults(Faults::default());
     until("everything to be on the disk", || rig.index.segment_of(101, 103).is_some());
     assert!((1..102).all(|seq| rig.index.segment_of(seq, seq + 1).is_some()));
-    assert!(rig.spool.finish(Duration::from_secs(20)));
+    assert!(rig.finish());
 }
 
 #[test]
@@ -199,5 +199,5 @@ fn a_disk_that_stays_full_keeps_nothing_but_the_drain_goes_on() {
     assert!(rig.inbox.lock().queue.close_books());
     let counts = rig.inbox.counts();
     assert_eq!((counts.confirmed, counts.spooled, counts.lost.of(Loss::Deadline)), (2, 0, 1));
-    rig.spool.finish(Duration::from_secs(20));
+    rig.finish();
 }

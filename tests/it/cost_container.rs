@@ -5,6 +5,7 @@
 use crate::support::{note, tcp::discard, tools};
 use std::{
     fs,
+    path::Path,
     process::{Command, Stdio},
 };
 
@@ -61,7 +62,8 @@ fn a_line_to_a_tcp_receiver_costs_less_than_a_microsecond_of_cpu() {
     assert!(ns < 1000.0, "{ns:.0} ns of CPU a line; about 200 is usual");
 }
 
-/// The ratio of two runs on the same machine at the same time, so wall time is fair; the median, as a neighbour may wake up.
+/// The ratio of two runs at the same time, so wall time is fair; the median, as a neighbour may wake up. What lastword itself
+/// costs is judged, with the spool in memory; what the disk adds is told.
 #[test]
 fn with_a_spool_a_tcp_drain_has_at_least_six_tenths_of_its_speed() {
     let lines = 1_000_000;
@@ -72,16 +74,20 @@ fn with_a_spool_a_tcp_drain_has_at_least_six_tenths_of_its_speed() {
         assert_eq!(cost.units("/confirmed"), lines);
         lines as f64 / cost.number("duration_ms")
     };
-    let ratio = |()| {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let without = speed(&[]);
-        speed(&["--spool", &dir.path().join("spool").to_string_lossy()]) / without
+    let speed_in = |place: &Path| {
+        let dir = tempfile::tempdir_in(place).expect("a temporary directory");
+        speed(&["--spool", &dir.path().join("spool").to_string_lossy()])
     };
-    let mut ratios: Vec<f64> = [(); 5].into_iter().map(ratio).collect();
-    ratios.sort_by(f64::total_cmp);
-    let median = ratios[ratios.len() / 2];
-    note(&format!("speed with a spool / without: {median:.2}, of {ratios:.2?}"));
-    assert!(median >= 0.6, "{median:.2} of the speed without a spool; of {ratios:.2?}");
+    let (mut memory, mut disk) = (Vec::new(), Vec::new());
+    for _ in 0..5 {
+        let without = speed(&[]);
+        memory.push(speed_in(Path::new("/dev/shm")) / without);
+        disk.push(speed_in(&std::env::temp_dir()) / without);
+    }
+    memory.sort_by(f64::total_cmp);
+    disk.sort_by(f64::total_cmp);
+    note(&format!("speed with a spool / without: in memory {memory:.2?}, on the disk {disk:.2?}"));
+    assert!(memory[2] >= 0.6, "{:.2} of the speed without a spool; of {memory:.2?}", memory[2]);
 }
 
 #[test]

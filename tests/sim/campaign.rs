@@ -135,7 +135,7 @@ fn no_schedule_loses_a_line_unannounced() {
         return;
     }
     kept().into_iter().for_each(|seed| one(seed, &total));
-    let count = variable("LASTWORD_SCHEDULES").unwrap_or(500);
+    let count = variable("LASTWORD_SCHEDULES").unwrap_or(5_000);
     let first = variable("LASTWORD_FIRST_SEED").unwrap_or_else(|| crate::clock::stamp().0.unsigned_abs() / 1000);
     let next = AtomicU64::new(0);
     let begun = crate::clock::now();
@@ -169,5 +169,19 @@ fn progress(index: u64, count: u64, begun: Instant, total: &Mutex<Total>) {
     if count > 20_000 && index.is_multiple_of(10_000) && index > 0 {
         let failed = total.lock().unwrap().failed.clone();
         say(&format!("{index} of {count} after {:.0} s; failed: {failed:?}", begun.elapsed().as_secs_f64()));
+    }
+}
+
+#[test]
+fn a_seed_is_a_schedule_to_the_last_word() {
+    for seed in 1..=8 {
+        let told = || {
+            TRACE.set(Some(Vec::new()));
+            run(seed);
+            TRACE.take().unwrap()
+        };
+        let (once, again) = (told(), told());
+        assert!(once.len() > 10, "seed {seed} has no story");
+        assert_eq!(once, again, "seed {seed}");
     }
 }

@@ -1,6 +1,8 @@
 //! A byte stream: the two kernels of a TCP connection and the application at its far end, in memory. Above it, lastword's
 //! own transport: window, replay, end of file.
 
+mod peer;
+
 use super::{
     receiver::Receiver,
     weather::{Fault, Weather},
@@ -103,7 +105,7 @@ impl Dial for Dialer {
             client: Notify::new(),
             peer: Notify::new(),
         });
-        super::spawn(peer(Rc::clone(&shared)));
+        super::spawn(peer::peer(Rc::clone(&shared)));
         Ok(Line(shared))
     }
 
@@ -153,177 +155,6 @@ struct State {
     host_gone: bool,
     /// When our kernel last got rid of anything, or had nothing to get rid of.
     moved: Instant,
-}
-
-impl State {
-    fn is_over(&self) -> bool {
-        self.gone || self.broken.is_some() || self.their_end.is_some()
-    }
-
-    fn idle(&self) -> bool {
-        self.ours.is_empty() && !self.our_end && (self.theirs.is_empty() || self.host_gone)
-    }
-
-    /// Our kernel's bytes go over, as far as there is room.
-    fn carry(&mut self, most: usize) {
-        let count = self.ours.len().min(self.theirs_size.saturating_sub(self.theirs.len())).min(most);
-        if count > 0 {
-            self.theirs.extend(self.ours.drain(..count));
-            self.acked += count as u64;
-            self.ages.push_back((count, Instant::now()));
-        }
-        if count > 0 || self.ours.is_empty() {
-            self.moved = Instant::now();
-        }
-    }
-
-    /// The application reads.
-    fn read(&mut self, most: usize) {
-        let count = self.theirs.len().min(most);
-        self.torn.extend(self.theirs.drain(..count));
-        let mut left = count;
-        while let Some((bytes, _)) = self.ages.front_mut().filter(|_| left > 0) {
-            let part = left.min(*bytes);
-            (*bytes, left) = (*bytes - part, left - part);
-            if *bytes == 0 {
-                self.ages.pop_front();
-            }
-        }
-        let read = self.receiver.borrow_mut().read(&self.torn);
-        self.torn.drain(..read);
-    }
-
-    /// The application dies with what it has not read. What of it is too old for the replay window is the documented gap.
-    fn dies(&mut self) {
-        let now = Instant::now();
-        let old: usize =
-            self.ages.iter().filter(|(_, at)| now.duration_since(*at) + AGE / 50 >= AGE).map(|it| it.0).sum();
-        if old > 0 {
-            let lost = [&self.torn[..], &self.theirs[..old]].concat();
-            self.receiver.borrow_mut().forgive(&lost);
-            self.weather.borrow().seen.borrow_mut().hit("the documented gap of plain TCP");
-        }
-        self.theirs.clear();
-        self.ages.clear();
-        self.torn.clear();
-        self.receiver.borrow_mut().may_repeat();
-    }
-
-    /// One step of the far end, which has something to do.
-    fn step(&mut self) {
-        let fault = self.weather.borrow_mut().look(FITS);
-        if let Some(fault) = fault {
-            super::trace(|| format!("{}: {fault:?}", self.receiver.borrow().name));
-        }
-        let random = |state: &Self, most: usize| state.weather.borrow_mut().rng.random_range(0..=most);
-        if self.host_gone && self.weather.borrow().is_quiet() {
-            // It is there again, and knows nothing of the connection.
-            self.broken = Some(ErrorKind::ConnectionReset);
-            return;
-        }
-        if self.host_gone {
-            return self.give_up();
-        }
-        match fault {
-            Some(Fault::ResetBefore) => {
-                self.dies();
-                self.broken = Some(ErrorKind::ConnectionReset);
-            }
-            Some(Fault::ResetAfter) => {
-                let some = random(self, self.ours.len());
-                self.carry(some);
-                let some = random(self, self.theirs.len());
-                self.read(some);
-                self.dies();
-                self.broken = Some(ErrorKind::ConnectionReset);
-            }
-            Some(Fault::Cut) => {
-                self.carry(usize::MAX);
-                let some = random(self, self.theirs.len());
-                self.read(some);
-                if self.tls && self.our_end {
-                    // All is acknowledged, and nothing more will come: that is what *accepted* means at an exit.
-                    self.ages.iter_mut().for_each(|(_, at)| *at -= AGE);
-                }
-                self.dies();
-                if self.tls {
-                    self.their_end = Some(false);
-                } else {
-                    self.broken = Some(ErrorKind::ConnectionReset);
-                }
-            }
-            Some(Fault::HalfOpen) => {
-                let some = random(self, self.ours.len());
-                self.carry(some);
-                // A machine that stops: what its kernel has, its application never reads, and nobody says so.
-                self.ages.iter_mut().for_each(|(_, at)| *at -= AGE);
-                self.dies();
-                self.host_gone = true;
-            }
-            Some(Fault::Close) => {
-                self.read(usize::MAX);
-                self.receiver.borrow_mut().may_repeat();
-                self.torn.clear();
-                self.their_end = Some(true);
-            }
-            Some(Fault::BlackHole) => self.give_up(),
-            Some(Fault::Stall) => {
-                self.carry(usize::MAX);
-                self.give_up();
-            }
-            Some(Fault::Slow) => {
-                self.carry(usize::MAX);
-                self.read(1);
-                self.give_up();
-            }
-            _ => {
-                self.carry(usize::MAX);
-                let most = self.theirs.len();
-                let count = if random(self, 3) == 0 { random(self, most) } else { most };
-                self.read(count);
-                if self.our_end && self.ours.is_empty() && self.theirs.is_empty() {
-                    self.their_end = Some(true);
-                }
-            }
-        }
-    }
-
-    /// Nothing came of it for a while: does our kernel's patience end?
-    fn give_up(&mut self) {
-        if self.ours.is_empty() && !self.our_end {
-            self.moved = Instant::now();
-        }
-        if self.moved.elapsed() >= USER_TIMEOUT {
-            self.dies();
-            self.broken = Some(ErrorKind::TimedOut);
-        }
-    }
-}
-
-/// The far end.
-async fn peer(shared: Rc<Shared>) {
-    loop {
-        if shared.state.borrow().is_over() {
-            return;
-        }
-        if shared.state.borrow().idle() {
-            shared.peer.notified().await;
-            continue;
-        }
-        let slow = {
-            let state = shared.state.borrow();
-            let weather = state.weather.borrow();
-            !weather.is_quiet() && (state.host_gone || state.moved.elapsed() > Duration::from_millis(100))
-        };
-        let most = if slow { 1000 } else { 6 };
-        let pause = shared.state.borrow().weather.borrow_mut().rng.random_range(most / 2..=most);
-        tokio::time::sleep(Duration::from_millis(pause)).await;
-        if shared.state.borrow().is_over() {
-            return;
-        }
-        shared.state.borrow_mut().step();
-        shared.client.notify_waiters();
-    }
 }
 
 impl Drop for Line {

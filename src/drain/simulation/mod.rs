@@ -1,11 +1,12 @@
-//! Whole drains in virtual time, scene by scene: what the loop does about each verdict, and when. Random schedules, with
-//! everything around the drains, are in tests/sim.
+//! Whole drains in virtual time, with simulated transports and a judge: accounted to the line, order kept, nothing
+//! invented, nothing lost that is not announced.
 
+mod storms;
 mod timing;
 mod transports;
 mod verdicts;
 
-use self::transports::Requests;
+use self::transports::{Requests, Stream};
 use super::{
     inbox::Inbox,
     pack::Limits,
@@ -95,6 +96,10 @@ impl Run {
 
     fn requests(&self) -> Requests {
         Requests::new(&self.endpoint)
+    }
+
+    fn stream(&self) -> Stream {
+        Stream::new(&self.endpoint)
     }
 
     /// The drain beside `script`; returns how long the drain lived on after the script.
