@@ -59,8 +59,10 @@ mod tests {
         let mut listed = BTreeSet::new();
         for words in lines.map(|line| line.split_whitespace().collect::<Vec<_>>()) {
             let [bug, _, _, _, test] = words[..] else { panic!("{words:?}") };
-            let function = format!("fn {}(", test.rsplit("::").next().unwrap());
-            assert!(product.contains(&function) || tests.contains(&function), "{bug}: there is no {test}");
+            // A number may have been put behind its name since: see docs/PROCESS.md.
+            let function = format!("fn {}", test.rsplit("::").next().unwrap());
+            let stands = |text: &str| ["(", "_"].iter().any(|end| text.contains(&format!("{function}{end}")));
+            assert!(stands(&product) || stands(&tests), "{bug}: there is no {test}");
             listed.insert(bug);
         }
         assert_eq!(planted, listed);

@@ -60,17 +60,20 @@ pub fn numbers(texts: impl IntoIterator<Item = impl AsRef<[u8]>>) -> BTreeMap<(S
 /// Every line up to some number arrived, at least once, in order; none was invented; all of `kept` is there.
 #[track_caller]
 pub fn nothing_but_a_tail_is_missing(record: &Record, seen: &Seen, kept: &[u8], context: &str) -> u64 {
+    let kept = numbers(kept.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()));
     let mut newest: BTreeMap<(String, char), u64> = BTreeMap::new();
     for unit in &seen.units {
         let claim = identify(&unit.text).unwrap_or_else(|| panic!("{context}: mangled {unit:?}"));
-        let newest = newest.entry(claim.source).or_default();
-        assert!(claim.number <= *newest + 1, "{context}: {} came after {newest}", claim.number);
+        let newest = newest.entry(claim.source.clone()).or_default();
+        let spooled = |number: &u64| kept.get(&claim.source).is_some_and(|kept| kept.contains(number));
+        let missing = *newest + 1..claim.number;
+        let lost = missing.clone().filter(spooled).count();
+        assert!(missing.is_empty(), "{context}: {missing:?} of {:?} are missing, {lost} of them spooled", claim.source);
         *newest = (*newest).max(claim.number);
     }
     for (source, last) in &newest {
         assert!(*last <= record.sources[source].begun, "{context}: {source:?} {last} was never written");
     }
-    let kept = numbers(kept.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()));
     for (source, numbers) in &kept {
         let (last, arrived) = (numbers.last().copied().unwrap_or(0), newest.get(source).copied().unwrap_or(0));
         assert!(last <= arrived, "{context}: {source:?} {last} was in the spool, {arrived} is the last that arrived");

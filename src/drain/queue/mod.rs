@@ -253,13 +253,17 @@ impl Queue {
         self.waiting.push_front(piece);
     }
 
-    /// Drops the oldest waiting batches, but not the newest, until the charge is within the limit.
+    /// Drops the oldest waiting batches, but not the newest, until the charge is within the limit. One that is on the disk is let
+    /// go, not lost: that is the one in front, which unloading spares.
     fn make_room(&mut self) {
         while self.charged() > self.limit() {
             let in_memory = |piece: &Piece| matches!(piece, Piece::Units { .. });
             let Some(at) = self.waiting.iter().position(in_memory) else { return };
             if at + 1 >= self.waiting.len() {
                 return;
+            }
+            if self.let_go(at) {
+                continue;
             }
             let Some(piece) = self.remove_waiting(at) else { return };
             let gap = self.lose(&piece, Loss::Overflow);

@@ -152,21 +152,29 @@ impl Queue {
         let mut at = self.waiting.len();
         while at > 1 && self.charged() > target {
             at -= 1;
-            if !matches!(self.waiting[at], Piece::Units { .. }) {
-                continue;
-            }
-            let Some(range) = self.on_disk(&self.waiting[at]) else { continue };
-            let charge = self.waiting[at].charge();
-            self.waiting[at] = Piece::OnLog(range);
-            self.waiting_charge = self.waiting_charge + GAP_BYTES - charge;
-            self.join_ranges(at);
-            self.join_ranges(at - 1);
+            self.let_go(at);
         }
         if self.charged() > target
             && let Some(log) = &mut self.log
         {
             log.in_vain = version;
         }
+    }
+
+    /// Lets one batch go, if it is on the disk. False if it is not, or is no batch.
+    pub(super) fn let_go(&mut self, at: usize) -> bool {
+        if !matches!(self.waiting[at], Piece::Units { .. }) {
+            return false;
+        }
+        let Some(range) = self.on_disk(&self.waiting[at]) else { return false };
+        let charge = self.waiting[at].charge();
+        self.waiting[at] = Piece::OnLog(range);
+        self.waiting_charge = self.waiting_charge + GAP_BYTES - charge;
+        self.join_ranges(at);
+        if at > 0 {
+            self.join_ranges(at - 1);
+        }
+        true
     }
 }
 
@@ -229,6 +237,7 @@ mod tests {
         config::WhenFull,
         drain::testing::{batch, origin},
         line::Source,
+        spool::log::Extent,
     };
 
     fn queue(range: Range) -> Queue {
@@ -248,5 +257,22 @@ mod tests {
         queue.recount();
         assert!(queue.close_books());
         assert_eq!((queue.counts().spooled, queue.counts().lost.total()), (60, 40));
+    }
+
+    #[test]
+    fn the_batch_in_front_is_let_go_rather_than_lost_if_it_is_on_the_disk() {
+        let index = Arc::new(Index::default());
+        let size = Piece::Units { batch: batch(100, 60), from: 0, to: 60 }.charge();
+        let mut queue = Queue::new(WhenFull::DropOldest, size);
+        queue.attach(Arc::clone(&index), size + size / 2, Vec::new());
+        queue.push(&batch(100, 60));
+        index.add(Extent { first_seq: 100, end_seq: 160, segment: 1 });
+        // What the spool has in hand, and what comes: not on the disk yet, and too much together with the first.
+        queue.push(&batch(160, 60));
+        queue.push(&batch(220, 60));
+        assert_eq!((queue.counts().lost.total(), queue.held()), (0, 180));
+        assert!(queue.to_load().is_some_and(|range| (range.from, range.to) == (100, 160)));
+        queue.push(&batch(280, 60));
+        assert_eq!(queue.counts().lost.total(), 60, "what is not on the disk has a limit");
     }
 }
