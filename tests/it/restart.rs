@@ -223,8 +223,11 @@ fn what_crashing_runs_leave_in_a_full_queue_that_blocks_is_not_dropped_and_the_n
 fn a_stop_ends_the_wait_for_room_and_every_line_is_counted_51() {
     let deaf = TcpSink::start(Plan { reading: Reading::Never, deaths: Vec::new() });
     let setup = quick(Setup::new().drain(&deaf.url("deaf")).stop_timeout(3), "always");
-    let setup = setup.flags(["--memory", "2MiB", "--when-full", "block"]).env("LASTWORD_LIFECYCLE_LINES", "off");
-    let mut run = setup.start_oracle("--source w%p --count 5000 --rate 0 --batch 20 --shape f200 --exit 1");
+    let setup = setup
+        .flags(["--memory", "2MiB", "--pipe-size", "1MiB", "--when-full", "block"])
+        .env("LASTWORD_LIFECYCLE_LINES", "off");
+    // A run fits the pipe, so that it ends though nobody reads.
+    let mut run = setup.start_oracle("--source w%p --count 4000 --rate 0 --batch 20 --shape f200 --exit 1");
     until("a run to wait for room", LIMIT, || {
         String::from_utf8_lossy(&run.stderr()).contains("restart: waiting for a drain, which is full")
     });
