@@ -8,11 +8,7 @@ use crate::support::{
     podman::{Container, Podman, acquit, alone, debian_image},
     tools, until,
 };
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{fs, path::Path, time::Duration};
 
 fn acquit_pair(container: &Container<'_>, pair: Pair) {
     acquit(container, [("http", pair.http.collect()), ("tcp", pair.tcp.collect())]);
@@ -47,11 +43,12 @@ fn the_worker_in_a_shell_loop_says_goodbye_in_a_debian_container() {
     let podman = Podman::new();
     let lastword = tools::static_lastword();
     debian_image(&podman);
-    let worker = PathBuf::from(tools::fixture("worker.py"));
-    let dockerfile = "FROM localhost/lastword-test-debian\nCOPY lastword /usr/local/bin/\nCOPY worker.py /\n\
+    let (worker, numbered) = (tools::fixture("worker.py"), tools::fixture("numbered.py"));
+    let dockerfile = "FROM localhost/lastword-test-debian\nCOPY lastword /usr/local/bin/\nCOPY worker.py numbered.py /\n\
         ENTRYPOINT [\"lastword\", \"--\"]\n\
         CMD [\"sh\", \"-c\", \"while true; do python3 worker.py; sleep 1; done\"]\n";
-    podman.build("lastword-test-worker", dockerfile, &[("lastword", lastword), ("worker.py", worker.as_path())]);
+    let files = [("lastword", lastword), ("worker.py", Path::new(&worker)), ("numbered.py", Path::new(&numbered))];
+    podman.build("lastword-test-worker", dockerfile, &files);
     let pair = Pair::start();
     let (tcp, http) = (pair.tcp.url("tcp"), pair.http.url("http"));
     let drains = [format!("--env=LASTWORD_DRAIN_TCP={tcp}"), format!("--env=LASTWORD_DRAIN_HTTP={http}")];
