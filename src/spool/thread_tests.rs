@@ -5,7 +5,7 @@ use super::{
     disk::{Disk, RealDisk},
     log::{Log, SEGMENT_BYTES},
     recovery::recover,
-    rig::{kept, rig, rig_that, until},
+    rig::{Rig, kept, rig, rig_that, until},
     sim::{Faults, SimDisk},
 };
 use crate::{
@@ -53,6 +53,15 @@ fn a_dead_drains_lines_are_in_the_spool_and_not_lost() {
     assert!(kept.iter().copied().eq(2..1507) || kept.iter().copied().eq(2..1509), "{kept:?}");
 }
 
+/// Closes the books of a drain that sent nothing.
+#[track_caller]
+fn all_1500_are_spooled(rig: &Rig) {
+    rig.spool.settle(Duration::from_secs(20));
+    assert!(rig.inbox.lock().queue.close_books());
+    let counts = rig.inbox.counts();
+    assert_eq!((counts.read, counts.spooled, counts.lost.total()), (1500, 1500, 0));
+}
+
 #[test]
 fn with_block_a_drain_that_is_down_blocks_nobody_while_the_disk_takes_it_all() {
     let disk = Arc::new(SimDisk::default());
@@ -61,10 +70,7 @@ fn with_block_a_drain_that_is_down_blocks_nobody_while_the_disk_takes_it_all() {
         rig.inbox.wait_for_room(30);
         rig.push(&batch(1 + 3 * seq, 3));
     }
-    rig.spool.settle(Duration::from_secs(20));
-    assert!(rig.inbox.lock().queue.close_books());
-    let counts = rig.inbox.counts();
-    assert_eq!((counts.read, counts.spooled, counts.lost.total()), (1500, 1500, 0));
+    all_1500_are_spooled(&rig);
     rig.finish();
 }
 
@@ -75,10 +81,7 @@ fn with_a_memory_of_nothing_all_is_on_the_disk_and_nothing_is_lost() {
     for seq in 0..500 {
         rig.push(&batch(1 + 3 * seq, 3));
     }
-    rig.spool.settle(Duration::from_secs(20));
-    assert!(rig.inbox.lock().queue.close_books());
-    let counts = rig.inbox.counts();
-    assert_eq!((counts.read, counts.spooled, counts.lost.total()), (1500, 1500, 0));
+    all_1500_are_spooled(&rig);
     rig.finish();
 }
 
