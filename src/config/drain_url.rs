@@ -86,6 +86,8 @@ impl<'a> DrainUrl<'a> {
             Some(_) => return Err(Problem::new(format!("a {what} has no host"), right())),
             None => rest,
         };
+        // A space before the `#` is no part of a name; one that is can be written `%20`.
+        let path = path.trim_end();
         if path.is_empty() || path.ends_with('/') {
             return Err(Problem::new(format!("the {what}'s name is missing"), right()));
         }
@@ -252,6 +254,14 @@ mod tests {
         let environment = Environment::from(VARIABLES);
         let cut = DrainUrl::cut(text).and_then(|url| url.host_port(&environment));
         cut.map(|peer| (peer.host, peer.port)).map_err(|problem| problem.to_string())
+    }
+
+    #[test]
+    fn a_space_between_a_files_name_and_its_options_belongs_to_neither() {
+        let file = |text: &str| DrainUrl::cut(text).map(|url| url.redacted()).map_err(|problem| problem.to_string());
+        assert_eq!(file("file:/var/log/app.log #rotate=1MiB").as_deref(), Ok("file:/var/log/app.log"));
+        assert_eq!(file("file:/var/log/an app.log").as_deref(), Ok("file:/var/log/an app.log"));
+        assert!(file("file:/var/log/ #rotate=1MiB").unwrap_err().contains("the file's name is missing"));
     }
 
     #[test]
