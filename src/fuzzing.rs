@@ -197,8 +197,9 @@ pub fn drain_url(data: &[u8]) {
     let hash = if rest.contains('#') { ',' } else { '#' };
     for option in ["bearer=zqD4", "token=zqD4", "header=X-Key:zqD4"] {
         let secret = format!("{scheme}://user:zqA1{first}zqB2{second}zqC3@{rest}{hash}{option}");
-        // The name of a variable is no secret; what the rest says is none either.
-        if !url.to_lowercase().contains("zq") && !secret.contains("${") {
+        // The name of a variable is no secret; what the rest says (a host in Punycode, too) is none either.
+        let says_it_anyway = url.to_lowercase().contains("zq") || parse(url).to_lowercase().contains("zq");
+        if !says_it_anyway && !secret.contains("${") {
             let said = parse(&secret).to_lowercase();
             assert!(!said.contains("zq"), "{secret}: {said}");
         }

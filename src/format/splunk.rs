@@ -19,7 +19,7 @@ use crate::{
     line::{Stamp, Unit},
     transport::ItemVerdict,
 };
-use serde::Deserialize;
+use serde_json::Value;
 
 pub(crate) const PROTOCOL: Protocol = Protocol {
     content_type: "application/json",
@@ -37,34 +37,29 @@ pub(crate) const PROTOCOL: Protocol = Protocol {
     ..Protocol::PLAIN
 };
 
-#[derive(Deserialize)]
-struct Answered {
-    code: u32,
-    #[serde(default)]
-    text: String,
-    #[serde(rename = "invalid-event-number")]
-    invalid: Option<usize>,
-}
-
 /// The HEC card: the events before a bad one are indexed, and none behind it.
 fn judge(answer: &Answer<'_>) -> Ruling {
-    let Ok(answered) = serde_json::from_slice::<Answered>(answer.body) else { return Meaning::Status.into() };
-    let reason = format!("{} code {}: {}", answer.status, answered.code, brief(&answered.text));
-    match (answer.status, answered.code) {
+    // Field by field: what is odd in one must not hide what another says.
+    let said: Value = serde_json::from_slice(answer.body).unwrap_or_default();
+    let Some(code) = said["code"].as_u64() else { return Meaning::Status.into() };
+    let reason = format!("{} code {code}: {}", answer.status, brief(said["text"].as_str().unwrap_or_default()));
+    match (answer.status, code) {
         (200..300, 0) => Meaning::Status.into(),
         // The index, the channel or the token's settings are wrong, not a line.
         (_, 7 | 10 | 11 | 14 | 16 | 28) => Ruling::because(Meaning::Hold, reason),
         // Its trouble, whatever it gave for a status.
         (200..300 | 400, 8 | 9) => Ruling::because(Meaning::Retry, reason),
-        (200..300 | 400, _) => match answered.invalid.filter(|&bad| bad < answer.items) {
-            Some(bad) => {
-                let mut items = vec![ItemVerdict::Stored; bad];
-                items.push(ItemVerdict::Rejected);
-                items.resize(answer.items, ItemVerdict::Retry);
-                Ruling::because(Meaning::Items { items, at_once: true }, reason)
+        (200..300 | 400, _) => {
+            match said["invalid-event-number"].as_u64().map(|bad| bad as usize).filter(|&bad| bad < answer.items) {
+                Some(bad) => {
+                    let mut items = vec![ItemVerdict::Stored; bad];
+                    items.push(ItemVerdict::Rejected);
+                    items.resize(answer.items, ItemVerdict::Retry);
+                    Ruling::because(Meaning::Items { items, at_once: true }, reason)
+                }
+                None => Ruling::because(Meaning::Reject, reason),
             }
-            None => Ruling::because(Meaning::Reject, reason),
-        },
+        }
         _ => Ruling::because(Meaning::Status, reason),
     }
 }
@@ -143,7 +138,6 @@ mod tests {
     use crate::format::{Format, testing::*};
     use base64::{Engine, prelude::BASE64_STANDARD};
     use proptest::prelude::*;
-    use serde_json::Value;
 
     #[test]
     fn a_line_is_an_event_and_a_blank_one_an_object() {
