@@ -8,6 +8,8 @@
 //! that of the last run; from every state there is a way to the exit, which comes once.
 
 #[cfg(test)]
+mod leftover_tests;
+#[cfg(test)]
 mod model;
 #[cfg(test)]
 mod soft_tests;
