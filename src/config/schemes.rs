@@ -152,14 +152,8 @@ impl Scheme {
         matches!(self.way, Way::File | Way::Unix)
     }
 
-    /// TLS that is not HTTP's.
-    pub(crate) fn is_tls(&self) -> bool {
-        matches!(self.way, Way::Tls | Way::RelpTls)
-    }
-
-    /// TLS, HTTP's included.
     pub(crate) fn has_tls(&self) -> bool {
-        self.is_tls() || self.way == Way::Https
+        matches!(self.way, Way::Tls | Way::RelpTls | Way::Https)
     }
 
     pub(crate) fn is_relp(&self) -> bool {

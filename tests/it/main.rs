@@ -38,6 +38,7 @@ mod platform;
 mod process;
 mod programs;
 mod real_servers;
+mod refused_certificates;
 mod restart;
 mod spool;
 mod spool_commands;
