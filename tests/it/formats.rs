@@ -2,13 +2,22 @@
 //! real binary; the same bytes, or the documented escape of them, in order, none missing, none invented.
 
 use crate::support::{
+    certificates,
     fakes::{
         Fake, Kept, Rule,
         rules::{self, datadog, elastic, gelf, gelf_message, logplex, loki, objects, otlp, splunk},
     },
+    mortal::server_config,
     wrapper::{Finished, Setup},
 };
-use std::{fs, io::Read, net::TcpListener, thread, time::Duration};
+use rustls::{ServerConnection, StreamOwned};
+use std::{
+    fs,
+    io::{Read, Write},
+    net::TcpListener,
+    thread,
+    time::Duration,
+};
 
 /// Lines in a run.
 pub const LINES: usize = 10_000;
@@ -180,23 +189,35 @@ fn otlp_records_that_a_partial_success_names_are_counted_and_not_sent_again_30()
     assert_eq!((books.confirmed, books.confirmed + lost), (kept, LINES as u64));
 }
 
-#[test]
-fn gelf_over_tcp_ends_each_message_with_a_nul() {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let address = listener.local_addr().expect("a bound socket has an address");
-    let reader = thread::spawn(move || {
-        let mut bytes = Vec::new();
-        listener.accept().expect("a connection").0.read_to_end(&mut bytes).expect("a clean end");
-        bytes
-    });
-    let done = run(&format!("gelf+tcp://{address}"));
-    let bytes = reader.join().expect("no panic");
-    let mut kept = Vec::new();
-    assert_eq!(bytes.last(), Some(&0));
+/// All that one connection carries, read to its orderly end.
+fn read_all(listener: &TcpListener, tls: bool) -> Vec<u8> {
+    let (mut stream, mut bytes) = (listener.accept().expect("a connection").0, Vec::new());
+    if tls {
+        let session = ServerConnection::new(server_config("server")).expect("good settings");
+        let mut stream = StreamOwned::new(session, stream);
+        stream.read_to_end(&mut bytes).expect("a goodbye");
+        stream.conn.send_close_notify();
+        stream.flush().expect("somebody listens");
+    } else {
+        stream.read_to_end(&mut bytes).expect("a clean end");
+    }
     bytes
-        .split(|&byte| byte == 0)
-        .filter(|message| !message.is_empty())
-        .for_each(|message| gelf_message(message, &mut kept));
-    same_lines("gelf+tcp", &kept);
-    assert_eq!(done.report.expect("a report").drains[0].confirmed, LINES as u64);
+}
+
+#[test]
+fn gelf_over_tcp_and_tls_ends_each_message_with_a_nul() {
+    for tls in [false, true] {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("a bound socket has an address");
+        let reader = thread::spawn(move || read_all(&listener, tls));
+        let ca = certificates::file("ca.pem").display().to_string();
+        let url = if tls { format!("gelf+tls://{address}#ca={ca}") } else { format!("gelf+tcp://{address}") };
+        let done = run(&url);
+        let bytes = reader.join().expect("no panic");
+        let messages = bytes.strip_suffix(b"\0").expect("the last message ends, too").split(|&byte| byte == 0);
+        let mut kept = Vec::new();
+        messages.for_each(|message| gelf_message(message, &mut kept));
+        same_lines(&url, &kept);
+        assert_eq!(done.report.expect("a report").drains[0].confirmed, LINES as u64);
+    }
 }

@@ -34,7 +34,7 @@ fn a_certificate_that_is_not_taken_is_named_in_plain_words_over_every_transport_
             "its TLS certificate is for another name (`#servername=` can name it)",
         ),
     ];
-    for scheme in ["https", "otlp+https", "syslog+tls", "relp+tls"] {
+    for scheme in ["https", "otlp+https", "syslog+tls", "relp+tls", "gelf+tls"] {
         for (certificate, options, words) in &cases {
             let address = shows(certificate);
             let mut drain = Drain::start(&format!("{scheme}://{address}#{options}"));
