@@ -8,6 +8,7 @@
 #![expect(clippy::panic, reason = "a panic is how a test fails")]
 #![expect(unreachable_pub, reason = "a test crate exports nothing; `pub` says what a module offers to the themes")]
 
+mod black_hole;
 mod clock;
 mod comparison;
 mod container;

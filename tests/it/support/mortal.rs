@@ -93,14 +93,18 @@ impl Mortal {
             let shared = Arc::clone(&shared);
             thread::spawn(move || {
                 let mut fates = fates.into_iter();
-                for stream in listener.incoming() {
-                    if shared.stop.load(Ordering::SeqCst) {
-                        return;
+                // Each in a thread of its own: one that the sender has given up may be open for ever here.
+                thread::scope(|connections| {
+                    for stream in listener.incoming() {
+                        if shared.stop.load(Ordering::SeqCst) {
+                            return;
+                        }
+                        let fate = fates.next().unwrap_or(Fate::Healthy);
+                        *shared.met.lock().expect("no panic").entry(fate.kind()).or_default() += 1;
+                        let shared = &shared;
+                        connections.spawn(move || serve(stream.expect("accepted"), speech, fate, shared));
                     }
-                    let fate = fates.next().unwrap_or(Fate::Healthy);
-                    *shared.met.lock().expect("no panic").entry(fate.kind()).or_default() += 1;
-                    serve(stream.expect("accepted"), speech, fate, &shared);
-                }
+                });
             })
         };
         Self { address, shared, thread: Some(thread) }
@@ -109,6 +113,11 @@ impl Mortal {
     /// Its address.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Messages so far.
+    pub fn messages(&self) -> usize {
+        self.shared.messages.lock().expect("no panic").len()
     }
 
     /// Ends it; what it got, and which fates were met.
