@@ -18,6 +18,9 @@ use rustls::{
 };
 use std::{fmt::Write, sync::Arc};
 
+/// What rustls-webpki calls a server's certificate that may sign others: what `openssl req -x509` makes.
+const SELF_SIGNED: &str = "CaUsedAsEndEntity";
+
 /// Settings for one target at `host`; reads the files of a client certificate.
 ///
 /// # Errors
@@ -130,7 +133,11 @@ pub(super) fn why(error: &Error) -> String {
         Error::InvalidCertificate(C::UnknownIssuer) => {
             "its TLS certificate is from an unknown issuer (`#ca=` can name it)".into()
         }
+        Error::InvalidCertificate(C::Other(OtherError(error))) if error.to_string() == SELF_SIGNED => {
+            "its TLS certificate is a root's, signed by itself (`#fingerprint=` can name it)".into()
+        }
         Error::InvalidCertificate(C::Other(OtherError(error))) => format!("its TLS certificate is not taken: {error}"),
+        Error::InvalidCertificate(error) => format!("its TLS certificate is not taken: {error}"),
         Error::AlertReceived(AlertDescription::CertificateRequired) => {
             "it wants a TLS client certificate (`#cert=` and `#key=`)".into()
         }

@@ -27,6 +27,7 @@ fn a_certificate_that_is_not_taken_is_named_in_plain_words_over_every_transport_
     let ca = format!("ca={}", certificates::file("ca.pem").display());
     let cases = [
         ("server", "name=a".to_owned(), "its TLS certificate is from an unknown issuer (`#ca=` can name it)"),
+        ("other", ca.clone(), "its TLS certificate is a root's, signed by itself (`#fingerprint=` can name it)"),
         ("expired", ca.clone(), "its TLS certificate has expired"),
         (
             "server",
