@@ -53,7 +53,13 @@ pub fn hostile(index: usize) -> Vec<u8> {
 
 /// Runs `lastword -- cat FILE` with this drain.
 pub fn run(url: &str) -> Finished {
-    let setup = Setup::new().flags(["--label", "env=prod,9x.y=z"]).drain(url);
+    run_into(&[url.to_owned()])
+}
+
+/// The same with several.
+pub fn run_into(urls: &[String]) -> Finished {
+    let setup = Setup::new().flags(["--label", "env=prod,9x.y=z"]);
+    let setup = urls.iter().fold(setup, |setup, url| setup.drain(url));
     let file = setup.path("hostile");
     let text: Vec<u8> = (0..LINES).flat_map(|index| [hostile(index), b"\n".to_vec()].concat()).collect();
     fs::write(&file, text).expect("a fresh file");

@@ -17,6 +17,7 @@ mod drains;
 mod exit_code;
 mod exit_container;
 mod formats;
+mod hostile_peers;
 mod http_checklist;
 mod http_faults;
 mod http_nginx;

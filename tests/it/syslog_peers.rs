@@ -3,7 +3,8 @@
 use crate::support::{
     certificates,
     judge::{Seen, Terms, Unit},
-    syslog, tools, until,
+    syslog::{self, unescaped},
+    tools, until,
     wrapper::{Finished, Setup},
 };
 use nix::{
@@ -38,7 +39,8 @@ impl Daemon {
         daemon
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    /// A file of its.
+    pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
@@ -121,7 +123,7 @@ input(type="imuxsock" Socket="{work}/socket" ruleset="unix" useSpecialParser="of
 pub fn local(messages: &[Vec<u8>]) -> Seen {
     let mut seen = Seen::default();
     for message in messages {
-        let text = message.windows(3).position(|three| three == b"]: ").map(|at| message[at + 3..].to_vec());
+        let text = message.windows(3).position(|three| three == b"]: ").map(|at| unescaped(&message[at + 3..]));
         let text = text.unwrap_or_else(|| panic!("no tag: {}", String::from_utf8_lossy(message)));
         let stream = if message.starts_with(b"<11>") { 'e' } else { 'o' };
         seen.units.push(Unit { seq: None, stream: Some(stream), text, part: None });
