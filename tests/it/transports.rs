@@ -4,10 +4,11 @@
 use crate::support::{
     certificates,
     drain::Drain,
+    fate::Fate,
     hundred::{all_met, hundred},
     judge::{Terms, judge},
     lines::Shape,
-    mortal::{Fate, Mortal, Speech},
+    mortal::{Mortal, Relp, Speech},
     note, pause,
     record::identify,
     seed, syslog, until,
@@ -18,7 +19,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use std::{
     collections::BTreeMap,
-    io::Read,
+    io::{self, Read},
     net::UdpSocket,
     os::unix::net::UnixDatagram,
     path::{Path, PathBuf},
@@ -30,18 +31,12 @@ use std::{
 const SECOND: Duration = Duration::from_secs(1);
 const LINES: u64 = 200;
 
-fn fate(rng: &mut StdRng, speech: Speech) -> Fate {
-    let bytes = rng.random_range(1..8000);
+fn fate(rng: &mut StdRng, speech: Speech) -> Fate<Relp> {
     match rng.random_range(0..8) {
-        0 => Fate::Refuse,
-        1 => Fate::BlackHole(rng.random_range(1..60)),
-        2 => Fate::ResetAfter(bytes),
-        3 => Fate::CloseAfter(bytes),
-        4 => Fate::Slow(rng.random_range(1..80)),
-        5 if speech.relp => Fate::AnswersLost(rng.random_range(1..100)),
-        6 if speech.relp => Fate::ServerClose(rng.random_range(1..100)),
-        7 if speech.tls => Fate::WrongCertificate,
-        _ => Fate::ResetAfter(bytes / 10),
+        0 if speech.relp => Fate::Own(Relp::AnswersLost(rng.random_range(1..100))),
+        1 if speech.relp => Fate::Own(Relp::ServerClose(rng.random_range(1..100))),
+        2 if speech.tls => Fate::WrongCertificate,
+        _ => Fate::random(rng, 8000),
     }
 }
 
@@ -99,6 +94,28 @@ fn a_hundred_seeded_runs_over_relp_with_tls_lose_nothing() {
     all_met(&met, &["answers lost", "serverclose", "wrong certificate"]);
 }
 
+/// Takes so many datagrams, or all there are until `stop`, which is false.
+fn receive(
+    mut recv: impl FnMut(&mut [u8]) -> io::Result<usize>,
+    count: usize,
+    stop: &AtomicBool,
+    got: &mut Vec<Vec<u8>>,
+) -> bool {
+    let mut buffer = vec![0; 100_000];
+    let mut taken = 0;
+    while taken < count {
+        match recv(&mut buffer) {
+            Ok(length) => {
+                taken += 1;
+                got.push(buffer[..length].to_vec());
+            }
+            Err(_) if stop.load(Ordering::SeqCst) => return false,
+            Err(_) => {}
+        }
+    }
+    true
+}
+
 /// A daemon on a Unix socket that comes and goes: in each life it reads so many messages, and is away for so many
 /// milliseconds. The last life is without an end.
 fn unix_daemon(path: &Path, lives: Vec<(usize, u64)>, stop: &AtomicBool) -> Vec<Vec<u8>> {
@@ -107,16 +124,8 @@ fn unix_daemon(path: &Path, lives: Vec<(usize, u64)>, stop: &AtomicBool) -> Vec<
         let _ = std::fs::remove_file(path);
         let socket = UnixDatagram::bind(path).expect("a free name");
         socket.set_read_timeout(Some(Duration::from_millis(5))).expect("a live socket");
-        let (mut buffer, mut taken) = (vec![0; 100_000], 0);
-        while taken < messages {
-            match socket.recv(&mut buffer) {
-                Ok(length) => {
-                    taken += 1;
-                    got.push(buffer[..length].to_vec());
-                }
-                Err(_) if stop.load(Ordering::SeqCst) => return got,
-                Err(_) => {}
-            }
+        if !receive(|buffer| socket.recv(buffer), messages, stop, &mut got) {
+            break;
         }
         drop(socket);
         pause(Duration::from_millis(away));
@@ -175,19 +184,14 @@ fn udp_receiver(first: UdpSocket, lives: Vec<(usize, u64)>, pressed: bool, stop:
             setsockopt(&socket, sockopt::RcvBuf, &1).expect("a live socket");
         }
         socket.set_read_timeout(Some(Duration::from_millis(5))).expect("a live socket");
-        let (mut buffer, mut taken) = (vec![0; 100_000], 0);
-        while taken < datagrams {
-            match socket.recv(&mut buffer) {
-                Ok(length) => {
-                    taken += 1;
-                    got.push(buffer[..length].to_vec());
-                }
-                Err(_) if stop.load(Ordering::SeqCst) => return got,
-                Err(_) => {}
-            }
+        let recv = |buffer: &mut [u8]| {
             if pressed {
                 pause(Duration::from_millis(1));
             }
+            socket.recv(buffer)
+        };
+        if !receive(recv, datagrams, stop, &mut got) {
+            break;
         }
         drop(socket);
         pause(Duration::from_millis(away));

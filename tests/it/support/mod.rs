@@ -7,6 +7,7 @@ pub mod closed;
 pub mod dns;
 pub mod drain;
 pub mod fakes;
+pub mod fate;
 pub mod http;
 pub mod hundred;
 pub mod judge;
