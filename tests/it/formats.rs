@@ -7,7 +7,10 @@ use crate::support::{
         Fake, Kept, Rule,
         rules::{self, datadog, elastic, gelf, gelf_message, logplex, loki, objects, otlp, splunk},
     },
+    http::read_ndjson,
+    judge::Seen,
     mortal::server_config,
+    syslog,
     wrapper::{Finished, Setup},
 };
 use rustls::{ServerConnection, StreamOwned};
@@ -51,6 +54,10 @@ pub fn hostile(index: usize) -> Vec<u8> {
     }
 }
 
+fn hostile_text() -> Vec<u8> {
+    (0..LINES).flat_map(|index| [hostile(index), b"\n".to_vec()].concat()).collect()
+}
+
 /// Runs `lastword -- cat FILE` with this drain.
 pub fn run(url: &str) -> Finished {
     run_into(&[url.to_owned()])
@@ -61,8 +68,7 @@ pub fn run_into(urls: &[String]) -> Finished {
     let setup = Setup::new().flags(["--label", "env=prod,9x.y=z"]);
     let setup = urls.iter().fold(setup, |setup, url| setup.drain(url));
     let file = setup.path("hostile");
-    let text: Vec<u8> = (0..LINES).flat_map(|index| [hostile(index), b"\n".to_vec()].concat()).collect();
-    fs::write(&file, text).expect("a fresh file");
+    fs::write(&file, hostile_text()).expect("a fresh file");
     let done = setup.start(&["cat", &file.display().to_string()]).finish(LIMIT);
     assert_eq!(done.code(), 0, "{}", done.err());
     done
@@ -123,6 +129,7 @@ fn gelf_over_http_gets_every_line_one_by_one_and_in_bulk() {
 
 #[test]
 fn webhooks_and_presets_get_every_line_4() {
+    all_arrive(objects(None, "message", ""), "http://HOST/in");
     all_arrive(objects(Some(""), "message", ""), "json+http://HOST/in");
     all_arrive(objects(Some("/logs"), "message", ""), "http://HOST/in#body=wrapped,compress=gzip");
     all_arrive(objects(None, "message", ""), "betterstack+http://HOST#bearer=t");
@@ -210,20 +217,52 @@ fn read_all(listener: &TcpListener, tls: bool) -> Vec<u8> {
     bytes
 }
 
+/// What a body of NDJSON says.
+fn ndjson(body: &[u8]) -> Vec<Kept> {
+    let mut seen = Seen::default();
+    read_ndjson(body, &mut seen);
+    kept(seen)
+}
+
+/// Units as the fakes keep them.
+pub fn kept(seen: Seen) -> Vec<Kept> {
+    seen.units.into_iter().map(|unit| (unit.seq, unit.text)).collect()
+}
+
+/// Messages that end with a NUL each.
+fn gelf_stream(bytes: &[u8]) -> Vec<Kept> {
+    let messages = bytes.strip_suffix(b"\0").expect("the last message ends, too").split(|&byte| byte == 0);
+    let mut kept = Vec::new();
+    messages.for_each(|message| gelf_message(message, &mut kept));
+    kept
+}
+
 #[test]
-fn gelf_over_tcp_and_tls_ends_each_message_with_a_nul() {
-    for tls in [false, true] {
+fn gelf_and_ndjson_over_tcp_and_tls_get_every_line_4() {
+    for (format, tls) in [("gelf", false), ("gelf", true), ("ndjson", false), ("ndjson", true)] {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("a bound socket has an address");
         let reader = thread::spawn(move || read_all(&listener, tls));
         let ca = certificates::file("ca.pem").display().to_string();
-        let url = if tls { format!("gelf+tls://{address}#ca={ca}") } else { format!("gelf+tcp://{address}") };
+        let url = if tls { format!("{format}+tls://{address}#ca={ca}") } else { format!("{format}+tcp://{address}") };
         let done = run(&url);
         let bytes = reader.join().expect("no panic");
-        let messages = bytes.strip_suffix(b"\0").expect("the last message ends, too").split(|&byte| byte == 0);
-        let mut kept = Vec::new();
-        messages.for_each(|message| gelf_message(message, &mut kept));
-        same_lines(&url, &kept);
-        assert_eq!(done.report.expect("a report").drains[0].confirmed, LINES as u64);
+        same_lines(&url, &if format == "gelf" { gelf_stream(&bytes) } else { ndjson(&bytes) });
+        assert_eq!(done.report.expect("a report").drains[0].confirmed, LINES as u64, "{url}");
     }
+}
+
+#[test]
+fn files_get_every_line_4() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let (raw, json, messages) = (path("raw"), path("json"), path("syslog"));
+    let done = run_into(&[format!("file:{raw}"), format!("ndjson+file:{json}"), format!("syslog+file:{messages}")]);
+    let read = |path: &str| fs::read(path).expect("it was written");
+    assert!(read(&raw) == hostile_text(), "the same bytes");
+    same_lines("ndjson+file", &ndjson(&read(&json)));
+    let messages = read(&messages);
+    let messages = messages.strip_suffix(b"\n").expect("the last line ends, too").split(|&byte| byte == b'\n');
+    same_lines("syslog+file", &kept(syslog::seen(&messages.map(<[u8]>::to_vec).collect::<Vec<_>>())));
+    assert!(done.report.expect("a report").drains.iter().all(|books| books.confirmed == LINES as u64));
 }

@@ -2,7 +2,7 @@
 //! that the daemons tear or drop.
 
 use crate::{
-    formats::{LINES, run_into, same_lines},
+    formats::{LINES, kept, run_into, same_lines},
     old_formats::old,
     support::{certificates, judge::Seen, syslog, until},
     syslog_peers::{local, rsyslogd, syslog_ng},
@@ -34,8 +34,7 @@ fn all_stored(rfc: &str, read: fn(&[Vec<u8>]) -> Seen) {
     for (daemon, input) in sockets.into_iter().chain(streams) {
         until("all to be stored", LIMIT, || daemon.stored(input).len() >= LINES);
         let read = if sockets.iter().any(|(_, socket)| *socket == input) { local } else { read };
-        let kept: Vec<_> = read(&daemon.stored(input)).units.into_iter().map(|unit| (unit.seq, unit.text)).collect();
-        same_lines(&format!("{input}, RFC {rfc}"), &kept);
+        same_lines(&format!("{input}, RFC {rfc}"), &kept(read(&daemon.stored(input))));
     }
     for books in &done.report.as_ref().expect("a report").drains {
         assert_eq!((books.read, books.lost()), (LINES as u64, 0), "{books:?}");
