@@ -42,6 +42,7 @@ mod programs;
 mod real_servers;
 mod refused_certificates;
 mod restart;
+mod sent_only;
 mod spool;
 mod spool_commands;
 mod spool_disk;
