@@ -4,8 +4,12 @@
 use crate::{
     formats::{LINES, kept, run_into, same_lines},
     old_formats::old,
-    support::{certificates, judge::Seen, syslog, until},
-    syslog_peers::{local, rsyslogd, syslog_ng},
+    support::{
+        certificates,
+        daemons::{local, rsyslogd, syslog_ng},
+        judge::Seen,
+        syslog, until,
+    },
 };
 use std::time::Duration;
 

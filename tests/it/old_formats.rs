@@ -5,6 +5,7 @@ use crate::{
     formats::{LINES, run, same_lines},
     support::{
         certificates,
+        daemons::{rsyslogd, syslog_ng},
         fakes::{Asked, Fake, Kept},
         judge::{Seen, Terms, Unit},
         mortal::{Mortal, Speech},
@@ -12,7 +13,6 @@ use crate::{
         until,
         wrapper::Setup,
     },
-    syslog_peers::{rsyslogd, syslog_ng},
 };
 use std::time::Duration;
 

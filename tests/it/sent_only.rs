@@ -1,15 +1,13 @@
 //! Transports that get no evidence of arrival, under faults: a hundred seeded runs each over UDP and both kinds of Unix sockets,
 //! against receivers that come and go. What was `sent` may be missing, and nothing else.
 
-use crate::{
-    support::{
-        drain::Drain,
-        hundred::{all_met, hundred},
-        judge::{Terms, judge},
-        lines::Shape,
-        pause, syslog, until,
-    },
-    syslog_peers::local,
+use crate::support::{
+    daemons::local,
+    drain::Drain,
+    hundred::{all_met, hundred},
+    judge::{Terms, judge},
+    lines::Shape,
+    pause, syslog, until,
 };
 use nix::sys::socket::{setsockopt, sockopt};
 use rand::RngExt;

@@ -4,6 +4,7 @@
 pub mod certificates;
 #[path = "../../support/closed.rs"]
 pub mod closed;
+pub mod daemons;
 pub mod dns;
 pub mod drain;
 pub mod fakes;
