@@ -42,7 +42,7 @@ pub fn old(messages: &[Vec<u8>]) -> Seen {
 
 #[test]
 fn rsyslogd_gets_every_line_in_the_old_format_over_tls_relp_and_udp() {
-    let (mut daemon, [tls, relp, _, udp]) = rsyslogd("64k");
+    let (mut daemon, [tls, relp, _, udp, ..]) = rsyslogd("64k");
     let ca = certificates::file("ca.pem").display().to_string();
     let done = Setup::new()
         .flags(["--lifecycle-lines", "off"])

@@ -20,7 +20,7 @@ fn all_arrived(done: &Finished) {
 
 #[test]
 fn rsyslogd_gets_every_line_over_tls_relp_relp_with_tls_and_its_socket() {
-    let (mut daemon, [tls, relp, relptls, udp]) = rsyslogd("64k");
+    let (mut daemon, [tls, relp, relptls, udp, ..]) = rsyslogd("64k");
     let file = |name: &str| certificates::file(name).display().to_string();
     let (ca, cert, key) = (file("ca.pem"), file("client.pem"), file("client.key"));
     let done = Setup::new()
@@ -46,7 +46,7 @@ fn rsyslogd_gets_every_line_over_tls_relp_relp_with_tls_and_its_socket() {
 #[test]
 fn lines_over_the_limit_of_rsyslogd_arrive_in_pieces() {
     // 8k is its default. What is longer it cuts, and confirms all the same.
-    let (mut daemon, [tls, relp, _, _]) = rsyslogd("8k");
+    let (mut daemon, [tls, relp, ..]) = rsyslogd("8k");
     let ca = certificates::file("ca.pem").display().to_string();
     let done = Setup::new()
         .drain(&format!("relp+tcp://127.0.0.1:{relp}#name=relp"))
@@ -65,7 +65,7 @@ fn lines_over_the_limit_of_rsyslogd_arrive_in_pieces() {
 
 #[test]
 fn a_restart_of_rsyslogd_loses_no_line_over_tls_and_relp() {
-    let (mut daemon, [tls, relp, relptls, _]) = rsyslogd("64k");
+    let (mut daemon, [tls, relp, relptls, ..]) = rsyslogd("64k");
     let file = |name: &str| certificates::file(name).display().to_string();
     let (ca, cert, key) = (file("ca.pem"), file("client.pem"), file("client.key"));
     let mut run = Setup::new()
@@ -94,7 +94,7 @@ fn a_restart_of_rsyslogd_loses_no_line_over_tls_and_relp() {
 
 #[test]
 fn refused_certificates_are_named_the_app_runs_and_no_line_goes_out_in_plain_text_43() {
-    let (daemon, [tls, relp, relptls, _]) = rsyslogd("64k");
+    let (daemon, [tls, relp, relptls, ..]) = rsyslogd("64k");
     let file = |name: &str| certificates::file(name).display().to_string();
     let (ca, other) = (file("ca.pem"), file("other.pem"));
     let cases = [

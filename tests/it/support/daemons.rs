@@ -68,15 +68,15 @@ impl Drop for Daemon {
     }
 }
 
-/// Ports of the inputs `tls`, `relp`, `relptls`, `udp`; the socket is `socket`. `longest` is its maxMessageSize.
-pub fn rsyslogd(longest: &str) -> (Daemon, [u16; 4]) {
+/// Ports of the inputs `tls`, `relp`, `relptls`, `udp`, `tcp`; the socket is `socket`. `longest` is its maxMessageSize.
+pub fn rsyslogd(longest: &str) -> (Daemon, [u16; 5]) {
     let program = tools::program("/usr/sbin/rsyslogd", "rsyslog");
     tools::program("/usr/lib/x86_64-linux-gnu/rsyslog/imrelp.so", "rsyslog-relp");
     tools::program("/usr/lib/x86_64-linux-gnu/rsyslog/lmnsd_ossl.so", "rsyslog-openssl");
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let ports @ [tls, relp, relptls, udp] = free_ports();
+    let ports @ [tls, relp, relptls, udp, tcp] = free_ports();
     let (work, certificates) = (dir.path().display(), certificates::directory().display());
-    let rules: String = ["tls", "relp", "relptls", "udp", "unix"]
+    let rules: String = ["tls", "relp", "relptls", "udp", "tcp", "unix"]
         .map(|name| {
             format!(
                 "ruleset(name=\"{name}\") {{ action(type=\"omfile\" file=\"{work}/{name}\" template=\"asItCame\") }}\n"
@@ -93,6 +93,7 @@ template(name="asItCame" type="string" string="<%pri%>%rawmsg-after-pri%\n")
 {rules}
 module(load="imtcp" StreamDriver.Name="ossl" StreamDriver.Mode="1" StreamDriver.AuthMode="anon")
 input(type="imtcp" port="{tls}" address="127.0.0.1" ruleset="tls")
+input(type="imtcp" port="{tcp}" address="127.0.0.1" ruleset="tcp" streamDriver.name="ptcp" streamDriver.mode="0")
 module(load="imrelp" tls.tlslib="openssl")
 input(type="imrelp" port="{relp}" address="127.0.0.1" ruleset="relp")
 input(type="imrelp" port="{relptls}" address="127.0.0.1" ruleset="relptls" tls="on" tls.authMode="certvalid"
@@ -108,7 +109,7 @@ input(type="imuxsock" Socket="{work}/socket" ruleset="unix" useSpecialParser="of
     let mut command = Command::new(program);
     command.args(["-n", "-f", &path("conf"), "-i", &path("pid")]);
     let socket = dir.path().join("socket");
-    let ready = || [tls, relp, relptls].into_iter().all(listens) && socket.exists();
+    let ready = || [tls, relp, relptls, tcp].into_iter().all(listens) && socket.exists();
     (Daemon::start(dir, &mut command, ready), ports)
 }
 
