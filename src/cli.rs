@@ -368,7 +368,9 @@ Drain URLs:
 
 Variables:
   Each option has one, empty is unset, and the flag wins. LASTWORD_DRAIN and
-  LASTWORD_DRAIN_ANYNAME add a drain each. The app sees none of them.
+  LASTWORD_DRAIN_ANYNAME add a drain each. LASTWORD_LOG=debug shows on stderr
+  what lastword and its HTTP client do, LASTWORD_LOG=lastword=debug lastword
+  alone: any filter of Rust's tracing. The app sees none of them.
 
 Times and sizes:
   30s, 1m30s, 500ms, or plain seconds. 65536, 64KiB, 32MiB.

@@ -229,7 +229,10 @@ fn complaints_about_drain_options() {
             "file:x#fsync=no",
             "unknown option `fsync`; `file` takes name, stream, require, rotate, rotate-age, keep, compress, mode",
         ),
-        ("http://h#ca=/x", "`http` takes no option `ca`; it is for syslog+tls, relp+tls, ndjson+tls, HTTPS drains"),
+        (
+            "http://h#ca=/x",
+            "`http` takes no option `ca`; it is for syslog+tls, relp+tls, ndjson+tls, gelf+tls, HTTPS drains",
+        ),
         ("syslog+tls://h#framing=lf", "`syslog+tls` takes no option `framing`; it is for syslog+tcp"),
         (
             "syslog+tls://h#cert=/x",

@@ -76,7 +76,7 @@ const RULES: &[Rule] = &[
     Rule { kind: Kind::Cert, name: "cert", fits: Scheme::has_tls, example: "cert=/run/tls/client.pem" },
     Rule { kind: Kind::Key, name: "key", fits: Scheme::has_tls, example: "key=/run/tls/client.key" },
     Rule { kind: Kind::Fingerprint, name: "fingerprint", fits: Scheme::has_tls, example: "fingerprint=sha256:4a…" },
-    Rule { kind: Kind::Servername, name: "servername", fits: Scheme::is_tls, example: "servername=logs.example" },
+    Rule { kind: Kind::Servername, name: "servername", fits: Scheme::has_tls, example: "servername=logs.example" },
     Rule {
         kind: Kind::MaxMessage,
         name: "max-message",

@@ -103,6 +103,7 @@ pub(crate) const SCHEMES: &[Scheme] = &[
     Scheme { name: "victorialogs+https", encoding: Encoding::Of(Format::Webhook(Preset::VictoriaLogs)), way: Way::Https, default_port: None, example: "victorialogs+https://vl.example:9428", help: "VictoriaLogs jsonline" },
     Scheme { name: "victorialogs+http", encoding: Encoding::Of(Format::Webhook(Preset::VictoriaLogs)), way: Way::Http, default_port: None, example: "victorialogs+http://vl.example:9428", help: "" },
     Scheme { name: "gelf+tcp", encoding: Encoding::Of(Format::Gelf(Carrier::Stream)), way: Way::Tcp, default_port: Some(12201), example: "gelf+tcp://graylog.example:12201", help: "Graylog GELF over TCP" },
+    Scheme { name: "gelf+tls", encoding: Encoding::Of(Format::Gelf(Carrier::Stream)), way: Way::Tls, default_port: Some(12201), example: "gelf+tls://graylog.example:12201", help: "" },
 ];
 
 /// Formats and transports that the project means to have, so that their names are not called typing errors.
@@ -152,14 +153,8 @@ impl Scheme {
         matches!(self.way, Way::File | Way::Unix)
     }
 
-    /// TLS that is not HTTP's.
-    pub(crate) fn is_tls(&self) -> bool {
-        matches!(self.way, Way::Tls | Way::RelpTls)
-    }
-
-    /// TLS, HTTP's included.
     pub(crate) fn has_tls(&self) -> bool {
-        self.is_tls() || self.way == Way::Https
+        matches!(self.way, Way::Tls | Way::RelpTls | Way::Https)
     }
 
     pub(crate) fn is_relp(&self) -> bool {

@@ -11,7 +11,7 @@ pub struct HttpTarget {
     pub url: url::Url,
     /// Extra headers in order: (name, value). Values are secrets.
     pub headers: Vec<(String, Secret)>,
-    /// Whom to trust, and who we are. The name in the certificate is always the URL's.
+    /// Whom to trust, and who we are.
     pub tls: TlsTarget,
     /// What stands in between.
     pub proxy: Option<Proxy>,

@@ -29,6 +29,7 @@ impl Queues {
         let limits = Limits {
             bytes: 64 << 10,
             items: 10_000,
+            gaps_alone: false,
             overhead: 160,
             linger: Duration::ZERO,
             nap: Duration::ZERO,

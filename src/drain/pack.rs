@@ -18,6 +18,8 @@ pub(crate) struct Limits {
     pub(crate) bytes: usize,
     /// Items in a payload.
     pub(crate) items: usize,
+    /// A gap line has a payload of its own: the receiver counts what it refuses, so lines must be all that it can count.
+    pub(crate) gaps_alone: bool,
     /// Estimated wire bytes of an item beside its text.
     pub(crate) overhead: usize,
     /// How long to gather lines before a payload that is not full.
@@ -50,6 +52,7 @@ impl Limits {
         Self {
             bytes: bytes.min(in_flight / share),
             items,
+            gaps_alone: matches!(spec.target, Target::Http(_)) && spec.format.protocol().counts_only,
             overhead,
             linger: Duration::from_millis(linger),
             nap: Duration::from_millis(nap),

@@ -26,6 +26,7 @@ pub(crate) fn limits() -> Limits {
     Limits {
         bytes: 1 << 20,
         items: 1000,
+        gaps_alone: false,
         overhead: 1,
         linger: Duration::ZERO,
         nap: Duration::ZERO,

@@ -29,6 +29,8 @@ pub struct Protocol {
     pub payload_headers: fn(key: &str, items: usize) -> Vec<(&'static str, String)>,
     /// Bytes of an answer that an item may take; 0 where the status says it all.
     pub answer_bytes: usize,
+    /// An answer may say how many items it refused, and not which ([`Ruling::all_but`]).
+    pub counts_only: bool,
     /// What an answer means.
     pub judge: fn(&Answer<'_>) -> Ruling,
 }
@@ -46,6 +48,7 @@ impl Protocol {
         headers: &[],
         payload_headers: |_, _| Vec::new(),
         answer_bytes: 0,
+        counts_only: false,
         judge: |_| Meaning::Status.into(),
     };
 
@@ -164,7 +167,7 @@ impl Ruling {
     }
 
     /// A receiver that took a payload but for `rejected` items, and does not say which (unless it is all of them): the accounts
-    /// count all the same.
+    /// count all the same. They are exact because such payloads never mix lines and gap lines ([`Protocol::counts_only`]).
     pub(crate) fn all_but(items: usize, rejected: u64, reason: impl Into<String>) -> Self {
         let rejected = usize::try_from(rejected).unwrap_or(usize::MAX).min(items);
         let refused = if rejected < items { ItemVerdict::SomeRejected } else { ItemVerdict::Rejected };

@@ -1,10 +1,13 @@
 //! The syslog of the machine itself: `<PRI>ident[pid]: text`, as libc's `syslog(3)` writes it into `/dev/log`.
 //!
 //! No time and no host: whoever reads the socket has its own of both, and rsyslog's socket input and journald understand
-//! nothing newer (RFC 5424 arrives as a program called `1`). The text goes out as it is, but for NUL, which libc cannot
-//! write and which ends a message on a stream socket: it becomes `#000`, as in rsyslog's own files.
+//! nothing newer (RFC 5424 arrives as a program called `1`). The text goes out as with LF framing: on a
+//! stream socket a NUL ends a message, and syslog-ng takes a newline for an end, too, and drops a CR before it.
 
-use super::{Encode, Gap, Origin};
+use super::{
+    Encode, Gap, Origin,
+    syslog::{Framing, escaped},
+};
 use crate::line::{Stream, Unit};
 
 /// RFC 3164 §4.1.3 allows a tag of 32 characters.
@@ -29,12 +32,7 @@ impl LocalSyslog {
         out.reserve(priority.len() + self.tag.len() + text.len());
         out.extend_from_slice(priority);
         out.extend_from_slice(self.tag.as_bytes());
-        for (at, piece) in text.split(|&byte| byte == 0).enumerate() {
-            if at > 0 {
-                out.extend_from_slice(b"#000");
-            }
-            out.extend_from_slice(piece);
-        }
+        out.extend_from_slice(&escaped(Framing::Lf, text));
     }
 }
 

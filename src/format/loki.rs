@@ -26,6 +26,7 @@ pub(crate) const PROTOCOL: Protocol = Protocol {
     content_type: "application/json",
     path: PathRule::IfEmpty("/loki/api/v1/push"),
     compress: &[Compress::Gzip, Compress::Off],
+    counts_only: true,
     judge,
     ..Protocol::PLAIN
 };

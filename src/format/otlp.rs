@@ -31,6 +31,7 @@ pub(crate) const PROTOCOL: Protocol = Protocol {
     compress: &[Compress::Gzip, Compress::Off],
     // Just the one refusal of a payload, but with words; 0 would do, were it not that a 200 may be a half no.
     answer_bytes: 1,
+    counts_only: true,
     judge,
     ..Protocol::PLAIN
 };

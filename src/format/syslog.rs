@@ -4,13 +4,14 @@
 //! <134>1 2026-01-02T03:04:05.678901Z web-7 shop 4121 stdout [meta sequenceId="42"][lastword@32473 run="…" seq="42"] GET /cart 200
 //! ```
 //!
-//! Facility local0; stdout is info, stderr err (Docker's choice), lastword's own lines notice, a gap warning. The text goes out as it is, NUL, ESC
-//! and broken UTF-8 included (MSG-ANY of §6.4), and without a byte order mark, which rsyslog would keep in the text. A line feed cannot
-//! occur in it: units end there. Nothing is cut: over-long lines were split into parts before, and where a receiver's limit is
+//! Facility local0; stdout is info, stderr err (Docker's choice), lastword's own lines notice, a gap warning. The text goes out as it is, ESC
+//! and broken UTF-8 included (MSG-ANY of §6.4), but for what receivers tear or drop (see [`escaped`]); and without a byte order mark, which
+//! rsyslog would keep in the text. Nothing is cut: over-long lines were split into parts before, and where a receiver's limit is
 //! known (`#max-message=`), a unit over it travels as several messages of the same `seq`, with `piece` and `pieces`.
 
 use super::{Encode, Format, Gap, OWN_STREAM, Origin, StampText};
 use crate::line::{Stamp, Stream, Unit};
+use std::borrow::Cow;
 
 /// How messages are told apart on a stream (RFC 6587), or that datagrams do it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +78,7 @@ impl Syslog {
         if let Some(place) = unit.part {
             part = part_params(place, &mut scratch);
         }
+        let text = escaped(self.framing, unit.text);
         let pieces = [
             &prefix[..],
             id.format((unit.seq.max(1) - 1) % SEQUENCE_ID_MAX + 1).as_bytes(),
@@ -87,9 +89,9 @@ impl Syslog {
             b"\"",
             part,
             b"] ",
-            unit.text,
+            &text,
         ];
-        if unit.text.len() < self.limit && pieces.iter().map(|piece| piece.len()).sum::<usize>() <= self.limit {
+        if text.len() < self.limit && pieces.iter().map(|piece| piece.len()).sum::<usize>() <= self.limit {
             return frame(self.framing, &pieces, out);
         }
         let [head @ .., end, text] = pieces;
@@ -206,23 +208,33 @@ pub(super) fn frame(framing: Framing, pieces: &[&[u8]], out: &mut Vec<u8>) {
         out.extend_from_slice(itoa::Buffer::new().format(len).as_bytes());
         out.push(b' ');
     }
+    pieces.iter().for_each(|piece| out.extend_from_slice(piece));
     if framing == Framing::Lf {
-        pieces.iter().for_each(|piece| without_newlines(piece, out));
         out.push(b'\n');
-    } else {
-        pieces.iter().for_each(|piece| out.extend_from_slice(piece));
     }
 }
 
-/// A newline within a text (`--multiline`) would end the message: it becomes `#012`, as in rsyslog's own files.
-fn without_newlines(piece: &[u8], out: &mut Vec<u8>) {
-    let mut from = 0;
-    for at in memchr::memchr_iter(b'\n', piece) {
-        out.extend_from_slice(&piece[from..at]);
-        out.extend_from_slice(b"#012");
-        from = at + 1;
+/// A text as it can travel: `#` and three octal digits, as rsyslog writes them, stand for what receivers do not take. That is a
+/// NUL, which both rsyslog and syslog-ng drop at the end of a message, and at which syslog-ng's `network()` tears one in
+/// two; with LF framing also a newline (`--multiline`), and a CR before the newline that ends the message.
+pub(crate) fn escaped(framing: Framing, text: &[u8]) -> Cow<'_, [u8]> {
+    let by_line = framing == Framing::Lf;
+    let (text, end) = match text.strip_suffix(b"\r") {
+        Some(rest) if by_line => (rest, &b"#015"[..]),
+        _ => (text, &b""[..]),
+    };
+    let mut rest = text;
+    let mut out = Vec::new();
+    // Without lines there is just one of the two to look for.
+    while let Some(at) = memchr::memchr2(0, if by_line { b'\n' } else { 0 }, rest) {
+        out.extend_from_slice(&rest[..at]);
+        out.extend_from_slice(if rest[at] == 0 { b"#000" } else { b"#012" });
+        rest = &rest[at + 1..];
     }
-    out.extend_from_slice(&piece[from..]);
+    if out.is_empty() && end.is_empty() {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned([&out, rest, end].concat())
 }
 
 /// A HEADER field: at most `max` octets of 33..=126 (§6.2.4–6.2.6); others become `_`, and nothing becomes `-` (NILVALUE).

@@ -5,12 +5,12 @@
 //! ```
 //!
 //! The time is UTC, to the second, without a year (§4.1.2 has it local; a container has no zone worth having). There is no
-//! place for run, sequence, stream, part and labels: stream is told by severity alone. The text goes out as it is; over a
+//! place for run, sequence, stream, part and labels: stream is told by severity alone. The text goes out as with RFC 5424; over a
 //! receiver's known limit (`#max-message=`) in several messages, which nothing marks as pieces.
 
 use super::{
     Encode, Format, Gap, Origin,
-    syslog::{Framing, PIECE_MIN, WARNING, cut, frame, header_field, priority},
+    syslog::{Framing, PIECE_MIN, WARNING, cut, escaped, frame, header_field, priority},
 };
 use crate::line::{Stamp, Unit};
 
@@ -59,10 +59,11 @@ impl Syslog3164 {
         let head = [b"<", digits.format(priority).as_bytes(), b">", self.stamp.as_bytes(), self.origin.as_bytes()];
         let room = self.limit.saturating_sub(head.iter().map(|piece| piece.len()).sum()).max(PIECE_MIN);
         let [a, b, c, d, e] = head;
+        let text = escaped(self.framing, text);
         if text.len() <= room {
-            return frame(self.framing, &[a, b, c, d, e, text], out);
+            return frame(self.framing, &[a, b, c, d, e, &text], out);
         }
-        cut(text, room).into_iter().for_each(|text| frame(self.framing, &[a, b, c, d, e, text], out));
+        cut(&text, room).into_iter().for_each(|text| frame(self.framing, &[a, b, c, d, e, text], out));
     }
 }
 
@@ -127,7 +128,7 @@ mod tests {
             let mark = b" web-7 shop[4121]: ";
             let at = out.windows(mark.len()).position(|window| window == mark).unwrap();
             prop_assert_eq!(at, "<134>Jan  2 03:04:05".len());
-            prop_assert_eq!(&out[at + mark.len()..], &owned.text[..]);
+            prop_assert_eq!(&out[at + mark.len()..], &*escaped(Framing::Datagram, &owned.text));
         }
     }
 }

@@ -32,7 +32,7 @@ fn a_part_on_stderr_is_an_error_with_its_place_in_the_line() {
     assert_eq!(
         String::from_utf8(out).unwrap(),
         "<131>1 2026-01-02T03:04:05.678901Z web-7 shop 4121 stderr [meta sequenceId=\"43\"]\
-         [lastword@32473 run=\"0197-b7\" seq=\"43\" part=\"2\" last=\"1\"] \0\x1b rest\n"
+         [lastword@32473 run=\"0197-b7\" seq=\"43\" part=\"2\" last=\"1\"] #000\x1b rest\n"
     );
 }
 
@@ -98,21 +98,43 @@ proptest! {
                 }
                 encoder.encode(&owned.unit(), &mut stream);
                 if framing == Framing::Datagram {
-                    check(&stream, owned)?;
+                    check(&stream, framing, owned)?;
                 }
             }
             let mut rest = &stream[..];
             for owned in units.iter().filter(|_| framing != Framing::Datagram) {
                 let message;
                 (message, rest) = unframe(framing, rest).unwrap();
-                check(message, owned)?;
+                check(message, framing, owned)?;
             }
             prop_assert!(framing == Framing::Datagram || rest.is_empty());
         }
     }
 }
 
-fn check(message: &[u8], owned: &Owned) -> Result<(), TestCaseError> {
+/// What receivers neither tear nor shorten, byte by byte.
+fn travelling(framing: Framing, text: &[u8]) -> Vec<u8> {
+    let escape = |(at, &byte): (usize, &u8)| match byte {
+        0 => b"#000".to_vec(),
+        b'\n' if framing == Framing::Lf => b"#012".to_vec(),
+        b'\r' if framing == Framing::Lf && at + 1 == text.len() => b"#015".to_vec(),
+        byte => vec![byte],
+    };
+    text.iter().enumerate().flat_map(escape).collect()
+}
+
+#[test]
+fn what_receivers_tear_or_drop_is_escaped() {
+    for text in [&b""[..], b"\0", b"\r", b"a\0\0b\0", b"one\ntwo\r\nthree\r", b"\r\r", b"\0\r", b"\r\0", b"plain"] {
+        for framing in [Framing::Counted, Framing::Lf, Framing::Datagram] {
+            assert_eq!(*escaped(framing, text), travelling(framing, text), "{framing:?}");
+        }
+    }
+    assert_eq!(*escaped(Framing::Lf, b"one\ntwo\0\r"), *b"one#012two#000#015");
+    assert_eq!(*escaped(Framing::Counted, b"one\ntwo\0\r"), *b"one\ntwo#000\r");
+}
+
+fn check(message: &[u8], framing: Framing, owned: &Owned) -> Result<(), TestCaseError> {
     let read = read(message).ok_or_else(|| TestCaseError::fail(format!("unreadable: {message:?}")))?;
     let severity = match owned.stream {
         Stream::Stdout => 6,
@@ -128,7 +150,7 @@ fn check(message: &[u8], owned: &Owned) -> Result<(), TestCaseError> {
     prop_assert_eq!(&own["run"], "0197-b7");
     let place = own.get("part").map(|number| Part { number: number.parse().unwrap(), last: own["last"] == "1" });
     prop_assert_eq!(place, owned.part);
-    prop_assert_eq!(read.text, &owned.text[..]);
+    prop_assert_eq!(read.text, travelling(framing, &owned.text));
     Ok(())
 }
 

@@ -43,6 +43,7 @@ const BETTER_STACK: Protocol = Protocol { compress: GZIP, ..ndjson::PROTOCOL };
 const AXIOM: Protocol = Protocol {
     compress: &[Compress::Gzip, Compress::Zstd, Compress::Off],
     answer_bytes: 512,
+    counts_only: true,
     judge: axiom,
     ..ndjson::PROTOCOL
 };

@@ -10,7 +10,7 @@ use rustls::{
     AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, RootCertStore,
     SignatureScheme, SupportedCipherSuite,
     client::{
-        Resumption,
+        Resumption, WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
     crypto::{self, CryptoProvider, ring},
@@ -18,21 +18,28 @@ use rustls::{
 };
 use std::{fmt::Write, sync::Arc};
 
-/// Settings for one target; reads the files of a client certificate.
+/// What rustls-webpki calls a server's certificate that may sign others: what `openssl req -x509` makes.
+const SELF_SIGNED: &str = "CaUsedAsEndEntity";
+
+/// Settings for one target at `host`; reads the files of a client certificate.
 ///
 /// # Errors
 /// In words: an unusable root, certificate or key.
-pub(super) fn client_config(target: &TlsTarget) -> Result<Arc<ClientConfig>, String> {
+pub(super) fn client_config(target: &TlsTarget, host: &str) -> Result<Arc<ClientConfig>, String> {
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(|error| format!("no TLS: {error}"))?;
-    let builder = match target.fingerprint {
-        Some(wanted) => {
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(Fingerprint { wanted, provider }))
+    let verifier: Arc<dyn ServerCertVerifier> = match target.fingerprint {
+        Some(wanted) => Arc::new(Fingerprint { wanted, provider }),
+        None => {
+            let roots = Arc::new(roots(target.ca_pem.as_deref())?);
+            let roots = WebPkiServerVerifier::builder_with_provider(roots, provider).build();
+            let (host, wanted) = (name(host).ok(), server_name(target, host)?);
+            Arc::new(Renamed { roots: roots.map_err(|error| format!("no TLS: {error}"))?, host, wanted })
         }
-        None => builder.with_root_certificates(roots(target.ca_pem.as_deref())?),
     };
+    let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
     let mut config = match &target.identity {
         None => builder.with_no_client_auth(),
         Some(identity) => {
@@ -53,8 +60,13 @@ pub(super) fn client_config(target: &TlsTarget) -> Result<Arc<ClientConfig>, Str
 /// # Errors
 /// In words, if it is no name at all.
 pub(super) fn server_name(target: &TlsTarget, host: &str) -> Result<ServerName<'static>, String> {
-    let name = target.servername.as_deref().unwrap_or(host);
-    ServerName::try_from(name.to_owned()).map_err(|_| format!("`{name}` can't be the name in a certificate"))
+    name(target.servername.as_deref().unwrap_or(host))
+}
+
+fn name(text: &str) -> Result<ServerName<'static>, String> {
+    // URLs have IPv6 addresses in brackets.
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    ServerName::try_from(bare.to_owned()).map_err(|_| format!("`{text}` can't be the name in a certificate"))
 }
 
 /// The platform's roots, or the compiled-in ones where it has none (`FROM scratch`), and those that the user named.
@@ -121,7 +133,11 @@ pub(super) fn why(error: &Error) -> String {
         Error::InvalidCertificate(C::UnknownIssuer) => {
             "its TLS certificate is from an unknown issuer (`#ca=` can name it)".into()
         }
+        Error::InvalidCertificate(C::Other(OtherError(error))) if error.to_string() == SELF_SIGNED => {
+            "its TLS certificate is a root's, signed by itself (`#fingerprint=` can name it)".into()
+        }
         Error::InvalidCertificate(C::Other(OtherError(error))) => format!("its TLS certificate is not taken: {error}"),
+        Error::InvalidCertificate(error) => format!("its TLS certificate is not taken: {error}"),
         Error::AlertReceived(AlertDescription::CertificateRequired) => {
             "it wants a TLS client certificate (`#cert=` and `#key=`)".into()
         }
@@ -131,6 +147,52 @@ pub(super) fn why(error: &Error) -> String {
         Error::AlertReceived(alert) => format!("it broke TLS off ({alert:?})"),
         Error::InvalidMessage(_) => "it does not speak TLS".into(),
         other => format!("TLS failed: {other}"),
+    }
+}
+
+/// Takes what the roots vouch for, under the name of `#servername=`. HTTP clients ask for that of their URL; it stands for
+/// the other one here. (A proxy has a name of its own.)
+#[derive(Debug)]
+struct Renamed {
+    roots: Arc<WebPkiServerVerifier>,
+    /// None if it could stand in no certificate.
+    host: Option<ServerName<'static>>,
+    wanted: ServerName<'static>,
+}
+
+impl ServerCertVerifier for Renamed {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let name = if self.host.as_ref() == Some(server_name) { &self.wanted } else { server_name };
+        self.roots.verify_server_cert(end_entity, intermediates, name, ocsp_response, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.roots.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.roots.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.roots.supported_verify_schemes()
     }
 }
 

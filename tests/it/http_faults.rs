@@ -4,31 +4,26 @@
 use crate::support::{
     certificates,
     drain::Drain,
+    fate::Fate,
     http::read_ndjson,
     hundred::{all_met, hundred},
     judge::{Seen, Terms, judge},
     lines::Shape,
     pause,
-    web::{Act, Dialect, Fate, Web},
+    web::{Act, Dialect, Http, Web},
 };
 use rand::{RngExt, rngs::StdRng};
 use std::{collections::BTreeMap, time::Duration};
 
 const LINES: u64 = 200;
 
-fn fate(rng: &mut StdRng, dialect: Dialect) -> Fate {
+fn fate(rng: &mut StdRng, dialect: Dialect) -> Fate<Http> {
     // Within the TLS handshake, a request's head, or its body.
-    let bytes = rng.random_range(1..6000);
     match rng.random_range(0..9) {
-        0 => Fate::Refuse,
-        1 => Fate::BlackHole(rng.random_range(1..60)),
-        2 => Fate::ResetAfter(bytes),
-        3 => Fate::CloseAfter(bytes),
-        4 => Fate::HalfOpen(bytes),
-        5 => Fate::Slow(rng.random_range(1..80)),
-        6 if dialect != Dialect::Plain => Fate::WrongCertificate,
-        7 => Fate::Healthy,
-        _ => Fate::ResetAfter(bytes / 10),
+        0 => Fate::Healthy,
+        1 => Fate::Own(Http::HalfOpen(rng.random_range(1..6000))),
+        2 if dialect != Dialect::Plain => Fate::WrongCertificate,
+        _ => Fate::random(rng, 6000),
     }
 }
 

@@ -8,6 +8,7 @@
 #![expect(clippy::panic, reason = "a panic is how a test fails")]
 #![expect(unreachable_pub, reason = "a test crate exports nothing; `pub` says what a module offers to the themes")]
 
+mod black_hole;
 mod clock;
 mod comparison;
 mod container;
@@ -16,6 +17,7 @@ mod drains;
 mod exit_code;
 mod exit_container;
 mod formats;
+mod hostile_peers;
 mod http_checklist;
 mod http_faults;
 mod http_nginx;
@@ -38,7 +40,9 @@ mod platform;
 mod process;
 mod programs;
 mod real_servers;
+mod refused_certificates;
 mod restart;
+mod sent_only;
 mod spool;
 mod spool_commands;
 mod spool_disk;

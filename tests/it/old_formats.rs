@@ -1,17 +1,18 @@
 //! The formats with the least in them: `rfc=3164`, which has no place for numbers, and `body=text`, which has none for
-//! anything. 10,000 lines each, of the hostile kind where the receiver is ours; real ones store what C strings can hold.
+//! anything. 10,000 lines each; `hostile_peers` has the hostile ones for real daemons.
 
 use crate::{
     formats::{LINES, run, same_lines},
     support::{
         certificates,
+        daemons::{rsyslogd, syslog_ng},
         fakes::{Asked, Fake, Kept},
         judge::{Seen, Terms, Unit},
         mortal::{Mortal, Speech},
+        syslog::unescaped,
         until,
         wrapper::Setup,
     },
-    syslog_peers::{rsyslogd, syslog_ng},
 };
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 const WRITTEN: &str = "--count 10000 --rate 20000 --err-every 5 --shape";
 
 /// `<134>Jan  2 03:04:05 host app[7]: text`.
-fn old(messages: &[Vec<u8>]) -> Seen {
+pub fn old(messages: &[Vec<u8>]) -> Seen {
     let mut seen = Seen::default();
     for message in messages {
         let shown = || String::from_utf8_lossy(message).into_owned();
@@ -32,7 +33,7 @@ fn old(messages: &[Vec<u8>]) -> Seen {
         let is_stamp =
             stamp.is_ascii() && stamp[3] == b' ' && stamp[6] == b' ' && stamp[9] == b':' && stamp[12] == b':';
         assert!(is_stamp && rest.starts_with(b" "), "{}", shown());
-        let text = rest.windows(3).position(|three| three == b"]: ").map(|at| rest[at + 3..].to_vec());
+        let text = rest.windows(3).position(|three| three == b"]: ").map(|at| unescaped(&rest[at + 3..]));
         let text = text.unwrap_or_else(|| panic!("no tag: {}", shown()));
         seen.units.push(Unit { seq: None, stream: Some(stream), text, part: None });
     }
@@ -41,7 +42,7 @@ fn old(messages: &[Vec<u8>]) -> Seen {
 
 #[test]
 fn rsyslogd_gets_every_line_in_the_old_format_over_tls_relp_and_udp() {
-    let (mut daemon, [tls, relp, _, udp]) = rsyslogd("64k");
+    let (mut daemon, [tls, relp, _, udp, ..]) = rsyslogd("64k");
     let ca = certificates::file("ca.pem").display().to_string();
     let done = Setup::new()
         .flags(["--lifecycle-lines", "off"])

@@ -3,14 +3,14 @@
 
 use crate::{
     formats::{LINES, hostile, run, same_lines},
-    support::{fakes::Kept, until},
+    support::{daemons::free_ports, fakes::Kept, until},
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::Value;
 use std::{
     fs::{self, File},
     io::{Read, Write},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     process::{Command, Stdio},
     time::Duration,
 };
@@ -21,10 +21,6 @@ fn peer(path: &str) -> String {
     let path = format!("{}/target/peers/{path}", env!("CARGO_MANIFEST_DIR"));
     assert!(fs::exists(&path).is_ok_and(|found| found), "{path} is missing: run scripts/peers");
     path
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
 }
 
 /// What rotel printed of each record: `Body: Str(…)` or `Body: Bytes([1, 2])`.
@@ -48,7 +44,7 @@ fn bodies(log: &[u8]) -> Vec<Kept> {
 #[test]
 fn rotel_gets_every_line_as_protobuf_and_as_json() {
     for options in ["", "#encoding=json", "#compress=off"] {
-        let (http, grpc) = (free_port(), free_port());
+        let [http, grpc] = free_ports();
         let dir = tempfile::tempdir().expect("a temporary directory");
         let log = dir.path().join("log");
         let words = ["start", "--exporter", "blackhole", "--debug-log", "logs", "--debug-log-verbosity", "detailed"];
@@ -107,7 +103,7 @@ impl Drop for NoidaDb {
 
 #[test]
 fn noida_db_has_each_line_as_a_document_under_its_own_id() {
-    let port = free_port();
+    let [port] = free_ports();
     let dir = tempfile::tempdir().expect("a temporary directory");
     let noida = NoidaDb { program: peer("noida_db/noida-db"), data: dir.path().display().to_string() };
     let port_text = port.to_string();

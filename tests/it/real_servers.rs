@@ -1,6 +1,7 @@
 //! Real receivers and real apps: Debian's rsyslogd, nginx, redis-server.
 
 use crate::support::{
+    daemons::free_ports,
     judge::{Seen, Terms},
     ms, note,
     pair::Pair,
@@ -16,7 +17,7 @@ use nix::{
 use std::{
     fs,
     io::{Read, Write},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -137,10 +138,6 @@ fn a_restart_of_rsyslogd_loses_no_line() {
     done.acquit_passthrough();
 }
 
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
-}
-
 #[test]
 fn nginx_says_its_last_words_after_a_quit() {
     let nginx = tools::program("/usr/sbin/nginx", "nginx-light");
@@ -148,7 +145,7 @@ fn nginx_says_its_last_words_after_a_quit() {
     for pid1 in [false, true] {
         let pair = Pair::start();
         let setup = pair.setup().pid1(pid1).stop_timeout(10);
-        let port = free_port();
+        let [port] = free_ports();
         let config = setup.path("nginx.conf");
         let text = format!(
             "daemon off; worker_processes 2; pid {dir}/nginx.pid; error_log /dev/stderr notice;\n\

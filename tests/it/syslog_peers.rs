@@ -1,133 +1,17 @@
-//! Debian's rsyslogd and syslog-ng, each with every input that a transport of ours has a word for.
+//! Debian's rsyslogd and syslog-ng at the other end of every syslog transport.
 
 use crate::support::{
     certificates,
-    judge::{Seen, Terms, Unit},
-    syslog, tools, until,
+    daemons::{listens, local, rsyslogd, syslog_ng},
+    judge::Terms,
+    syslog, until,
     wrapper::{Finished, Setup},
 };
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
-use std::{
-    fs,
-    net::{TcpListener, TcpStream},
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    time::Duration,
-};
-use tempfile::TempDir;
+use std::{net::TcpListener, process::Command, time::Duration};
 
 const LIMIT: Duration = Duration::from_secs(60);
 /// Two writers' worth of lines with characters of one to four bytes, U+2028 among them.
 const LINES: &str = "--count 10000 --rate 20000 --shape u --err-every 5";
-
-/// A daemon that stores messages as they came, a file an input.
-pub struct Daemon {
-    dir: TempDir,
-    child: Child,
-}
-
-impl Daemon {
-    fn start(dir: TempDir, program: &mut Command, ready: impl FnMut() -> bool) -> Self {
-        let log = fs::File::create(dir.path().join("log")).expect("a fresh file");
-        let child = program.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().expect("it starts");
-        let daemon = Self { dir, child };
-        until("the daemon to listen", LIMIT, ready);
-        daemon
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    /// Stops it, which reads what it has first.
-    pub fn stop(&mut self) {
-        kill(Pid::from_raw(self.child.id() as i32), Signal::SIGTERM).expect("it runs");
-        self.child.wait().expect("our own child");
-    }
-
-    /// What one input stored.
-    pub fn stored(&self, input: &str) -> Vec<Vec<u8>> {
-        let log = fs::read_to_string(self.path("log")).unwrap_or_default();
-        let stored = fs::read(self.path(input)).unwrap_or_else(|error| panic!("{input}: {error}\n{log}"));
-        stored.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).map(<[u8]>::to_vec).collect()
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn free_ports<const N: usize>() -> [u16; N] {
-    // All at once, so that they differ.
-    let listeners = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
-    listeners.map(|listener| listener.local_addr().expect("bound").port())
-}
-
-fn listens(port: u16) -> bool {
-    TcpStream::connect(("127.0.0.1", port)).is_ok()
-}
-
-/// Ports of the inputs `tls`, `relp`, `relptls`, `udp`; the socket is `socket`. `longest` is its maxMessageSize.
-pub fn rsyslogd(longest: &str) -> (Daemon, [u16; 4]) {
-    let program = tools::program("/usr/sbin/rsyslogd", "rsyslog");
-    tools::program("/usr/lib/x86_64-linux-gnu/rsyslog/imrelp.so", "rsyslog-relp");
-    tools::program("/usr/lib/x86_64-linux-gnu/rsyslog/lmnsd_ossl.so", "rsyslog-openssl");
-    let dir = tempfile::tempdir().expect("a temporary directory");
-    let ports @ [tls, relp, relptls, udp] = free_ports();
-    let (work, certificates) = (dir.path().display(), certificates::directory().display());
-    let rules: String = ["tls", "relp", "relptls", "udp", "unix"]
-        .map(|name| {
-            format!(
-                "ruleset(name=\"{name}\") {{ action(type=\"omfile\" file=\"{work}/{name}\" template=\"asItCame\") }}\n"
-            )
-        })
-        .concat();
-    let config = format!(
-        r#"
-global(workDirectory="{work}" maxMessageSize="{longest}" parser.escapeControlCharactersOnReceive="off"
-    DefaultNetstreamDriverCAFile="{certificates}/ca.pem" DefaultNetstreamDriverCertFile="{certificates}/server.pem"
-    DefaultNetstreamDriverKeyFile="{certificates}/server.key")
-main_queue(queue.type="Direct")
-template(name="asItCame" type="string" string="<%pri%>%rawmsg-after-pri%\n")
-{rules}
-module(load="imtcp" StreamDriver.Name="ossl" StreamDriver.Mode="1" StreamDriver.AuthMode="anon")
-input(type="imtcp" port="{tls}" address="127.0.0.1" ruleset="tls")
-module(load="imrelp" tls.tlslib="openssl")
-input(type="imrelp" port="{relp}" address="127.0.0.1" ruleset="relp")
-input(type="imrelp" port="{relptls}" address="127.0.0.1" ruleset="relptls" tls="on" tls.authMode="certvalid"
-    tls.caCert="{certificates}/ca.pem" tls.myCert="{certificates}/server.pem" tls.myPrivKey="{certificates}/server.key")
-module(load="imudp")
-input(type="imudp" port="{udp}" address="127.0.0.1" ruleset="udp" rcvbufSize="8m")
-module(load="imuxsock" SysSock.Use="off")
-input(type="imuxsock" Socket="{work}/socket" ruleset="unix" useSpecialParser="off" parseHostname="off")
-"#
-    );
-    fs::write(dir.path().join("conf"), config).expect("a fresh file");
-    let path = |name: &str| dir.path().join(name).display().to_string();
-    let mut command = Command::new(program);
-    command.args(["-n", "-f", &path("conf"), "-i", &path("pid")]);
-    let socket = dir.path().join("socket");
-    let ready = || [tls, relp, relptls].into_iter().all(listens) && socket.exists();
-    (Daemon::start(dir, &mut command, ready), ports)
-}
-
-/// Messages of the local syslog (`<14>app[1]: text`), which have neither sequence nor time of ours.
-pub fn local(messages: &[Vec<u8>]) -> Seen {
-    let mut seen = Seen::default();
-    for message in messages {
-        let text = message.windows(3).position(|three| three == b"]: ").map(|at| message[at + 3..].to_vec());
-        let text = text.unwrap_or_else(|| panic!("no tag: {}", String::from_utf8_lossy(message)));
-        let stream = if message.starts_with(b"<11>") { 'e' } else { 'o' };
-        seen.units.push(Unit { seq: None, stream: Some(stream), text, part: None });
-    }
-    seen
-}
 
 #[track_caller]
 fn all_arrived(done: &Finished) {
@@ -136,7 +20,7 @@ fn all_arrived(done: &Finished) {
 
 #[test]
 fn rsyslogd_gets_every_line_over_tls_relp_relp_with_tls_and_its_socket() {
-    let (mut daemon, [tls, relp, relptls, udp]) = rsyslogd("64k");
+    let (mut daemon, [tls, relp, relptls, udp, ..]) = rsyslogd("64k");
     let file = |name: &str| certificates::file(name).display().to_string();
     let (ca, cert, key) = (file("ca.pem"), file("client.pem"), file("client.key"));
     let done = Setup::new()
@@ -162,7 +46,7 @@ fn rsyslogd_gets_every_line_over_tls_relp_relp_with_tls_and_its_socket() {
 #[test]
 fn lines_over_the_limit_of_rsyslogd_arrive_in_pieces() {
     // 8k is its default. What is longer it cuts, and confirms all the same.
-    let (mut daemon, [tls, relp, _, _]) = rsyslogd("8k");
+    let (mut daemon, [tls, relp, ..]) = rsyslogd("8k");
     let ca = certificates::file("ca.pem").display().to_string();
     let done = Setup::new()
         .drain(&format!("relp+tcp://127.0.0.1:{relp}#name=relp"))
@@ -181,7 +65,7 @@ fn lines_over_the_limit_of_rsyslogd_arrive_in_pieces() {
 
 #[test]
 fn a_restart_of_rsyslogd_loses_no_line_over_tls_and_relp() {
-    let (mut daemon, [tls, relp, relptls, _]) = rsyslogd("64k");
+    let (mut daemon, [tls, relp, relptls, ..]) = rsyslogd("64k");
     let file = |name: &str| certificates::file(name).display().to_string();
     let (ca, cert, key) = (file("ca.pem"), file("client.pem"), file("client.key"));
     let mut run = Setup::new()
@@ -196,7 +80,7 @@ fn a_restart_of_rsyslogd_loses_no_line_over_tls_and_relp() {
     let mut again = Command::new("/usr/sbin/rsyslogd");
     let path = |name: &str| daemon.path(name).display().to_string();
     again.args(["-n", "-f", &path("conf"), "-i", &path("pid")]);
-    daemon.child = again.stdin(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
+    daemon.restart(&mut again);
     run.wrote(run.record().done() + 2000);
     until("rsyslogd to listen again", LIMIT, || [tls, relp, relptls].into_iter().all(listens));
     run.stop();
@@ -210,7 +94,7 @@ fn a_restart_of_rsyslogd_loses_no_line_over_tls_and_relp() {
 
 #[test]
 fn refused_certificates_are_named_the_app_runs_and_no_line_goes_out_in_plain_text_43() {
-    let (daemon, [tls, relp, relptls, _]) = rsyslogd("64k");
+    let (daemon, [tls, relp, relptls, ..]) = rsyslogd("64k");
     let file = |name: &str| certificates::file(name).display().to_string();
     let (ca, other) = (file("ca.pem"), file("other.pem"));
     let cases = [
@@ -273,54 +157,6 @@ fn an_expired_certificate_holds_the_drain_and_a_renewed_one_lets_it_go_on_44() {
     assert!(String::from_utf8_lossy(&server.join().expect("no panic")).ends_with("last word"));
     let books = done.report.as_ref().expect("a report").of("renewed");
     assert_eq!((books.read, books.accepted, books.confirmed), (1, 1, 0), "no goodbye, no confirmation: {books:?}");
-}
-
-fn syslog_ng_root() -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| tools::crate_root().join("target"), PathBuf::from);
-    let root = target.join("syslog-ng");
-    assert!(root.join("usr/sbin/syslog-ng").exists(), "{} is missing: scripts/syslog-ng", root.display());
-    root
-}
-
-/// Ports of the inputs `network` (LF), `counted` and `tls`; the sockets are `dgram.socket` and `stream.socket`.
-pub fn syslog_ng() -> (Daemon, [u16; 3]) {
-    let root = syslog_ng_root();
-    let dir = tempfile::tempdir().expect("a temporary directory");
-    let ports @ [network, counted, tls] = free_ports();
-    let certificates = certificates::directory().display();
-    let source = |name: &str, driver: &str| {
-        format!(
-            "source s_{name} {{ {driver}; }};\ndestination d_{name} {{ file(\"{}/{name}\" template(\"$MSG\\n\")); }};\n\
-             log {{ source(s_{name}); destination(d_{name}); }};\n",
-            dir.path().display()
-        )
-    };
-    let socket = |name: &str| format!("\"{}/{name}.socket\"", dir.path().display());
-    let config = [
-        "@version: 3.38\noptions { flush-lines(1); log-msg-size(1048576); };\n".to_owned(),
-        source("network", &format!("network(ip(127.0.0.1) port({network}) flags(no-parse))")),
-        source("counted", &format!("syslog(ip(127.0.0.1) port({counted}) flags(no-parse))")),
-        source(
-            "tls",
-            &format!(
-                "syslog(ip(127.0.0.1) port({tls}) transport(\"tls\") flags(no-parse) tls(key-file(\"{certificates}/server.key\") \
-                 cert-file(\"{certificates}/server.pem\") ca-file(\"{certificates}/ca.pem\") peer-verify(required-trusted)))"
-            ),
-        ),
-        source("dgram", &format!("unix-dgram({} flags(no-parse))", socket("dgram"))),
-        source("stream", &format!("unix-stream({} flags(no-parse))", socket("stream"))),
-    ];
-    fs::write(dir.path().join("conf"), config.concat()).expect("a fresh file");
-    let path = |name: &str| dir.path().join(name).display().to_string();
-    let in_root = |path: &str| root.join(path).display().to_string();
-    let libraries = ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu", "usr/lib/syslog-ng"].map(in_root).join(":");
-    let mut command = Command::new(root.join("usr/sbin/syslog-ng"));
-    command.env("LD_LIBRARY_PATH", libraries).args(["-F", "--no-caps", "-f", &path("conf"), "-R", &path("persist")]);
-    command.args(["-c", &path("ctl"), "-p", &path("pid")]);
-    command.arg(format!("--module-path={}", in_root("usr/lib/syslog-ng/3.38")));
-    let sockets = ["dgram", "stream"].map(|name| dir.path().join(format!("{name}.socket")));
-    let ready = || ports.into_iter().all(listens) && sockets.iter().all(|socket| Path::exists(socket));
-    (Daemon::start(dir, &mut command, ready), ports)
 }
 
 #[test]

@@ -4,44 +4,29 @@
 use crate::support::{
     certificates,
     drain::Drain,
+    fate::Fate,
     hundred::{all_met, hundred},
     judge::{Terms, judge},
     lines::Shape,
-    mortal::{Fate, Mortal, Speech},
+    mortal::{Mortal, Relp, Speech},
     note, pause,
     record::identify,
     seed, syslog, until,
     wrapper::raw,
 };
 use flate2::read::GzDecoder;
-use nix::sys::socket::{setsockopt, sockopt};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
-use std::{
-    collections::BTreeMap,
-    io::Read,
-    net::UdpSocket,
-    os::unix::net::UnixDatagram,
-    path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, Ordering},
-    thread,
-    time::Duration,
-};
+use std::{collections::BTreeMap, io::Read, path::PathBuf, time::Duration};
 
 const SECOND: Duration = Duration::from_secs(1);
 const LINES: u64 = 200;
 
-fn fate(rng: &mut StdRng, speech: Speech) -> Fate {
-    let bytes = rng.random_range(1..8000);
+fn fate(rng: &mut StdRng, speech: Speech) -> Fate<Relp> {
     match rng.random_range(0..8) {
-        0 => Fate::Refuse,
-        1 => Fate::BlackHole(rng.random_range(1..60)),
-        2 => Fate::ResetAfter(bytes),
-        3 => Fate::CloseAfter(bytes),
-        4 => Fate::Slow(rng.random_range(1..80)),
-        5 if speech.relp => Fate::AnswersLost(rng.random_range(1..100)),
-        6 if speech.relp => Fate::ServerClose(rng.random_range(1..100)),
-        7 if speech.tls => Fate::WrongCertificate,
-        _ => Fate::ResetAfter(bytes / 10),
+        0 if speech.relp => Fate::Own(Relp::AnswersLost(rng.random_range(1..100))),
+        1 if speech.relp => Fate::Own(Relp::ServerClose(rng.random_range(1..100))),
+        2 if speech.tls => Fate::WrongCertificate,
+        _ => Fate::random(rng, 8000),
     }
 }
 
@@ -97,148 +82,6 @@ fn a_hundred_seeded_runs_over_relp_with_tls_lose_nothing() {
     let met = hundred("relp+tls", |rng, context| one(rng, context, Speech { relp: true, tls: true }));
     all_met(&met, &ALWAYS);
     all_met(&met, &["answers lost", "serverclose", "wrong certificate"]);
-}
-
-/// A daemon on a Unix socket that comes and goes: in each life it reads so many messages, and is away for so many
-/// milliseconds. The last life is without an end.
-fn unix_daemon(path: &Path, lives: Vec<(usize, u64)>, stop: &AtomicBool) -> Vec<Vec<u8>> {
-    let mut got = Vec::new();
-    for (messages, away) in lives.into_iter().chain([(usize::MAX, 0)]) {
-        let _ = std::fs::remove_file(path);
-        let socket = UnixDatagram::bind(path).expect("a free name");
-        socket.set_read_timeout(Some(Duration::from_millis(5))).expect("a live socket");
-        let (mut buffer, mut taken) = (vec![0; 100_000], 0);
-        while taken < messages {
-            match socket.recv(&mut buffer) {
-                Ok(length) => {
-                    taken += 1;
-                    got.push(buffer[..length].to_vec());
-                }
-                Err(_) if stop.load(Ordering::SeqCst) => return got,
-                Err(_) => {}
-            }
-        }
-        drop(socket);
-        pause(Duration::from_millis(away));
-    }
-    got
-}
-
-#[test]
-fn a_hundred_seeded_runs_over_a_unix_socket_count_what_is_sent() {
-    let met = hundred("unix", |rng, context| {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let path = dir.path().join("log");
-        let lives: Vec<_> =
-            (0..rng.random_range(0..4)).map(|_| (rng.random_range(1..60), rng.random_range(0..80))).collect();
-        let deaths = lives.len() as u32;
-        let stop = AtomicBool::new(false);
-        thread::scope(|scope| {
-            let daemon = scope.spawn(|| unix_daemon(&path, lives, &stop));
-            let mut drain = Drain::start(&format!("syslog+unix:{}#name=unix", path.display()));
-            while drain.next <= LINES {
-                drain.write(rng.random_range(1..20), Shape::Unicode);
-                pause(Duration::from_micros(rng.random_range(0..4000)));
-            }
-            let (books, record, report) = drain.finish(30 * SECOND);
-            stop.store(true, Ordering::SeqCst);
-            let seen = crate::syslog_peers::local(&daemon.join().expect("no panic"));
-            let without_death = deaths == 0;
-            let terms = Terms { unsure: !without_death, ..Terms::default() };
-            let facts = judge(&record, Some(&books), &seen, terms)
-                .unwrap_or_else(|found| panic!("{context}: {found:?}\n{report:?}"));
-            // A daemon that dies takes a queue of at most a dozen messages along, or what the system allows.
-            let missing = u32::try_from(facts.missing).expect("few");
-            BTreeMap::from([("deaths", deaths), ("missing", missing), ("healthy", u32::from(without_death))])
-        })
-    });
-    all_met(&met, &["deaths", "missing", "healthy"]);
-}
-
-/// A receiver on UDP that comes and goes: in each life it reads so many datagrams, and is away for so many milliseconds. The
-/// last life is without an end. A hard-pressed one has the smallest buffer there is, and is slow.
-fn udp_receiver(first: UdpSocket, lives: Vec<(usize, u64)>, pressed: bool, stop: &AtomicBool) -> Vec<Vec<u8>> {
-    let address = first.local_addr().expect("bound");
-    let (mut first, mut got) = (Some(first), Vec::new());
-    for (datagrams, away) in lives.into_iter().chain([(usize::MAX, 0)]) {
-        // Somebody's own port may be this one, for a moment.
-        let again = || UdpSocket::bind(address).ok();
-        let socket = first.take().or_else(again).unwrap_or_else(|| {
-            let mut found = None;
-            until("the port to be free again", 20 * SECOND, || {
-                found = again();
-                found.is_some()
-            });
-            found.expect("bound")
-        });
-        if pressed {
-            setsockopt(&socket, sockopt::RcvBuf, &1).expect("a live socket");
-        }
-        socket.set_read_timeout(Some(Duration::from_millis(5))).expect("a live socket");
-        let (mut buffer, mut taken) = (vec![0; 100_000], 0);
-        while taken < datagrams {
-            match socket.recv(&mut buffer) {
-                Ok(length) => {
-                    taken += 1;
-                    got.push(buffer[..length].to_vec());
-                }
-                Err(_) if stop.load(Ordering::SeqCst) => return got,
-                Err(_) => {}
-            }
-            if pressed {
-                pause(Duration::from_millis(1));
-            }
-        }
-        drop(socket);
-        pause(Duration::from_millis(away));
-    }
-    got
-}
-
-#[test]
-fn a_hundred_seeded_runs_over_udp_count_what_is_sent_and_what_is_too_large_45() {
-    let met = hundred("udp", |rng, context| {
-        let lives: Vec<_> =
-            (1..rng.random_range(0..4)).map(|_| (rng.random_range(1..60), rng.random_range(0..80))).collect();
-        let deaths = lives.len() as u32;
-        let pressed = rng.random_bool(0.3);
-        let mut large = if rng.random_bool(0.5) || (deaths == 0 && !pressed) { rng.random_range(1..4) } else { 0 };
-        let oversize = large;
-        let first = UdpSocket::bind("127.0.0.1:0").expect("a free port");
-        let url = format!("syslog+udp://{}#name=udp", first.local_addr().expect("bound"));
-        let stop = AtomicBool::new(false);
-        thread::scope(|scope| {
-            let receiver = scope.spawn(|| udp_receiver(first, lives, pressed, &stop));
-            let mut drain = Drain::start(&url);
-            while drain.next <= LINES || large > 0 {
-                if large > 0 && rng.random_bool(0.2) {
-                    drain.write(1, Shape::Fixed(70_000));
-                    large -= 1;
-                }
-                drain.write(rng.random_range(1..20), Shape::Hostile);
-                pause(Duration::from_micros(rng.random_range(0..4000)));
-            }
-            let (books, record, report) = drain.finish(30 * SECOND);
-            stop.store(true, Ordering::SeqCst);
-            let seen = syslog::seen(&receiver.join().expect("no panic"));
-            let terms = Terms { unsure: true, lossy: true, ..Terms::default() };
-            let facts = judge(&record, Some(&books), &seen, terms)
-                .unwrap_or_else(|found| panic!("{context}: {found:?}\n{report:?}"));
-            let lost = books.lost.get("oversize").copied().unwrap_or(0);
-            assert_eq!((books.lost(), lost), (u64::from(oversize), lost), "{context}: {report:?}");
-            assert_eq!(books.sent + lost, books.read, "{context}: {report:?}");
-            let missing = u32::try_from(facts.missing).expect("few") - oversize;
-            assert!(deaths + oversize + u32::from(pressed) > 0, "{context}: void");
-            BTreeMap::from([
-                ("away", deaths),
-                ("full buffer", u32::from(pressed && missing > 0)),
-                ("too large", oversize),
-                ("missing", missing),
-                ("all arrived", u32::from(missing == 0)),
-            ])
-        })
-    });
-    all_met(&met, &["away", "full buffer", "too large", "missing", "all arrived"]);
 }
 
 #[test]

@@ -125,13 +125,17 @@ fn param_value(rest: &[u8]) -> Option<(String, &[u8])> {
 mod tests {
     use super::*;
     use crate::{
-        format::{Encoder, Format, Gap, syslog::Framing, testing::*},
+        format::{
+            Encoder, Format, Gap,
+            syslog::{Framing, escaped},
+            testing::*,
+        },
         ledger::{Loss, Losses},
     };
     use proptest::prelude::*;
 
-    fn matches(received: &Received, owned: &Owned) -> Result<(), TestCaseError> {
-        prop_assert_eq!(&received.text, &owned.text);
+    fn matches(received: &Received, text: &[u8], owned: &Owned) -> Result<(), TestCaseError> {
+        prop_assert_eq!(&received.text, text);
         prop_assert_eq!(received.seq, Some(owned.seq));
         prop_assert_eq!(received.stream.as_deref(), Some(owned.stream.name()));
         prop_assert_eq!(received.run.as_deref(), Some("0197-b7"));
@@ -146,8 +150,10 @@ mod tests {
             let (mut json, mut syslog) = (Vec::new(), Vec::new());
             Encoder::new(Format::Ndjson, origin()).encode(&owned.unit(), &mut json);
             Encoder::new(Format::Syslog(Framing::Datagram), origin()).encode(&owned.unit(), &mut syslog);
-            matches(&Received::from_json_line(Source::Http, &json), &owned)?;
-            matches(&Received::from_syslog(Source::Tcp, &syslog), &owned)?;
+            matches(&Received::from_json_line(Source::Http, &json), &owned.text, &owned)?;
+            // Shown as it travels.
+            let text = escaped(Framing::Datagram, &owned.text);
+            matches(&Received::from_syslog(Source::Tcp, &syslog), &text, &owned)?;
         }
 
         #[test]

@@ -2,7 +2,11 @@
 
 use super::*;
 use crate::{
-    format::{Encoder, Format, syslog::Framing, testing::*},
+    format::{
+        Encoder, Format,
+        syslog::{Framing, escaped},
+        testing::*,
+    },
     line::Unit,
 };
 use std::{
@@ -94,7 +98,7 @@ fn syslog_comes_in_both_framings_on_one_connection_and_its_end_is_answered() {
             (received.source, received.seq, received.stream.as_deref()),
             (Source::Tcp, Some(seq), Some("stdout"))
         );
-        assert_eq!(&received.text, text);
+        assert_eq!(received.text, *escaped(Framing::Lf, text));
     }
 }
 

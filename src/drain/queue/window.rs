@@ -33,7 +33,7 @@ impl Queue {
         }
         let mut pieces = Vec::new();
         let (mut bytes, mut items) = (limits.bytes, limits.items);
-        while self.front_goes_with(&pieces)
+        while self.front_goes_with(&pieces, limits.gaps_alone)
             && let Some(piece) = self.take_front(bytes, items, limits.overhead, pieces.is_empty())
         {
             items = items.saturating_sub(piece.items());
@@ -118,8 +118,13 @@ impl Queue {
 }
 
 impl Queue {
-    /// Whether the front piece has the origin of `pieces`: see [`Sealed::source`].
-    fn front_goes_with(&self, pieces: &[Piece]) -> bool {
+    /// Whether the front piece has the origin of `pieces` (see [`Sealed::source`]), and neither is a gap that stands alone.
+    fn front_goes_with(&self, pieces: &[Piece], gaps_alone: bool) -> bool {
+        if let (true, Some(last), Some(next)) = (gaps_alone, pieces.last(), self.waiting.front())
+            && (last.units() == 0 || next.units() == 0)
+        {
+            return false;
+        }
         let Some(next) = self.waiting.front().and_then(Piece::source) else { return true };
         let Some(known) = pieces.iter().find_map(Piece::source) else { return true };
         match (next, known) {

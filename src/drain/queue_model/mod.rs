@@ -288,7 +288,7 @@ fn each_item_of_a_run_gets_its_own_verdict_and_the_books_balance() {
 
 #[test]
 fn where_a_receiver_does_not_say_which_items_it_refused_the_gap_spans_all_of_them() {
-    use ItemVerdict::{SomeRejected, Stored};
+    use ItemVerdict::{Rejected, SomeRejected, Stored};
     let mut queue = Queue::new(WhenFull::DropOldest, 1 << 20);
     queue.push(&batch(1, 2));
     queue.push(&batch(3, 2));
@@ -299,4 +299,13 @@ fn where_a_receiver_does_not_say_which_items_it_refused_the_gap_spans_all_of_the
     let (_, waiting) = queue.contents();
     let Some(Piece::Gap(gap)) = waiting.first() else { panic!("no gap: {waiting:?}") };
     assert_eq!((gap.lost.total(), gap.among, gap.first.0, gap.last.0), (1, 4, 1, 3));
+    // What it refuses next are lines again: the announcement travels alone, and is refused alone.
+    queue.push(&batch(5, 2));
+    let limits = Limits { gaps_alone: true, ..limits() };
+    for (items, verdicts, lost) in [(1, vec![Rejected], 1), (2, vec![SomeRejected, Stored], 2)] {
+        assert!(queue.seal(&limits));
+        assert_eq!(queue.unsent().unwrap().open_items(), items);
+        queue.resolve(&verdicts);
+        assert_eq!(queue.counts().lost.of(Loss::Rejected), lost);
+    }
 }

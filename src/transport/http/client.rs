@@ -98,7 +98,8 @@ fn build(target: &HttpTarget, tls: ClientConfig, old: bool) -> Result<Client, St
 fn config(target: &HttpTarget) -> Result<ClientConfig, String> {
     let by_proxy = target.proxy.as_ref().is_some_and(|proxy| proxy.url.scheme() == "https");
     if target.url.scheme() == "https" || by_proxy {
-        return tls::client_config(&target.tls).map(Arc::unwrap_or_clone);
+        let host = target.url.host_str().unwrap_or_default();
+        return tls::client_config(&target.tls, host).map(Arc::unwrap_or_clone);
     }
     let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()

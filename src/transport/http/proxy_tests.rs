@@ -140,10 +140,16 @@ async fn a_proxy_may_be_reached_over_tls_itself_and_speaks_the_old_http_35() {
     let server = http2_server::Server::start(&["h2"], &[]).await;
     let proxy = Small::start_over(server.port, None, Some(tls.clone())).await;
     let mut through = server.http();
-    let url = format!("https://user:s3cret@localhost:{}", proxy.port).parse().unwrap();
+    let url = format!("https://user:s3cret@127.0.0.1:{}", proxy.port).parse().unwrap();
     through.target.proxy = Some(Proxy { url, variable: "HTTPS_PROXY" });
     send(&mut through).await.unwrap();
     assert_eq!((proxy.heads().len(), server.seen().len()), (1, 1));
+    // `#servername=` is the target's name, and the proxy goes by its own.
+    through.target.tls.servername = Some("logs.example".into());
+    through.dialer.forget();
+    let failure = send(&mut through).await.unwrap_err();
+    assert!(failure.reason.contains("its TLS certificate is for another name"), "{failure:?}");
+    assert_eq!((proxy.heads().len(), server.seen().len()), (2, 1));
     let plain = plain_server().await;
     let proxy = Small::start_over(plain, None, Some(tls)).await;
     let mut through = http("http://logs.example/in", &format!("https://user:s3cret@localhost:{}", proxy.port));

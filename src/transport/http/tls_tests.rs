@@ -87,6 +87,20 @@ async fn an_unknown_issuer_and_a_wrong_name_hold_the_drain_and_never_fall_back()
     }
 }
 
+#[tokio::test]
+async fn a_server_name_stands_for_that_of_the_url() {
+    let port = serve();
+    let mut http = https("wrong.localhost", port, Some(CA));
+    http.target.tls.servername = Some("localhost".into());
+    http.send(&payload(0, &["last\n"])).await.unwrap();
+    // The host's own name is not good enough then.
+    let mut http = https("localhost", port, Some(CA));
+    http.target.tls.servername = Some("logs.example".into());
+    let failure = http.send(&payload(0, &["last\n"])).await.unwrap_err();
+    assert!(matches!(failure.verdict, Verdict::Hold), "{failure:?}");
+    assert!(failure.reason.ends_with("is for another name (`#servername=` can name it)"), "{failure:?}");
+}
+
 /// What holds the drain. A reset may overtake the alert, which then shows at a later try; it says what that may mean.
 async fn refusal(http: &mut Http, text: &str) -> String {
     for _ in 0..20 {

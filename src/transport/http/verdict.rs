@@ -9,7 +9,6 @@ use reqwest::{
     StatusCode,
     header::{HeaderMap, RETRY_AFTER},
 };
-use rustls::CertificateError as C;
 use std::{
     error::Error,
     time::{Duration, UNIX_EPOCH},
@@ -59,14 +58,7 @@ pub(super) fn of_error(
         return (Verdict::Hold, innermost(error));
     }
     if let Some(error) = cause(error) {
-        let words = match error {
-            // `tls` knows an option for that, which HTTP has not.
-            rustls::Error::InvalidCertificate(C::NotValidForName | C::NotValidForNameContext { .. }) => {
-                "its TLS certificate is for another name".to_owned()
-            }
-            error => tls::why(error),
-        };
-        return (tls::verdict(error, position), words);
+        return (tls::verdict(error, position), tls::why(error));
     }
     if innermost(error).contains(PROXY_REFUSES)
         && let Some(words) = proxy_refuses(target)

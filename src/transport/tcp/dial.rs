@@ -117,7 +117,7 @@ impl Connector {
         let name = tls::server_name(tls, &self.peer.host).map_err(hold)?;
         let config = match &self.config {
             Some(config) => Arc::clone(config),
-            None => Arc::clone(self.config.insert(tls::client_config(tls).map_err(hold)?)),
+            None => Arc::clone(self.config.insert(tls::client_config(tls, &self.peer.host).map_err(hold)?)),
         };
         match timeout(HANDSHAKE_TIME, pipe.secure(config, name)).await {
             Ok(Ok(())) => Ok(pipe),

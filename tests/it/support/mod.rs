@@ -4,9 +4,11 @@
 pub mod certificates;
 #[path = "../../support/closed.rs"]
 pub mod closed;
+pub mod daemons;
 pub mod dns;
 pub mod drain;
 pub mod fakes;
+pub mod fate;
 pub mod http;
 pub mod hundred;
 pub mod judge;

@@ -2,8 +2,11 @@
 //!
 //! What counts as received is what this application read whole (and, for RELP, was about to answer) before it died.
 
-use super::{certificates, syslog::Frames};
-use nix::sys::socket::{setsockopt, sockopt};
+use super::{
+    certificates,
+    fate::{Kind, reset},
+    syslog::Frames,
+};
 use rustls::{
     ServerConfig, ServerConnection,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
@@ -20,45 +23,25 @@ use std::{
     time::Duration,
 };
 
-/// What a connection's peer does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Fate {
-    /// Reads and answers to the end.
-    Healthy,
-    /// Closes at once.
-    Refuse,
-    /// Reads nothing, for so many milliseconds, and dies with all of it unread.
-    BlackHole(u64),
-    /// Reads so many bytes, then the connection is reset.
-    ResetAfter(usize),
-    /// Reads so many bytes, then closes (without TLS's goodbye).
-    CloseAfter(usize),
-    /// Reads a few bytes at a time, with pauses, so many of them; then as healthy.
-    Slow(usize),
-    /// RELP: reads so many messages, answers none of them, and closes: the answers are lost on the way.
+/// What RELP knows beside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Relp {
+    /// Reads so many messages, answers none of them, and closes: the answers are lost on the way.
     AnswersLost(usize),
-    /// RELP: ends the session after so many messages.
+    /// Ends the session after so many messages.
     ServerClose(usize),
-    /// TLS: shows a certificate of somebody else.
-    WrongCertificate,
 }
 
-impl Fate {
-    /// The kind alone, to be counted.
-    pub fn kind(self) -> &'static str {
+impl Kind for Relp {
+    fn kind(&self) -> &'static str {
         match self {
-            Self::Healthy => "healthy",
-            Self::Refuse => "refuse",
-            Self::BlackHole(_) => "black hole",
-            Self::ResetAfter(_) => "reset",
-            Self::CloseAfter(_) => "close",
-            Self::Slow(_) => "slow",
             Self::AnswersLost(_) => "answers lost",
             Self::ServerClose(_) => "serverclose",
-            Self::WrongCertificate => "wrong certificate",
         }
     }
 }
+
+type Fate = super::fate::Fate<Relp>;
 
 /// How it talks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,14 +76,18 @@ impl Mortal {
             let shared = Arc::clone(&shared);
             thread::spawn(move || {
                 let mut fates = fates.into_iter();
-                for stream in listener.incoming() {
-                    if shared.stop.load(Ordering::SeqCst) {
-                        return;
+                // Each in a thread of its own: one that the sender has given up may be open for ever here.
+                thread::scope(|connections| {
+                    for stream in listener.incoming() {
+                        if shared.stop.load(Ordering::SeqCst) {
+                            return;
+                        }
+                        let fate = fates.next().unwrap_or(Fate::Healthy);
+                        *shared.met.lock().expect("no panic").entry(fate.kind()).or_default() += 1;
+                        let shared = &shared;
+                        connections.spawn(move || serve(stream.expect("accepted"), speech, fate, shared));
                     }
-                    let fate = fates.next().unwrap_or(Fate::Healthy);
-                    *shared.met.lock().expect("no panic").entry(fate.kind()).or_default() += 1;
-                    serve(stream.expect("accepted"), speech, fate, &shared);
-                }
+                });
             })
         };
         Self { address, shared, thread: Some(thread) }
@@ -109,6 +96,11 @@ impl Mortal {
     /// Its address.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Messages so far.
+    pub fn messages(&self) -> usize {
+        self.shared.messages.lock().expect("no panic").len()
     }
 
     /// Ends it; what it got, and which fates were met.
@@ -220,11 +212,6 @@ fn serve(stream: TcpStream, speech: Speech, fate: Fate, shared: &Shared) {
     }
 }
 
-fn reset(stream: &TcpStream) {
-    let linger = nix::libc::linger { l_onoff: 1, l_linger: 0 };
-    let _ = setsockopt(stream, sockopt::Linger, &linger);
-}
-
 struct Session {
     frames: Frames,
     /// RELP that is no whole frame yet.
@@ -256,8 +243,8 @@ impl Session {
                     shared.messages.lock().expect("no panic").push(data);
                     self.taken += 1;
                     match fate {
-                        Fate::AnswersLost(most) if self.taken < most => continue,
-                        Fate::AnswersLost(_) => return false,
+                        Fate::Own(Relp::AnswersLost(most)) if self.taken < most => continue,
+                        Fate::Own(Relp::AnswersLost(_)) => return false,
                         _ => "200 OK",
                     }
                 }
@@ -266,7 +253,7 @@ impl Session {
             };
             let space = if answer.is_empty() { "" } else { " " };
             wire.write(format!("{txnr} rsp {}{space}{answer}\n", answer.len()).as_bytes());
-            if command == "close" || matches!(fate, Fate::ServerClose(most) if self.taken == most) {
+            if command == "close" || matches!(fate, Fate::Own(Relp::ServerClose(most)) if self.taken == most) {
                 wire.write(b"0 serverclose 0\n");
                 wire.goodbye();
                 return command == "close";

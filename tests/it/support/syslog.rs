@@ -125,6 +125,19 @@ fn quoted(bytes: &[u8]) -> Option<(String, &[u8])> {
     }
 }
 
+/// A text without the escapes of a NUL, of a newline, and of a CR at its end. No line of the tests has these letters of its own.
+pub fn unescaped(text: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((&first, after)) = rest.split_first() {
+        let escape = [(b"#000", 0), (b"#012", b'\n'), (b"#015", b'\r')];
+        let found = escape.into_iter().find(|(letters, _)| rest.starts_with(*letters));
+        bytes.push(found.map_or(first, |(_, byte)| byte));
+        rest = if found.is_some() { &rest[4..] } else { after };
+    }
+    bytes
+}
+
 /// Messages as the judge sees them. Panics at the first that is no RFC 5424.
 pub fn seen(messages: &[Vec<u8>]) -> Seen {
     let mut seen = Seen::default();
@@ -162,7 +175,7 @@ pub fn seen(messages: &[Vec<u8>]) -> Seen {
                 "stderr" => Some('e'),
                 _ => None,
             },
-            text,
+            text: unescaped(&text),
             part,
         });
     }

@@ -3,7 +3,10 @@
 //! Strict: a request is a POST to `/logs` whose body has the length that was named; requests of one key have one body. What
 //! counts as received are the bodies of requests that were taken, whether or not the answer got through.
 
-use super::certificates;
+use super::{
+    fate::{Kind, reset},
+    mortal::server_config,
+};
 use http_body_util::{BodyExt, Empty};
 use hyper::{
     Request, Response, StatusCode,
@@ -12,8 +15,6 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use nix::sys::socket::{setsockopt, sockopt};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     io,
@@ -32,26 +33,22 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-/// What a connection's peer does.
+/// What HTTP knows beside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
-    /// Speaks HTTP to the end.
-    Healthy,
-    /// Resets it at once.
-    Refuse,
-    /// Reads nothing, for so many milliseconds, and dies with all of it unread.
-    BlackHole(u64),
-    /// Reads so many bytes, then the connection is reset.
-    ResetAfter(usize),
-    /// Reads so many bytes, then closes (without TLS's goodbye).
-    CloseAfter(usize),
+pub enum Http {
     /// Reads so many bytes, then neither reads nor writes any more, and stays.
     HalfOpen(usize),
-    /// Reads so many bytes one by one, a millisecond apart; then as healthy.
-    Slow(usize),
-    /// TLS: shows a certificate of somebody else.
-    WrongCertificate,
 }
+
+impl Kind for Http {
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::HalfOpen(_) => "half-open",
+        }
+    }
+}
+
+type Fate = super::fate::Fate<Http>;
 
 /// What becomes of a request that was read whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,17 +146,15 @@ async fn accept(listener: std::net::TcpListener, dialect: Dialect, fates: Vec<Fa
 }
 
 async fn serve(stream: TcpStream, dialect: Dialect, fate: Fate, state: Shared) {
+    if matches!(fate, Fate::Refuse | Fate::BlackHole(_) | Fate::WrongCertificate) {
+        meet(&state, fate.kind());
+    }
     match fate {
-        Fate::Refuse => {
-            meet(&state, "refuse");
-            return reset(&stream);
-        }
+        Fate::Refuse => return reset(&stream),
         Fate::BlackHole(millis) => {
-            meet(&state, "black hole");
             sleep(Duration::from_millis(millis)).await;
             return reset(&stream);
         }
-        Fate::WrongCertificate => meet(&state, "wrong certificate"),
         _ => {}
     }
     let wire = Wire { stream, fate, read: 0, spent: false, nap: None, state: Arc::clone(&state) };
@@ -183,14 +178,7 @@ async fn serve(stream: TcpStream, dialect: Dialect, fate: Fate, state: Shared) {
 }
 
 fn acceptor(name: &str, dialect: Dialect) -> TlsAcceptor {
-    let certificate = CertificateDer::from_pem_file(certificates::file(&format!("{name}.pem"))).expect("a certificate");
-    let key = PrivateKeyDer::from_pem_file(certificates::file(&format!("{name}.key"))).expect("a key");
-    let mut config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .expect("versions")
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate], key)
-        .expect("they fit");
+    let mut config = Arc::unwrap_or_clone(server_config(name));
     config.alpn_protocols = match dialect {
         Dialect::Http2 => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
         _ => vec![b"http/1.1".to_vec()],
@@ -236,11 +224,6 @@ async fn answer(request: Request<Incoming>, state: Shared) -> Result<Response<Em
     Ok(response)
 }
 
-fn reset(stream: &TcpStream) {
-    let linger = nix::libc::linger { l_onoff: 1, l_linger: 0 };
-    let _ = setsockopt(stream, sockopt::Linger, &linger);
-}
-
 /// A connection that suffers its fate while it is read.
 struct Wire {
     stream: TcpStream,
@@ -253,9 +236,9 @@ struct Wire {
 }
 
 impl Wire {
-    fn strike(&mut self, kind: &'static str) {
+    fn strike(&mut self) {
         if !std::mem::replace(&mut self.spent, true) {
-            meet(&self.state, kind);
+            meet(&self.state, self.fate.kind());
         }
     }
 
@@ -263,16 +246,16 @@ impl Wire {
     fn fault(&mut self) -> Option<Poll<io::Error>> {
         match self.fate {
             Fate::ResetAfter(bytes) if self.read >= bytes => {
-                self.strike("reset");
+                self.strike();
                 reset(&self.stream);
                 Some(Poll::Ready(io::ErrorKind::ConnectionReset.into()))
             }
             Fate::CloseAfter(bytes) if self.read >= bytes => {
-                self.strike("close");
+                self.strike();
                 Some(Poll::Ready(io::ErrorKind::BrokenPipe.into()))
             }
-            Fate::HalfOpen(bytes) if self.read >= bytes => {
-                self.strike("half-open");
+            Fate::Own(Http::HalfOpen(bytes)) if self.read >= bytes => {
+                self.strike();
                 Some(Poll::Pending)
             }
             _ => None,
@@ -282,9 +265,11 @@ impl Wire {
     /// How many bytes may be read now.
     fn portion(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
         match self.fate {
-            Fate::ResetAfter(bytes) | Fate::CloseAfter(bytes) | Fate::HalfOpen(bytes) => Poll::Ready(bytes - self.read),
+            Fate::ResetAfter(bytes) | Fate::CloseAfter(bytes) | Fate::Own(Http::HalfOpen(bytes)) => {
+                Poll::Ready(bytes - self.read)
+            }
             Fate::Slow(bytes) if self.read < bytes => {
-                self.strike("slow");
+                self.strike();
                 let nap = self.nap.get_or_insert_with(|| Box::pin(sleep(Duration::from_millis(1))));
                 std::task::ready!(nap.as_mut().poll(cx));
                 self.nap = None;

@@ -221,10 +221,12 @@ fn of_record(record: &LogRecord) -> Kept {
     }
 }
 
-/// An OTLP receiver that shares no code with us; of the first request it refuses `refused` records by a partial success.
-pub fn otlp(mut refused: usize) -> Rule {
+/// An OTLP receiver that shares no code with us; of the first requests it refuses the last
+/// `refused` records each by a partial success.
+pub fn otlp(refused: &'static [usize]) -> Rule {
+    let mut refused = refused.iter();
     Box::new(move |asked, kept| {
-        let refused = std::mem::take(&mut refused);
+        let refused = *refused.next().unwrap_or(&0);
         let request = match asked.header("content-type") {
             _ if asked.path != "/v1/logs" => return (404, String::new()),
             Some("application/x-protobuf") => ExportLogsServiceRequest::decode(&asked.body[..]).expect("protobuf"),
@@ -232,7 +234,7 @@ pub fn otlp(mut refused: usize) -> Rule {
             _ => return (415, String::new()),
         };
         let records = &request.resource_logs[0].scope_logs[0].log_records;
-        kept.extend(records.iter().skip(refused).map(of_record));
+        kept.extend(records[..records.len() - refused].iter().map(of_record));
         let body = format!("{{\"partialSuccess\":{{\"rejectedLogRecords\":\"{refused}\",\"errorMessage\":\"full\"}}}}");
         (200, if refused == 0 { r#"{"partialSuccess":null}"#.into() } else { body })
     })
