@@ -29,8 +29,8 @@ pub(super) struct Receiver {
     /// Units that gap lines told of.
     pub(super) announced: u64,
     /// What a receiving application died on that had left it unread for longer than the replay window covers: the gap that
-    /// docs/GUARANTEES.md names.
-    pub(super) forgiven: BTreeSet<(usize, u64)>,
+    /// docs/GUARANTEES.md names. For each unit, the lives that sent it so: one that did not note it leaves it to the next.
+    forgiven: BTreeMap<(usize, u64), BTreeSet<usize>>,
     /// Its drain gave units up, in any life so far.
     pub(super) gave_up: bool,
     /// The process that talks to it is dead: what is on its way may come, and nothing else.
@@ -53,7 +53,7 @@ impl Receiver {
         seen: Rc<RefCell<Seen>>,
     ) -> Self {
         let (first, last) = (BTreeMap::new(), [(0, 0); 3]);
-        let forgiven = BTreeSet::new();
+        let forgiven = BTreeMap::new();
         let (epoch, duplicates, announced, gave_up, deaf) = (0, 0, 0, false, false);
         Self { name, truth, seen, stream, itemized, first, epoch, last, duplicates, announced, forgiven, gave_up, deaf }
     }
@@ -88,13 +88,23 @@ impl Receiver {
         whole
     }
 
+    pub(super) fn is_forgiven(&self, unit: (usize, u64)) -> bool {
+        self.forgiven.contains_key(&unit)
+    }
+
+    /// How often a life may have called a unit accepted that never came.
+    pub(super) fn forgiven(&self) -> u64 {
+        self.forgiven.values().map(|lives| lives.len() as u64).sum()
+    }
+
     /// Whole lines that the application never read.
     pub(super) fn forgive(&mut self, bytes: &[u8]) {
         let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
         for line in bytes[..whole].split_inclusive(|&byte| byte == b'\n') {
             // The first may be the rest of a line whose front it did read.
             if let Some(Arrival::Unit { life, seq, .. }) = parse(line) {
-                self.forgiven.insert((life, seq));
+                let present = self.truth.borrow().0.len();
+                self.forgiven.entry((life, seq)).or_default().insert(present);
             }
         }
     }
