@@ -27,8 +27,13 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// No life lasts longer, storm and all stops' budgets and flushes included.
-const LONGEST: Duration = Duration::from_secs(400);
+/// An app that still runs then, or again, or waits for its drains in a write, is stopped. Nothing of lastword's ends before:
+/// a script is sixty pauses of seven seconds, four times, and with `--when-full block` as long as the drains take.
+const WEARY: Duration = Duration::from_secs(300);
+/// No life lasts longer: after that stop an app that ignores it, and may not be killed on an assumed budget, ends its
+/// script, for which it waits no more; then come its leftovers and the flush. How long these may take says
+/// [`super::patience`]; this is for what never ends.
+const LONGEST: Duration = Duration::from_secs(1_000);
 /// When all is well again, all is delivered so soon.
 const CATCH_UP: Duration = Duration::from_secs(150);
 
@@ -142,10 +147,17 @@ impl World {
                 }
             }
         };
+        let wearies = async {
+            sleep(WEARY).await;
+            life.hit("process: a stop after minutes");
+            life.stop_now();
+            std::future::pending::<()>().await;
+        };
         let lived = async {
             tokio::select! {
                 biased;
                 () = dies => None,
+                () = wearies => None,
                 reports = shell.run() => Some(reports),
             }
         };
