@@ -206,6 +206,7 @@ impl World {
         let machine =
             matches!(self.plan.lives[number].end, End::Killed { machine: true } | End::AtCall { machine: true, .. });
         self.disk.begin_life(None);
+        let files = self.disk.files();
         // Whoever exits in time is not there when the machine crashes.
         if lived.reports.is_none() {
             self.shake(machine);
@@ -214,6 +215,13 @@ impl World {
             }
         }
         self.recover_twice();
+        let segments = self.segments.borrow();
+        let returned = segments.iter().filter(|&(&number, _)| !files.contains_key(&segment_name(number)));
+        for (_, (life, units)) in returned {
+            for receiver in &self.receivers {
+                receiver.borrow_mut().returned.extend(units.clone().map(|seq| (*life, seq)));
+            }
+        }
     }
 
     /// A death takes what an earlier life left: what was evicted, and was in memory yet; and with the machine, what nobody
