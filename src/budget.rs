@@ -43,6 +43,11 @@ impl Shares {
         let app = total.saturating_sub(reserve).saturating_sub(margin);
         Self { margin, reserve, app, last_call: LAST_CALL.min(app / 4) }
     }
+
+    /// For the spool's last writes, after the flush: the rest of the margin is the report's.
+    pub fn last_words(&self) -> Duration {
+        self.margin * 4 / 5
+    }
 }
 
 /// What happened when, as far as deadlines depend on it.
