@@ -86,6 +86,12 @@ impl<'a> DrainUrl<'a> {
             Some(_) => return Err(Problem::new(format!("a {what} has no host"), right())),
             None => rest,
         };
+        // A space before the `#` is no part of a name; one that is can be written `%20`.
+        let mut path = path.trim_end();
+        // As the system reads it; shown with more of them, the rest would look like a host.
+        while path.starts_with("//") {
+            path = &path[1..];
+        }
         if path.is_empty() || path.ends_with('/') {
             return Err(Problem::new(format!("the {what}'s name is missing"), right()));
         }
@@ -252,6 +258,15 @@ mod tests {
         let environment = Environment::from(VARIABLES);
         let cut = DrainUrl::cut(text).and_then(|url| url.host_port(&environment));
         cut.map(|peer| (peer.host, peer.port)).map_err(|problem| problem.to_string())
+    }
+
+    #[test]
+    fn a_files_name_has_no_space_before_its_options_and_one_slash_in_front() {
+        let file = |text: &str| DrainUrl::cut(text).map(|url| url.redacted()).map_err(|problem| problem.to_string());
+        assert_eq!(file("file:/var/log/app.log #rotate=1MiB").as_deref(), Ok("file:/var/log/app.log"));
+        assert_eq!(file("file:/var/log/an app.log").as_deref(), Ok("file:/var/log/an app.log"));
+        assert_eq!(file("file:////var/log").as_deref(), Ok("file:/var/log"));
+        assert!(file("file:/var/log/ #rotate=1MiB").unwrap_err().contains("the file's name is missing"));
     }
 
     #[test]

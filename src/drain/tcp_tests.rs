@@ -59,7 +59,8 @@ fn a_small_memory_neither_stalls_nor_loses() {
         let report = &drains.close_books()[0];
         assert_eq!(report.counts.confirmed, count, "{report:?}");
         assert_eq!(receiver.join().unwrap(), count);
-        assert!(start.elapsed() < Duration::from_secs(4), "stalled for {:?} with {memory} bytes", start.elapsed());
+        // Alone it takes 2 s, for the peer acknowledges late when so little is under way; a wait of 200 ms a window would take 14.
+        assert!(start.elapsed() < Duration::from_secs(10), "stalled for {:?} with {memory} bytes", start.elapsed());
     }
 }
 

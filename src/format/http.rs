@@ -175,7 +175,7 @@ impl Ruling {
 }
 
 /// A receiver's own words, as far as a message repeats them: short, and on one line.
-pub(super) fn brief(text: &str) -> String {
+pub(crate) fn brief(text: &str) -> String {
     text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).take(120).collect()
 }
 

@@ -111,8 +111,13 @@ pub(crate) fn encode_header(header: &Header) -> (Vec<u8>, u32) {
 pub(crate) fn decode_header(bytes: &[u8]) -> Result<(Header, usize, u32), BadHeader> {
     let known = bytes.len().min(MAGIC.len());
     if bytes[..known] != MAGIC[..known] {
-        // Zeroes are what a file system leaves of a file whose data never reached the disk.
-        return Err(if bytes.iter().all(|&byte| byte == 0) { BadHeader::Torn } else { BadHeader::Foreign });
+        // Zeroes are what a file system leaves of data that never reached the disk: of all of it, or of the first block.
+        let is_zero = |bytes: &[u8]| bytes.iter().all(|&byte| byte == 0);
+        return Err(match is_zero(&bytes[..known]) {
+            true if is_zero(bytes) => BadHeader::Torn,
+            true => BadHeader::Bad,
+            false => BadHeader::Foreign,
+        });
     }
     let mut fixed = Reader(bytes.get(8..).ok_or(BadHeader::Torn)?);
     let version = fixed.u16().ok_or(BadHeader::Torn)?;
@@ -399,6 +404,7 @@ mod tests {
             assert_eq!(decode_header(&bytes[..len]), Err(BadHeader::Torn), "{len} bytes");
         }
         assert_eq!(decode_header(&[0; 64]), Err(BadHeader::Torn));
+        assert_eq!(decode_header(b"\0\0\0\0\0\0\0\0the block behind it"), Err(BadHeader::Bad));
         assert_eq!(decode_header(b"something else"), Err(BadHeader::Foreign));
         for bit in 64..bytes.len() * 8 {
             let mut bytes = bytes.clone();

@@ -110,6 +110,16 @@ fn how_many_lines_a_bad_header_costs_is_told_by_the_footer_by_the_frames_or_by_n
 }
 
 #[test]
+fn a_file_whose_first_block_was_lost_in_a_crash_is_set_aside_once_and_counted() {
+    let disk = spool(1);
+    disk.edit(&segment_name(1), |bytes| bytes[..24].fill(0));
+    let found = recover(&*disk);
+    assert_eq!(found.unreadable.files, 1, "{:?}", found.notes);
+    assert!(!disk.files().contains_key(&segment_name(1)), "it is not announced at each start");
+    assert_eq!(recover(&*disk).unreadable.files, 0);
+}
+
+#[test]
 fn a_newer_version_and_a_foreign_file_are_left_alone() {
     let disk = spool(1);
     disk.edit(&segment_name(1), |bytes| bytes[8] = 9);

@@ -207,7 +207,7 @@ impl Log {
     }
 
     /// [`Log::note`], [`Log::release`], and the removing, one after the other.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn advance(&mut self, places: &[(String, Place)], closing: bool) -> io::Result<Vec<u64>> {
         let mut result = self.note(places);
         let deleted = self.release(closing);

@@ -75,7 +75,7 @@ mod safety_tests;
 pub(crate) mod scan;
 mod shared;
 #[cfg(any(test, fuzzing))]
-#[cfg_attr(fuzzing, allow(dead_code, reason = "fuzzing needs less of it than the tests"))]
+#[cfg_attr(all(fuzzing, not(test)), expect(dead_code, reason = "fuzzing needs less of it than the tests"))]
 pub(crate) mod sim;
 pub(crate) mod syncer;
 pub(crate) mod thread;

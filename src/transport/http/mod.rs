@@ -34,7 +34,7 @@ use crate::{
     config::HttpTarget,
     format::{
         Protocol,
-        http::{Answer as Received, Compress, Meaning},
+        http::{Answer as Received, Compress, Meaning, brief},
     },
     ledger::Grade,
 };
@@ -233,7 +233,7 @@ impl Http {
         }
         // Credentials are for one origin (scheme, host and port) alone, and only these two keep the method.
         let may_follow = matches!(status, StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT);
-        let points_to = moved.as_ref().map(|to| to.origin().ascii_serialization());
+        let points_to = moved.as_ref().map(|to| brief(&to.origin().ascii_serialization()));
         if let Some(to) = moved.filter(|to| may_follow && to.origin() == url.origin()) {
             return Answer::Moved(to);
         }

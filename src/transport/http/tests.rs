@@ -269,6 +269,10 @@ async fn redirects_are_followed_on_the_same_origin_with_307_and_308_only_34() {
         let failure = http.send(&payload(0, &["x\n"])).await.unwrap_err();
         assert!(matches!(failure.verdict, Verdict::Hold), "{failure:?}");
     }
+    let endless = format!("http://{}example/", "far.".repeat(500));
+    let server = Server::start(vec![moved("302 Found", &endless)]).await;
+    let failure = server.http().send(&payload(0, &["x\n"])).await.unwrap_err();
+    assert!(failure.reason.contains("points to") && failure.reason.len() < 250, "{}", failure.reason);
     let server = Server::start(vec![moved("307 Temporary Redirect", "/in"); 9]).await;
     let failure = server.http().send(&payload(0, &["x\n"])).await.unwrap_err();
     assert!(matches!(failure.verdict, Verdict::Hold) && server.seen().len() == 4, "{failure:?}");
