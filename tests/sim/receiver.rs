@@ -114,14 +114,19 @@ impl Receiver {
         self.forgiven.values().map(|lives| lives.len() as u64).sum()
     }
 
+    /// The life that is lived sent it to an application that never read it.
+    pub(super) fn forgive_unit(&mut self, unit: (usize, u64)) {
+        let present = self.truth.borrow().0.len();
+        self.forgiven.entry(unit).or_default().insert(present);
+    }
+
     /// Whole lines that the application never read.
     pub(super) fn forgive(&mut self, bytes: &[u8]) {
         let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
         for line in bytes[..whole].split_inclusive(|&byte| byte == b'\n') {
             // The first may be the rest of a line whose front it did read.
             if let Some(Arrival::Unit { life, seq, .. }) = parse(line) {
-                let present = self.truth.borrow().0.len();
-                self.forgiven.entry((life, seq)).or_default().insert(present);
+                self.forgive_unit((life, seq));
             }
         }
     }
