@@ -43,6 +43,11 @@ impl Shares {
         let app = total.saturating_sub(reserve).saturating_sub(margin);
         Self { margin, reserve, app, last_call: LAST_CALL.min(app / 4) }
     }
+
+    /// For the spool's last writes, after the flush: the rest of the margin is the report's.
+    pub fn last_words(&self) -> Duration {
+        self.margin * 4 / 5
+    }
 }
 
 /// What happened when, as far as deadlines depend on it.
@@ -84,10 +89,9 @@ impl Plan {
         Self { linger, waits: matches!(leftovers, Leftovers::Wait), ..self }
     }
 
-    /// The app will be run again so much later: what its last run left here no longer counts.
+    /// If the app is run again, then so much later.
     pub fn run_again(&mut self, delay: Duration) {
         self.restart_delay = delay;
-        (self.soft, self.app_exited, self.end) = (None, None, None);
     }
 
     /// What is not delivered is kept in a spool, or not.
@@ -145,7 +149,11 @@ impl Plan {
             Timer::GiveUp => now + GIVE_UP,
             Timer::End => self.end_at(now),
             Timer::Stall => now + self.stall,
-            Timer::Restart => now + self.restart_delay,
+            Timer::Restart => {
+                // What its last run left here no longer counts.
+                (self.soft, self.app_exited, self.end) = (None, None, None);
+                now + self.restart_delay
+            }
         }
     }
 
@@ -318,6 +326,17 @@ mod tests {
         plan.stop(later);
         assert!((seconds(later, plan.at(Timer::Kill, later)) - 7.5).abs() < 1e-6);
         assert!(plan.at(Timer::End, later) > end);
+    }
+
+    #[test]
+    fn a_restart_that_a_ctrl_c_forbids_does_not_let_a_later_stop_lengthen_the_flush() {
+        let (mut plan, t0) = (Plan::new(stated(30), Duration::from_secs(2)), clock::now());
+        plan.app_exited(t0);
+        let end = plan.at(Timer::End, t0);
+        plan.run_again(Duration::from_secs(1));
+        let stop = t0 + Duration::from_secs(1);
+        plan.stop(stop);
+        assert_eq!(plan.at(Timer::End, stop), end);
     }
 
     #[test]

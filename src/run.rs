@@ -1,6 +1,7 @@
 //! The wiring: the only file that knows all parts. Read top-down, it tells the life of the process.
 
 use crate::{
+    budget::Shares,
     child::{Canary, is_in_foreground, shares_terminal},
     clock,
     config::{Config, ExitSignal, LifecycleLines},
@@ -179,7 +180,7 @@ impl Plumbing<'_> {
 
     /// The last acts: freeze the accounts, say them, return the code.
     fn close(self, outcome: &Outcome) -> u8 {
-        let drains = self.drains.close_books();
+        let drains = self.drains.close_books_within(Shares::of(self.config.budget.duration()).last_words());
         let code = self.exit_code(outcome, &drains);
         let report = Report {
             run: self.config.origin.run.clone(),

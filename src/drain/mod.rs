@@ -57,7 +57,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long the spool's last writes may take after the books are closed.
+/// How long the spool is waited for at a time, when the books are closed: three times.
 const LAST_WORDS: Duration = Duration::from_millis(80);
 
 /// One part in so many of `--memory` is left to the holes that batches of all sizes leave between them.
@@ -232,21 +232,29 @@ impl Drains {
         self.drains.iter().map(look).collect()
     }
 
-    /// Freezes every account: what is pending becomes spooled or lost(deadline), later news is ignored. Asserts the identity.
-    /// Returns the report; waits for no thread but the spool's, and for that at most twice [`LAST_WORDS`].
+    /// [`Self::close_books_within`] a quarter of a second.
     pub fn close_books(&self) -> Vec<DrainReport> {
+        self.close_books_within(3 * LAST_WORDS)
+    }
+
+    /// Freezes every account: what is pending becomes spooled or lost(deadline), later news is ignored. Asserts the identity.
+    /// Returns the report; waits for no thread but the spool's, and for that at most `limit`, for a disk that hangs must not
+    /// keep the report from its reader.
+    pub fn close_books_within(&self, limit: Duration) -> Vec<DrainReport> {
+        let end = clock::now() + limit;
+        let patience = || LAST_WORDS.min(end.saturating_duration_since(clock::now()));
         if let Some(spool) = &self.spool {
-            spool.settle(LAST_WORDS);
+            spool.settle(patience());
         }
         let reports = self.freeze();
         if let Some(spool) = &self.spool {
             let spooled: u64 = reports.iter().map(|report| report.counts.spooled).max().unwrap_or(0);
             let dir = spool.dir();
             let dir = dir.display();
-            if !spool.finish(LAST_WORDS) {
+            if !spool.finish(patience()) {
                 say(format_args!("spool {dir}: the disk is slow to end; the next run may send some lines again"));
             }
-            spool.tidy(LAST_WORDS);
+            spool.tidy(patience());
             if spooled > 0 {
                 say(format_args!("what was not delivered is in {dir}; the next run with this --spool sends it first"));
             }

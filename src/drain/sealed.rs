@@ -44,11 +44,14 @@ impl Piece {
         }
     }
 
-    /// Memory that the piece stands for: text, line ends here and on the wire, and its share of the overhead.
+    /// Memory that the piece stands for: text, line ends here and on the wire, and its share of the overhead. A range on the
+    /// disk stands for none: it takes no room from lines, however many segments earlier runs left. There are few, for
+    /// neighbours are joined: one for each segment, and for what is charged and stands between two.
     pub(crate) fn charge(&self) -> usize {
         match self {
             Self::Units { batch, from, to } => charge(batch.bytes_between(*from, *to), to - from),
-            Self::Gap(_) | Self::OnLog(_) => GAP_BYTES,
+            Self::Gap(_) => GAP_BYTES,
+            Self::OnLog(_) => 0,
         }
     }
 

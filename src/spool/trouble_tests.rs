@@ -7,9 +7,11 @@ use super::{
     thread::Open,
 };
 use crate::{
+    budget::Shares,
     clock,
     config::WhenFull,
     drain::{
+        Drains,
         inbox::Inbox,
         testing::{batch, limits},
     },
@@ -47,6 +49,25 @@ fn a_disk_that_hangs_costs_one_short_wait_and_is_used_again_when_it_goes_on() {
     assert_eq!((counts.spooled, counts.lost.total()), (201, 0), "what had no room in the inbox was in memory");
     assert!(rig.finish());
     assert_eq!(kept(&disk.disk), (1..202).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_disk_that_hangs_keeps_the_report_from_its_reader_no_longer_than_the_stop_leaves() {
+    let disk = Arc::new(Hanging::default());
+    let rig = rig(Arc::clone(&disk) as Arc<dyn Disk>, 2000, 1 << 20);
+    let drains = Drains::idle(&[], Some(rig.spool.clone()));
+    disk.hang(true);
+    rig.push(&batch(1, 1));
+    let closing = |limit| {
+        let start = clock::now();
+        drains.close_books_within(limit);
+        clock::now() - start
+    };
+    let (patient, short) = (Duration::from_secs(10), Shares::of(Duration::from_secs(3)).last_words());
+    assert!(closing(patient) >= Duration::from_millis(200), "it did not hang");
+    let waited = (0..3).map(|_| closing(short)).min().unwrap();
+    assert!(waited >= short && waited < short + Duration::from_millis(80), "{waited:?} of {short:?}");
+    disk.hang(false);
 }
 
 #[test]

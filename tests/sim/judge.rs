@@ -136,7 +136,7 @@ fn arrivals(world: &World, index: usize, past: &[Past]) {
                 || world.shaken.borrow().contains(&(life, seq));
             if died {
                 excused += 1;
-            } else if !receiver.forgiven.contains(&(life, seq)) {
+            } else if !receiver.is_forgiven((life, seq)) {
                 missing.push((life, seq));
             }
         }
@@ -151,7 +151,7 @@ fn arrivals(world: &World, index: usize, past: &[Past]) {
         missing.len()
     );
     // What was confirmed came, whatever happened then.
-    let (mut settled, forgiven) = (0, receiver.forgiven.len() as u64);
+    let (mut settled, forgiven) = (0, receiver.forgiven());
     for lived in past {
         let counts = &lived.counts[index];
         settled += counts.confirmed + counts.accepted;

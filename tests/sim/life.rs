@@ -11,6 +11,7 @@ use super::{
     world::World,
 };
 use crate::{
+    budget::Shares,
     config::{Config, DrainSpec, FileTarget, HostPort, SpoolSpec, Target, TcpTarget},
     drain::{Drains, inbox::Inbox, pack::Limits, worker::Worker},
     event::Event as Rung,
@@ -281,32 +282,31 @@ impl Life {
         self.rings.notify_one();
     }
 
-    /// The books are closed, and the spool ends.
+    /// The books are closed, and the spool ends: what [`Drains::close_books_within`] does.
     pub(super) async fn close(&self) -> Vec<DrainReport> {
+        let end = crate::clock::now() + Shares::of(self.knobs.budget.duration()).last_words();
         if let Some(spool) = &self.spool {
             spool.begin_settling();
             self.spool_wakes.notify_one();
-            self.wait_for(LAST_WORDS, || !spool.is_unsettled()).await;
+            self.wait_for(end, || !spool.is_unsettled()).await;
         }
         let reports = self.drains.close_books_at_once();
         if let Some(spool) = &self.spool {
             spool.begin_end();
             self.spool_wakes.notify_one();
-            self.wait_for(LAST_WORDS, || spool.look().1 || spool.look().2).await;
+            self.wait_for(end, || spool.look().1 || spool.look().2).await;
             self.noted.set(spool.look().1);
-            if self.noted.get() {
-                self.wait_for(LAST_WORDS, || spool.look().2).await;
-            }
+            self.wait_for(end, || spool.look().2).await;
         }
         reports
     }
 
-    async fn wait_for(&self, limit: Duration, met: impl Fn() -> bool) {
+    async fn wait_for(&self, end: Instant, met: impl Fn() -> bool) {
         let wait = async {
             while !met() {
                 self.spool_moved.notified().await;
             }
         };
-        drop(timeout(limit, wait).await);
+        drop(timeout(LAST_WORDS.min(end.saturating_duration_since(crate::clock::now())), wait).await);
     }
 }

@@ -15,6 +15,7 @@ mod campaign;
 mod disk;
 mod judge;
 mod life;
+mod patience;
 mod plan;
 mod receiver;
 mod requests;

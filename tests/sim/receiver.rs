@@ -29,8 +29,10 @@ pub(super) struct Receiver {
     /// Units that gap lines told of.
     pub(super) announced: u64,
     /// What a receiving application died on that had left it unread for longer than the replay window covers: the gap that
-    /// docs/GUARANTEES.md names.
-    pub(super) forgiven: BTreeSet<(usize, u64)>,
+    /// docs/GUARANTEES.md names. For each unit, the lives that sent it so: one that did not note it leaves it to the next.
+    forgiven: BTreeMap<(usize, u64), BTreeSet<usize>>,
+    /// Units of segments that were deleted, and that a crash of the machine brought back: they come late, if ever.
+    pub(super) returned: BTreeSet<(usize, u64)>,
     /// Its drain gave units up, in any life so far.
     pub(super) gave_up: bool,
     /// The process that talks to it is dead: what is on its way may come, and nothing else.
@@ -53,9 +55,24 @@ impl Receiver {
         seen: Rc<RefCell<Seen>>,
     ) -> Self {
         let (first, last) = (BTreeMap::new(), [(0, 0); 3]);
-        let forgiven = BTreeSet::new();
-        let (epoch, duplicates, announced, gave_up, deaf) = (0, 0, 0, false, false);
-        Self { name, truth, seen, stream, itemized, first, epoch, last, duplicates, announced, forgiven, gave_up, deaf }
+        let (epoch, duplicates) = (0, 0);
+        let (announced, forgiven, returned, gave_up, deaf) = (0, BTreeMap::new(), BTreeSet::new(), false, false);
+        Self {
+            name,
+            truth,
+            seen,
+            stream,
+            itemized,
+            first,
+            epoch,
+            last,
+            duplicates,
+            announced,
+            forgiven,
+            returned,
+            gave_up,
+            deaf,
+        }
     }
 
     /// From here on, what came may come again: an answer was lost, a connection ended, a life began.
@@ -88,13 +105,28 @@ impl Receiver {
         whole
     }
 
+    pub(super) fn is_forgiven(&self, unit: (usize, u64)) -> bool {
+        self.forgiven.contains_key(&unit)
+    }
+
+    /// How often a life may have called a unit accepted that never came.
+    pub(super) fn forgiven(&self) -> u64 {
+        self.forgiven.values().map(|lives| lives.len() as u64).sum()
+    }
+
+    /// The life that is lived sent it to an application that never read it.
+    pub(super) fn forgive_unit(&mut self, unit: (usize, u64)) {
+        let present = self.truth.borrow().0.len();
+        self.forgiven.entry(unit).or_default().insert(present);
+    }
+
     /// Whole lines that the application never read.
     pub(super) fn forgive(&mut self, bytes: &[u8]) {
         let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
         for line in bytes[..whole].split_inclusive(|&byte| byte == b'\n') {
             // The first may be the rest of a line whose front it did read.
             if let Some(Arrival::Unit { life, seq, .. }) = parse(line) {
-                self.forgiven.insert((life, seq));
+                self.forgive_unit((life, seq));
             }
         }
     }
@@ -121,6 +153,10 @@ impl Receiver {
             self.name
         );
         assert_eq!(unit.text, text, "{}: life {life}, {seq}: mangled", self.name);
+        // What a life called accepted, and was never read, a later one sends that finds an older note of where the drain stood.
+        let forgiven = self.forgiven.get(&(life, seq)).and_then(|lives| lives.first());
+        let again = forgiven.is_some_and(|&then| then < truth.0.len());
+        let late = self.itemized || again || self.returned.contains(&(life, seq));
         let place = &mut self.last[unit.stream as usize];
         match self.first.get(&(life, seq)) {
             Some(&epoch) => {
@@ -129,8 +165,7 @@ impl Receiver {
                 self.seen.borrow_mut().hit("a duplicate");
             }
             None => {
-                let in_order = (life, seq) > *place || self.itemized;
-                assert!(in_order, "{}: life {life}, {seq} came after {place:?}", self.name);
+                assert!((life, seq) > *place || late, "{}: life {life}, {seq} came after {place:?}", self.name);
                 *place = (life, seq).max(*place);
                 self.first.insert((life, seq), self.epoch);
             }

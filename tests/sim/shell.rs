@@ -4,6 +4,7 @@
 use super::{
     app::{Family, Manner, News},
     life::Life,
+    patience::Patience,
 };
 use crate::{
     budget,
@@ -41,6 +42,7 @@ pub(super) struct Shell<'a> {
     done: BTreeSet<usize>,
     flushing: bool,
     settled: u64,
+    patience: Patience,
     /// From the first stop on.
     pub(super) stopped: Option<Instant>,
     pub(super) outcome: Option<Ending>,
@@ -68,6 +70,7 @@ impl<'a> Shell<'a> {
             done: BTreeSet::new(),
             flushing: false,
             settled: 0,
+            patience: Patience::new(knobs),
             stopped: None,
             outcome: None,
             unread: false,
@@ -90,7 +93,9 @@ impl<'a> Shell<'a> {
             }
         }
         self.unread = !self.streams.is_empty();
-        self.life.close().await
+        let reports = self.life.close().await;
+        self.patience.check(Self::now());
+        reports
     }
 
     fn now() -> Instant {
@@ -114,6 +119,7 @@ impl<'a> Shell<'a> {
         let before = self.machine.state();
         let actions = self.machine.on(event);
         super::trace(|| format!("{event:?} in {before:?}: {actions:?}"));
+        self.patience.sees(event, before, self.machine.state(), Self::now());
         if matches!(event, Event::Stop(_) | Event::Interrupt) {
             self.stopped.get_or_insert(Self::now());
         }

@@ -27,8 +27,13 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// No life lasts longer, storm and all stops' budgets and flushes included.
-const LONGEST: Duration = Duration::from_secs(400);
+/// An app that still runs then, or again, or waits for its drains in a write, is stopped. Nothing of lastword's ends before:
+/// a script is sixty pauses of seven seconds, four times, and with `--when-full block` as long as the drains take.
+const WEARY: Duration = Duration::from_secs(300);
+/// No life lasts longer: after that stop an app that ignores it, and may not be killed on an assumed budget, ends its
+/// script, for which it waits no more; then come its leftovers and the flush. How long these may take says
+/// [`super::patience`]; this is for what never ends.
+const LONGEST: Duration = Duration::from_secs(1_000);
 /// When all is well again, all is delivered so soon.
 const CATCH_UP: Duration = Duration::from_secs(150);
 
@@ -142,10 +147,17 @@ impl World {
                 }
             }
         };
+        let wearies = async {
+            sleep(WEARY).await;
+            life.hit("process: a stop after minutes");
+            life.stop_now();
+            std::future::pending::<()>().await;
+        };
         let lived = async {
             tokio::select! {
                 biased;
                 () = dies => None,
+                () = wearies => None,
                 reports = shell.run() => Some(reports),
             }
         };
@@ -194,6 +206,7 @@ impl World {
         let machine =
             matches!(self.plan.lives[number].end, End::Killed { machine: true } | End::AtCall { machine: true, .. });
         self.disk.begin_life(None);
+        let files = self.disk.files();
         // Whoever exits in time is not there when the machine crashes.
         if lived.reports.is_none() {
             self.shake(machine);
@@ -202,6 +215,13 @@ impl World {
             }
         }
         self.recover_twice();
+        let segments = self.segments.borrow();
+        let returned = segments.iter().filter(|&(&number, _)| !files.contains_key(&segment_name(number)));
+        for (_, (life, units)) in returned {
+            for receiver in &self.receivers {
+                receiver.borrow_mut().returned.extend(units.clone().map(|seq| (*life, seq)));
+            }
+        }
     }
 
     /// A death takes what an earlier life left: what was evicted, and was in memory yet; and with the machine, what nobody

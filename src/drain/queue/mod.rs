@@ -14,7 +14,7 @@
 //!
 //! With a spool, overflow unloads first: batches that are on the disk leave the memory, newest first, and a range of
 //! sequence numbers stands where they stood ([`Piece::OnLog`]). When such a range comes to the front, the drain loads from it. What an
-//! earlier run left is ranges in front of everything. Only what is not on the disk can overflow, and only when it
+//! earlier run left is ranges in front of everything. Ranges are charged nothing. Only what is not on the disk can overflow, and only when it
 //! passes the memory by more than what the spool may have in hand.
 //!
 //! Once the books are closed every call does nothing.
@@ -100,9 +100,9 @@ impl Queue {
         (self.waiting_units + self.window_units) as u64
     }
 
-    /// Bytes charged for what waits: what a payload could be made of.
+    /// Bytes charged for what waits: what a payload could be made of. Not 0 if anything waits.
     pub(crate) fn ready(&self) -> usize {
-        self.waiting_charge
+        self.waiting_charge.max(usize::from(!self.waiting.is_empty()))
     }
 
     /// Units that wait.

@@ -2,7 +2,7 @@
 
 use super::{Queue, State};
 use crate::{
-    drain::sealed::{GAP_BYTES, Piece, Sealed},
+    drain::sealed::{Piece, Sealed},
     format::Gap,
     ledger::Loss,
     line::{Batch, Stamp},
@@ -169,7 +169,7 @@ impl Queue {
         let Some(range) = self.on_disk(&self.waiting[at]) else { return false };
         let charge = self.waiting[at].charge();
         self.waiting[at] = Piece::OnLog(range);
-        self.waiting_charge = self.waiting_charge + GAP_BYTES - charge;
+        self.waiting_charge -= charge;
         self.join_ranges(at);
         if at > 0 {
             self.join_ranges(at - 1);
@@ -218,7 +218,6 @@ impl Queue {
             return;
         }
         self.waiting.remove(at + 1);
-        self.waiting_charge -= GAP_BYTES;
         self.waiting[at] = Piece::OnLog(joined);
     }
 
@@ -257,6 +256,23 @@ mod tests {
         queue.recount();
         assert!(queue.close_books());
         assert_eq!((queue.counts().spooled, queue.counts().lost.total()), (60, 40));
+    }
+
+    #[test]
+    fn what_earlier_runs_left_on_the_disk_takes_no_room_from_the_lines_of_this_one() {
+        let line = Piece::Units { batch: batch(1, 1), from: 0, to: 1 }.charge();
+        let left = |segment| Range { segment, from: 1, to: 2, stream: None, units: 1 };
+        for policy in [WhenFull::DropOldest, WhenFull::DropNewest, WhenFull::Block] {
+            let mut queue = Queue::new(policy, 3 * line);
+            queue.attach(Arc::new(Index::new(1..=1_000)), 0, (1..=1_000).map(left).collect());
+            assert!(queue.ready() > 0, "there is something to send");
+            for seq in 1..=3 {
+                assert!(queue.has_room(1), "{policy:?}: an app need not wait");
+                queue.push(&batch(seq, 1));
+            }
+            queue.recount();
+            assert_eq!((queue.counts().lost.total(), queue.held()), (0, 1_003), "{policy:?}");
+        }
     }
 
     #[test]
