@@ -4,7 +4,6 @@ use super::{life::Life, world::World};
 use crate::{
     config::SpoolSync,
     ledger::{Counts, DrainReport, Loss},
-    spool::recovery::segment_name,
 };
 use std::collections::BTreeSet;
 
@@ -35,14 +34,13 @@ impl Past {
             super::plan::End::Killed { machine: true } | super::plan::End::AtCall { machine: true, .. }
         );
         let extents = life.index.as_ref().map(|index| index.extents()).unwrap_or_default();
-        let forgetful = world.disk.forgetful();
         let safe = life.safe.borrow();
         let mut kept = BTreeSet::new();
         for extent in extents {
             let all = extent.first_seq..extent.end_seq;
             if !machine {
                 kept.extend(all);
-            } else if !forgetful.contains(&segment_name(extent.segment)) {
+            } else {
                 let of_segment = safe.iter().filter(|it| it.segment == extent.segment);
                 kept.extend(of_segment.flat_map(|it| it.first_seq..it.end_seq));
             }
