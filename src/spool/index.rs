@@ -24,11 +24,13 @@ struct State {
     extents: Vec<Extent>,
     /// Segments that exist, those of earlier runs too.
     alive: BTreeSet<u64>,
+    /// None of them makes room any more.
+    kept: bool,
 }
 
 impl Index {
     pub(crate) fn new(alive: impl IntoIterator<Item = u64>) -> Self {
-        let state = State { extents: Vec::new(), alive: alive.into_iter().collect() };
+        let state = State { alive: alive.into_iter().collect(), ..State::default() };
         Self { state: Mutex::new(state), version: AtomicU64::new(0) }
     }
 
@@ -52,7 +54,25 @@ impl Index {
 
     /// A segment is gone.
     pub(crate) fn remove(&self, segment: u64) {
-        let mut state = self.state();
+        self.remove_from(self.state(), segment);
+    }
+
+    /// A segment is to make room, and is gone from here. False if it stays: the books are closed, by [`Self::keep`].
+    pub(crate) fn evict(&self, segment: u64) -> bool {
+        let state = self.state();
+        let kept = state.kept;
+        if !kept {
+            self.remove_from(state, segment);
+        }
+        !kept
+    }
+
+    /// Books are being closed: what is on the disk counts as spooled, so it must be there for the next run.
+    pub(crate) fn keep(&self) {
+        self.state().kept = true;
+    }
+
+    fn remove_from(&self, mut state: MutexGuard<'_, State>, segment: u64) {
         state.alive.remove(&segment);
         state.extents.retain(|extent| extent.segment != segment);
         drop(state);

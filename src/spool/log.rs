@@ -110,7 +110,8 @@ impl Log {
         instance.clone_into(&mut self.header.instance);
     }
 
-    /// Appends batches, which ascend. On an error, some at the front are appended all the same: `done` gets them.
+    /// Appends batches, which ascend. On an error, some at the front are appended all the same: `done` gets them. So it is
+    /// if there is no room, and none may be made, since the books are closed: what is not appended is booked as lost.
     ///
     /// # Errors
     /// What the disk says. Calling again with what is missing begins a new segment.
@@ -288,7 +289,9 @@ impl Log {
             }
             self.seal_current();
         }
-        self.make_room();
+        if !self.make_room() {
+            return Ok(());
+        }
         let (header, salt) = encode_header(&self.header);
         let number = self.next_number;
         let name = segment_name(number);
@@ -317,13 +320,15 @@ impl Log {
         Ok(())
     }
 
-    fn make_room(&mut self) {
+    /// False if there is none.
+    fn make_room(&mut self) -> bool {
         let used = |segments: &VecDeque<Segment>| segments.iter().map(|segment| segment.bytes).sum::<u64>();
         while used(&self.segments) + self.segment_bytes > self.max_bytes
             && let Some(oldest) = self.segments.pop_front()
         {
-            if let Some(index) = &self.index {
-                index.remove(oldest.number);
+            if self.index.as_ref().is_some_and(|index| !index.evict(oldest.number)) {
+                self.segments.push_front(oldest);
+                return false;
             }
             self.unsafe_.segments.retain(|&number| number != oldest.number);
             // One that can't be removed is not counted on any more; the next run finds it.
@@ -331,6 +336,7 @@ impl Log {
             self.unsafe_.dir = true;
             self.evicted.push(oldest);
         }
+        true
     }
 
     /// A footer that can't be written is left to recovery.
