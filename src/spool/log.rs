@@ -6,7 +6,7 @@
 
 use super::{
     codec::{Footer, Header, encode_footer, encode_frame, encode_header},
-    cursor::{Cursor, Place},
+    cursor::{Cursor, Place, forget},
     disk::{Disk, probe},
     index::Index,
     recovery::{Found, Segment, segment_name},
@@ -47,6 +47,8 @@ pub(crate) struct Log {
     current: Option<Current>,
     next_number: u64,
     cursors: BTreeMap<String, Cursor>,
+    /// Files of cursors that are not known: they are to be gone before anything is written.
+    doubtful: Vec<String>,
     unsafe_: Unsafe,
     buffer: Vec<u8>,
     evicted: Vec<Segment>,
@@ -92,6 +94,7 @@ impl Log {
             current: None,
             next_number: found.next_number,
             cursors: found.cursors,
+            doubtful: found.doubtful,
             unsafe_,
             buffer: Vec::new(),
             evicted: Vec::new(),
@@ -223,6 +226,7 @@ impl Log {
     /// # Errors
     /// The first thing that the disk refused; the rest was tried all the same.
     pub(crate) fn note(&mut self, places: &[(String, Place)]) -> io::Result<()> {
+        forget(&*self.disk, &mut self.doubtful)?;
         let mut result = Ok(());
         for (identity, place) in places {
             let cursor = self.cursors.entry(identity.clone()).or_insert_with(|| Cursor::new(identity));
@@ -292,6 +296,7 @@ impl Log {
         if !self.make_room() {
             return Ok(());
         }
+        forget(&*self.disk, &mut self.doubtful)?;
         let (header, salt) = encode_header(&self.header);
         let number = self.next_number;
         let name = segment_name(number);
