@@ -270,8 +270,8 @@ impl Keeper {
 
     /// What the syncer did.
     fn outcome(&mut self) -> Option<io::Result<()>> {
-        let (work, result) = self.syncer.outcome()?;
-        let result = self.log.synced(&work, result);
+        let synced = self.syncer.outcome()?;
+        let result = self.log.synced(synced);
         Some(self.heed(result))
     }
 

@@ -10,7 +10,7 @@ use super::{
     disk::{Disk, probe},
     index::Index,
     recovery::{Found, Segment, segment_name},
-    syncer::sync,
+    syncer::{Synced, sync},
 };
 use crate::{
     format::{Instance, Origin},
@@ -158,8 +158,8 @@ impl Log {
     /// What the disk says: see [`Log::synced`].
     pub(crate) fn sync(&mut self) -> io::Result<()> {
         let work = self.take_unsafe();
-        let result = sync(&*self.disk, &work);
-        self.synced(&work, result)
+        let synced = sync(&*self.disk, &work);
+        self.synced(synced)
     }
 
     /// What is not safe yet. It is taken to be from now on; [`Log::synced`] must follow.
@@ -177,15 +177,16 @@ impl Log {
     ///
     /// # Errors
     /// The result, unchanged.
-    pub(crate) fn synced(&mut self, work: &Unsafe, result: io::Result<()>) -> io::Result<()> {
-        if result.is_err() {
-            // Names are not forgotten by a failed sync.
-            self.unsafe_.dir |= work.dir;
-            match &mut self.current {
-                Some(current) if !work.segments.contains(&current.segment.number) => {}
-                Some(current) if planted!(fsync_retried) => current.dirty = true,
-                _ => self.give_up_current(false),
-            }
+    pub(super) fn synced(&mut self, Synced { left, result }: Synced) -> io::Result<()> {
+        // Names are not forgotten by a failed sync.
+        self.unsafe_.dir |= left.dir;
+        // One that was sealed meanwhile.
+        self.unsafe_.segments.retain(|number| !left.segments.contains(number));
+        match &mut self.current {
+            Some(current) if !left.segments.contains(&current.segment.number) => {}
+            Some(current) if planted!(fsync_retried) => current.dirty = true,
+            Some(_) => self.give_up_current(false),
+            None => {}
         }
         result
     }

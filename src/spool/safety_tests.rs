@@ -9,6 +9,7 @@ use super::{
     log::Log,
     recovery::{recover, segment_name},
     sim::{Faults, Op, SimDisk, crash_states},
+    syncer::sync,
     thread::{Member, Opened, Settings, Spool},
 };
 use crate::{
@@ -71,6 +72,36 @@ fn a_file_whose_sync_failed_is_not_synced_again() {
     log.sync().unwrap_err();
     log.sync().unwrap();
     assert!(!disk.ops().iter().any(|op| matches!(op, Op::Sync(_))));
+}
+
+/// The syncer works while lines are appended.
+#[test]
+fn what_came_while_the_directory_was_not_synced_is_made_safe_by_the_next_sync() {
+    let disk = Arc::new(SimDisk::default());
+    let mut log = log(&disk);
+    log.append(&[batch(1, 3)], &mut Vec::new()).unwrap();
+    let work = log.take_unsafe();
+    log.append(&[batch(4, 3)], &mut Vec::new()).unwrap();
+    // The file, then the directory.
+    fail(&disk, 1);
+    log.synced(sync(&*disk, &work)).unwrap_err();
+    assert!(log.is_dirty());
+    log.sync().unwrap();
+    assert_eq!(survive(&disk), 6);
+}
+
+#[test]
+fn a_file_that_was_sealed_while_its_sync_failed_is_not_synced_again() {
+    let disk = Arc::new(SimDisk::default());
+    let mut log = log(&disk);
+    log.append(&[batch(1, 3)], &mut Vec::new()).unwrap();
+    let work = log.take_unsafe();
+    // Behind a hole comes another segment.
+    log.append(&[batch(9, 3)], &mut Vec::new()).unwrap();
+    fail(&disk, 0);
+    log.synced(sync(&*disk, &work)).unwrap_err();
+    log.sync().unwrap();
+    assert_eq!(disk.ops().iter().filter(|op| matches!(op, Op::Sync(_))).collect::<Vec<_>>(), [&Op::Sync(1)]);
 }
 
 #[test]
