@@ -26,6 +26,9 @@ struct State {
     alive: BTreeSet<u64>,
     /// None of them makes room any more.
     kept: bool,
+    /// Segments that did.
+    #[cfg(test)]
+    evicted: BTreeSet<u64>,
 }
 
 impl Index {
@@ -59,12 +62,14 @@ impl Index {
 
     /// A segment is to make room, and is gone from here. False if it stays: the books are closed, by [`Self::keep`].
     pub(crate) fn evict(&self, segment: u64) -> bool {
-        let state = self.state();
-        let kept = state.kept;
-        if !kept {
-            self.remove_from(state, segment);
+        let mut state = self.state();
+        if state.kept {
+            return false;
         }
-        !kept
+        #[cfg(test)]
+        state.evicted.insert(segment);
+        self.remove_from(state, segment);
+        true
     }
 
     /// Books are being closed: what is on the disk counts as spooled, so it must be there for the next run.
@@ -102,6 +107,12 @@ impl Index {
     #[cfg(test)]
     pub(crate) fn extents(&self) -> Vec<Extent> {
         self.state().extents.clone()
+    }
+
+    /// Segments that made room.
+    #[cfg(test)]
+    pub(crate) fn evicted(&self) -> BTreeSet<u64> {
+        self.state().evicted.clone()
     }
 
     /// Whether a segment is there.

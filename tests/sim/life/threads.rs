@@ -68,14 +68,15 @@ impl Life {
 
     fn look_at_disk(&self, keeper: &Keeper) {
         let Some(knobs) = &self.knobs.spool else { return };
+        let extents = self.index.as_ref().map(|index| index.extents()).unwrap_or_default();
+        let units = |extent: &Extent| (extent.segment, extent.first_seq..extent.end_seq);
+        self.appended.borrow_mut().extend(extents.iter().map(units));
         if knobs.sync != SpoolSync::Never && !keeper.is_dirty() {
             // Where a sync failed, whatever for, no other is made: of such a segment that is safe which was before.
             let unsynced = self.world.disk.unsynced();
-            let failed = |extent: &Extent| unsynced.contains(&segment_name(extent.segment));
-            let extents = self.index.as_ref().map(|index| index.extents()).unwrap_or_default();
-            let mut safe = self.safe.borrow_mut();
-            safe.retain(failed);
-            safe.extend(extents.into_iter().filter(|extent| !failed(extent)));
+            let made = extents.iter().filter(|extent| !unsynced.contains(&segment_name(extent.segment)));
+            self.safe.borrow_mut().extend(made.map(units));
+            self.synced.set(true);
         }
         let segment = knobs.max_bytes / 4;
         let largest_write = (knobs.capacity + 3 * self.knobs.max_line * 12) as u64 * 2 + 2_000;
