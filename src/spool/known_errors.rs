@@ -1,14 +1,14 @@
 //! One test for each way in which a spool is known to break, named as the sentence that must hold.
 
 use super::{
-    codec::{Header, encode_frame, encode_header, testing::header},
+    codec::{Header, Owed, encode_frame, encode_header, testing::header},
     cursor::{Cursor, Place},
     disk::Disk,
     log::Log,
     recovery::{Found, recover, segment_name},
     sim::{Faults, SimDisk},
 };
-use crate::{drain::testing::batch, report::Unreadable};
+use crate::{drain::testing::batch, line::Stream, report::Unreadable};
 use std::sync::Arc;
 
 const SEGMENT: u64 = 600;
@@ -198,6 +198,22 @@ fn with_both_cursor_slots_bad_a_drain_gets_its_lines_again() {
     let found = recover(&*disk);
     assert_eq!(owed(&disk, &found), 6, "duplicates, no loss");
     assert!(found.notes[0].contains("both slots are bad"), "{:?}", found.notes);
+}
+
+/// What an exit in the midst of the segment calls spooled, the next run must adopt.
+#[test]
+fn what_one_stream_is_owed_of_a_damaged_segment_is_the_same_from_its_front_and_from_its_midst() {
+    let disk = Arc::new(SimDisk::default());
+    let mut header = header();
+    header.drains = vec![Owed { identity: "all".into(), stream: Some(Stream::Stdout) }];
+    let mut log = Log::new(Arc::clone(&disk) as Arc<dyn Disk>, header, 1 << 20, 1 << 30, recover(&*disk));
+    (0..10).for_each(|at| log.append(&[batch(1 + 2 * at, 2)], &mut Vec::new()).unwrap());
+    disk.flip(&segment_name(1), disk.files()[&segment_name(1)].len() * 3 / 4);
+    assert_eq!(owed(&disk, &recover(&*disk)), 20, "two of them are damaged");
+    for seq in 1..=5 {
+        Cursor::new("all").store(&*disk, Place { segment: 1, seq }).unwrap();
+        assert_eq!(owed(&disk, &recover(&*disk)), 21 - seq, "from {seq} on");
+    }
 }
 
 /// The disk had a moment, and nothing else tells where the numbers stood.

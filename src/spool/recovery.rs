@@ -339,18 +339,22 @@ fn read_through(disk: &dyn Disk, name: &str, body: u64, salt: u32, len: u64) -> 
     Ok(read)
 }
 
-/// Units of a stream from `from` on. What can't be read counts as none.
+/// Units of a stream from `from` on. As in [`read_through`], what is damaged counts as stdout's.
 fn count(disk: &dyn Disk, segment: &Segment, stream: Stream, from: u64) -> u64 {
     let mut scanner = Scanner::new(segment_name(segment.number), segment.salt, segment.body, segment.bytes);
-    let mut units = 0;
+    let (mut units, mut others) = (0, 0);
     while let Ok(Some(item)) = scanner.next(disk) {
         match item {
-            Item::Frame { batch, .. } if batch.stream() == stream => {
-                units += batch.end_seq().saturating_sub(from.max(batch.first_seq()));
+            Item::Frame { batch, .. } => {
+                let sum = if batch.stream() == stream { &mut units } else { &mut others };
+                *sum += batch.end_seq().saturating_sub(from.max(batch.first_seq()));
             }
-            Item::Frame { .. } | Item::Damage { .. } => {}
+            Item::Damage { .. } => {}
             Item::Footer(_) => break,
         }
     }
-    units
+    match stream {
+        Stream::Stdout => (segment.end_seq - from).saturating_sub(others),
+        _ => units,
+    }
 }
