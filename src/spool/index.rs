@@ -62,13 +62,13 @@ impl Index {
 
     /// A segment is to make room, and is gone from here. False if it stays: the books are closed, by [`Self::keep`].
     pub(crate) fn evict(&self, segment: u64) -> bool {
-        let mut state = self.state();
+        let state = self.state();
         if state.kept {
             return false;
         }
-        #[cfg(test)]
-        state.evicted.insert(segment);
         self.remove_from(state, segment);
+        #[cfg(test)]
+        self.state().evicted.insert(segment);
         true
     }
 
