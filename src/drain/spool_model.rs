@@ -197,7 +197,7 @@ impl World {
         let Some(range) = life.queue.to_load() else { return };
         let loaded = life.loader.load(&range, rng.random_range(1..900));
         assert!(loaded.upto > range.from || loaded.upto >= range.to, "no progress");
-        life.queue.load(range, loaded.batches, loaded.upto, loaded.reason, Stamp::default());
+        life.queue.load(range, loaded, Stamp::default());
         self.seen.loaded += 1;
     }
 

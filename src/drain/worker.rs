@@ -17,10 +17,7 @@ use crate::{
     clock,
     format::Encoder,
     ledger::Loss,
-    spool::{
-        load::{Loaded, Loader},
-        recovery::Range,
-    },
+    spool::{load::Loader, recovery::Range},
     transport::{Failure, ItemVerdict, Payload, Transport, Verdict},
 };
 use bytes::Bytes;
@@ -207,8 +204,8 @@ impl<'a, T: Transport> Worker<'a, T> {
             self.loader = self.inbox.lock().loader.take();
         }
         let Some(loader) = &mut self.loader else { return };
-        let Loaded { batches, upto, reason } = loader.load(range, self.limits.load);
-        self.inbox.change(|queue| queue.load(*range, batches, upto, reason, clock::stamp()));
+        let loaded = loader.load(range, self.limits.load);
+        self.inbox.change(|queue| queue.load(*range, loaded, clock::stamp()));
     }
 
     /// Encodes the run (again, if this is a retry) and sends it.

@@ -54,7 +54,8 @@ impl Cursor {
         Ok(slots.into_iter().flatten().max_by_key(|cursor| cursor.generation))
     }
 
-    /// Writes the next slot. The cursor in memory moves though the disk fails: it is a hint there.
+    /// Writes the next slot. The cursor in memory moves though the disk fails: it is a hint there. After a failure the same slot
+    /// is next, for the other one has what was stored last.
     ///
     /// # Errors
     /// If the disk does not take it.
@@ -64,13 +65,14 @@ impl Cursor {
         let name = Self::file_name(&self.identity);
         let offset = self.generation % 2 * SLOT_STRIDE;
         let slot = self.encode();
-        match disk.write(&name, offset, &slot) {
+        let result = match disk.write(&name, offset, &slot) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                disk.create(&name)?;
-                disk.write(&name, offset, &slot)
+                disk.create(&name).and_then(|()| disk.write(&name, offset, &slot))
             }
             result => result,
-        }
+        };
+        self.generation += u64::from(result.is_err());
+        result
     }
 
     fn encode(&self) -> Vec<u8> {
@@ -86,6 +88,26 @@ impl Cursor {
     }
 }
 
+/// Removes cursors that could not be read, so that they are gone though the machine crashes. Who numbered segments without
+/// them must do that first: one that can be read after all (the disk had a moment, or a crash of the machine brings back what a
+/// torn slot held before) may be ahead of those numbers, and what is in such segments would be taken for settled.
+///
+/// # Errors
+/// What the disk says; `names` has what is left.
+pub(crate) fn forget(disk: &dyn Disk, names: &mut Vec<String>) -> io::Result<()> {
+    for name in &*names {
+        match disk.remove(name) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    if !names.is_empty() {
+        disk.sync_dir()?;
+        names.clear();
+    }
+    Ok(())
+}
+
 fn decode(slot: &[u8]) -> Option<Cursor> {
     let mut reader = Reader(slot.strip_prefix(MAGIC)?);
     let crc = reader.u32()?;
@@ -98,7 +120,28 @@ fn decode(slot: &[u8]) -> Option<Cursor> {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::sim::SimDisk, *};
+    use super::{
+        super::sim::{Faults, SimDisk},
+        *,
+    };
+    use nix::libc::EIO;
+
+    #[test]
+    fn a_store_that_fails_any_number_of_times_leaves_what_was_stored_before() {
+        let disk = SimDisk::default();
+        let mut cursor = Cursor::new("logs");
+        cursor.store(&disk, Place { segment: 2, seq: 1 }).unwrap();
+        cursor.store(&disk, Place { segment: 2, seq: 2 }).unwrap();
+        for seq in 3..9 {
+            // Half of the slot is written.
+            disk.set_faults(Faults { fail_at: Some((0, EIO)), ..Faults::default() });
+            cursor.store(&disk, Place { segment: 2, seq }).unwrap_err();
+            let there = Cursor::load(&disk, &Cursor::file_name("logs")).unwrap().unwrap();
+            assert_eq!(there.place, Place { segment: 2, seq: 2 });
+        }
+        cursor.store(&disk, Place { segment: 2, seq: 9 }).unwrap();
+        assert_eq!(Cursor::load(&disk, &Cursor::file_name("logs")).unwrap().unwrap(), cursor);
+    }
 
     #[test]
     fn a_torn_slot_costs_one_step_and_two_bad_slots_are_no_cursor() {

@@ -24,11 +24,16 @@ struct State {
     extents: Vec<Extent>,
     /// Segments that exist, those of earlier runs too.
     alive: BTreeSet<u64>,
+    /// None of them makes room any more.
+    kept: bool,
+    /// Segments that did.
+    #[cfg(test)]
+    evicted: BTreeSet<u64>,
 }
 
 impl Index {
     pub(crate) fn new(alive: impl IntoIterator<Item = u64>) -> Self {
-        let state = State { extents: Vec::new(), alive: alive.into_iter().collect() };
+        let state = State { alive: alive.into_iter().collect(), ..State::default() };
         Self { state: Mutex::new(state), version: AtomicU64::new(0) }
     }
 
@@ -52,7 +57,27 @@ impl Index {
 
     /// A segment is gone.
     pub(crate) fn remove(&self, segment: u64) {
-        let mut state = self.state();
+        self.remove_from(self.state(), segment);
+    }
+
+    /// A segment is to make room, and is gone from here. False if it stays: the books are closed, by [`Self::keep`].
+    pub(crate) fn evict(&self, segment: u64) -> bool {
+        let state = self.state();
+        if state.kept {
+            return false;
+        }
+        self.remove_from(state, segment);
+        #[cfg(test)]
+        self.state().evicted.insert(segment);
+        true
+    }
+
+    /// Books are being closed: what is on the disk counts as spooled, so it must be there for the next run.
+    pub(crate) fn keep(&self) {
+        self.state().kept = true;
+    }
+
+    fn remove_from(&self, mut state: MutexGuard<'_, State>, segment: u64) {
         state.alive.remove(&segment);
         state.extents.retain(|extent| extent.segment != segment);
         drop(state);
@@ -82,6 +107,12 @@ impl Index {
     #[cfg(test)]
     pub(crate) fn extents(&self) -> Vec<Extent> {
         self.state().extents.clone()
+    }
+
+    /// Segments that made room.
+    #[cfg(test)]
+    pub(crate) fn evicted(&self) -> BTreeSet<u64> {
+        self.state().evicted.clone()
     }
 
     /// Whether a segment is there.

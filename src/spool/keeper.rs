@@ -7,6 +7,7 @@ use super::{
     cursor::Place,
     index::Index,
     log::{Extent, Log},
+    recovery::Segment,
     shared::{QUIET, Shared, State, cost_of},
     syncer::{Syncer, sync},
     thread::{Member, Settings},
@@ -194,8 +195,9 @@ impl Keeper {
         let mut batches = complete(self.next, batches, held);
         let mut done: Vec<Extent> = Vec::new();
         let result = self.log.append(&batches, &mut done);
-        let past = self.note(done);
-        self.tell_evicted();
+        let evicted = self.log.take_evicted();
+        let past = self.note(done, &evicted);
+        self.tell_evicted(evicted);
         for member in &self.members {
             member.inbox.appended();
         }
@@ -215,21 +217,21 @@ impl Keeper {
         result.is_ok()
     }
 
-    /// These are on the disk. Returns how many units before them never will be.
-    fn note(&mut self, done: Vec<Extent>) -> u64 {
+    /// These are on the disk, but for what made room in the same append. Returns how many units before them never will be.
+    fn note(&mut self, done: Vec<Extent>, evicted: &[Segment]) -> u64 {
         let mut past = 0;
         for extent in done {
             past += extent.first_seq.saturating_sub(self.next);
             self.next = extent.end_seq;
-            self.index.add(extent);
+            if !evicted.iter().any(|segment| segment.number == extent.segment) {
+                self.index.add(extent);
+            }
         }
         past
     }
 
-    fn tell_evicted(&mut self) {
-        for segment in self.log.take_evicted() {
-            // One that was begun in this very append has only just come into the index.
-            self.index.remove(segment.number);
+    fn tell_evicted(&mut self, evicted: Vec<Segment>) {
+        for segment in evicted {
             for member in &self.members {
                 member.inbox.evicted(segment.number);
             }
@@ -268,8 +270,8 @@ impl Keeper {
 
     /// What the syncer did.
     fn outcome(&mut self) -> Option<io::Result<()>> {
-        let (work, result) = self.syncer.outcome()?;
-        let result = self.log.synced(&work, result);
+        let synced = self.syncer.outcome()?;
+        let result = self.log.synced(synced);
         Some(self.heed(result))
     }
 

@@ -1,14 +1,14 @@
 //! One test for each way in which a spool is known to break, named as the sentence that must hold.
 
 use super::{
-    codec::{Header, encode_frame, encode_header, testing::header},
+    codec::{Header, Owed, encode_frame, encode_header, testing::header},
     cursor::{Cursor, Place},
     disk::Disk,
     log::Log,
     recovery::{Found, recover, segment_name},
-    sim::SimDisk,
+    sim::{Faults, SimDisk},
 };
-use crate::{drain::testing::batch, report::Unreadable};
+use crate::{drain::testing::batch, line::Stream, report::Unreadable};
 use std::sync::Arc;
 
 const SEGMENT: u64 = 600;
@@ -210,6 +210,47 @@ fn with_both_cursor_slots_bad_a_drain_gets_its_lines_again() {
     assert!(found.notes[0].contains("both slots are bad"), "{:?}", found.notes);
 }
 
+/// What an exit in the midst of the segment calls spooled, the next run must adopt.
+#[test]
+fn what_one_stream_is_owed_of_a_damaged_segment_is_the_same_from_its_front_and_from_its_midst() {
+    let disk = Arc::new(SimDisk::default());
+    let mut header = header();
+    header.drains = vec![Owed { identity: "all".into(), stream: Some(Stream::Stdout) }];
+    let mut log = Log::new(Arc::clone(&disk) as Arc<dyn Disk>, header, 1 << 20, 1 << 30, recover(&*disk));
+    (0..10).for_each(|at| log.append(&[batch(1 + 2 * at, 2)], &mut Vec::new()).unwrap());
+    disk.flip(&segment_name(1), disk.files()[&segment_name(1)].len() * 3 / 4);
+    assert_eq!(owed(&disk, &recover(&*disk)), 20, "two of them are damaged");
+    for seq in 1..=5 {
+        Cursor::new("all").store(&*disk, Place { segment: 1, seq }).unwrap();
+        assert_eq!(owed(&disk, &recover(&*disk)), 21 - seq, "from {seq} on");
+    }
+}
+
+/// The disk had a moment, and nothing else tells where the numbers stood.
+#[test]
+fn a_cursor_that_can_be_read_again_later_does_not_take_new_lines_for_settled() {
+    let disk = Arc::new(SimDisk::default());
+    let mut cursor = Cursor::new("all");
+    (1..9).for_each(|seq| cursor.store(&*disk, Place { segment: 40, seq }).unwrap());
+    let files = disk.files();
+    for fault in [false, true] {
+        let disk = Arc::new(SimDisk::with(&files));
+        // Reading the list, then the cursor.
+        disk.set_faults(Faults { fail_at: Some((1, nix::libc::EIO)), ..Faults::default() });
+        let found = recover(&*disk);
+        assert!(found.cursors.is_empty() && found.segments.is_empty(), "{:?}", found.notes);
+        let mut log = Log::new(Arc::clone(&disk) as Arc<dyn Disk>, header(), SEGMENT, 1 << 30, found);
+        if fault {
+            disk.set_faults(Faults { fail_at: Some((1, nix::libc::EIO)), ..Faults::default() });
+            log.append(&[batch(1, 2)], &mut Vec::new()).unwrap_err();
+            assert!(disk.files().keys().all(|name| !name.ends_with(".seg")), "the name is not known to be gone");
+        }
+        disk.set_faults(Faults::default());
+        log.append(&[batch(1, 2)], &mut Vec::new()).unwrap();
+        assert_eq!(owed(&disk, &recover(&*disk)), 2);
+    }
+}
+
 #[test]
 fn a_drain_that_was_not_configured_then_is_owed_nothing() {
     let disk = spool(3);
@@ -221,16 +262,13 @@ fn a_drain_that_was_not_configured_then_is_owed_nothing() {
 fn a_directory_that_cant_be_read_is_a_note_and_no_more() {
     let disk = spool(3);
     for at in 0..4 {
-        disk.set_faults(super::sim::Faults {
-            fail_at: Some((at, nix::libc::EIO)),
-            for_good: true,
-            ..super::sim::Faults::default()
-        });
+        disk.set_faults(Faults { fail_at: Some((at, nix::libc::EIO)), for_good: true, ..Faults::default() });
         let found = recover(&*disk);
         assert!(!found.notes.is_empty());
+        assert_eq!(found.listed, at > 0, "who knows no file knows no number that is free");
         assert!(disk.calls() < 20, "it is not tried over and over");
     }
-    disk.set_faults(super::sim::Faults::default());
+    disk.set_faults(Faults::default());
     assert_eq!(owed(&disk, &recover(&*disk)), 6, "and nothing is thrown away because of it");
 }
 

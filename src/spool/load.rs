@@ -21,6 +21,8 @@ pub(crate) struct Loaded {
     pub(crate) upto: u64,
     /// Why units are missing, if any are.
     pub(crate) reason: Loss,
+    /// Units of any stream that are missing before `upto`, though there is more behind them.
+    pub(crate) holes: u64,
 }
 
 /// See the module.
@@ -51,7 +53,7 @@ impl Loader {
 
     /// Reads about `bytes` bytes from the front of a range; at least one batch, or to its end.
     pub(crate) fn load(&mut self, range: &Range, bytes: usize) -> Loaded {
-        let mut loaded = Loaded { batches: Vec::new(), upto: range.from, reason: Loss::Corrupt };
+        let mut loaded = Loaded { batches: Vec::new(), upto: range.from, reason: Loss::Corrupt, holes: 0 };
         if let Err(error) = self.try_load(range, bytes, &mut loaded) {
             self.open = None;
             loaded.upto = range.to;
@@ -72,6 +74,7 @@ impl Loader {
                     if batch.end_seq() <= range.from {
                         continue;
                     }
+                    loaded.holes += batch.first_seq().min(range.to).saturating_sub(loaded.upto);
                     loaded.upto = batch.end_seq().min(range.to);
                     let wanted = range.stream.is_none_or(|stream| stream == batch.stream());
                     if wanted && batch.first_seq() < range.to {

@@ -6,11 +6,11 @@
 
 use super::{
     codec::{Footer, Header, encode_footer, encode_frame, encode_header},
-    cursor::{Cursor, Place},
+    cursor::{Cursor, Place, forget},
     disk::{Disk, probe},
     index::Index,
     recovery::{Found, Segment, segment_name},
-    syncer::sync,
+    syncer::{Synced, sync},
 };
 use crate::{
     format::{Instance, Origin},
@@ -47,6 +47,8 @@ pub(crate) struct Log {
     current: Option<Current>,
     next_number: u64,
     cursors: BTreeMap<String, Cursor>,
+    /// Files of cursors that are not known: they are to be gone before anything is written.
+    doubtful: Vec<String>,
     unsafe_: Unsafe,
     buffer: Vec<u8>,
     evicted: Vec<Segment>,
@@ -92,6 +94,7 @@ impl Log {
             current: None,
             next_number: found.next_number,
             cursors: found.cursors,
+            doubtful: found.doubtful,
             unsafe_,
             buffer: Vec::new(),
             evicted: Vec::new(),
@@ -110,7 +113,8 @@ impl Log {
         instance.clone_into(&mut self.header.instance);
     }
 
-    /// Appends batches, which ascend. On an error, some at the front are appended all the same: `done` gets them.
+    /// Appends batches, which ascend. On an error, some at the front are appended all the same: `done` gets them. So it is
+    /// if there is no room, and none may be made, since the books are closed: what is not appended is booked as lost.
     ///
     /// # Errors
     /// What the disk says. Calling again with what is missing begins a new segment.
@@ -154,8 +158,8 @@ impl Log {
     /// What the disk says: see [`Log::synced`].
     pub(crate) fn sync(&mut self) -> io::Result<()> {
         let work = self.take_unsafe();
-        let result = sync(&*self.disk, &work);
-        self.synced(&work, result)
+        let synced = sync(&*self.disk, &work);
+        self.synced(synced)
     }
 
     /// What is not safe yet. It is taken to be from now on; [`Log::synced`] must follow.
@@ -173,15 +177,16 @@ impl Log {
     ///
     /// # Errors
     /// The result, unchanged.
-    pub(crate) fn synced(&mut self, work: &Unsafe, result: io::Result<()>) -> io::Result<()> {
-        if result.is_err() {
-            // Names are not forgotten by a failed sync.
-            self.unsafe_.dir |= work.dir;
-            match &mut self.current {
-                Some(current) if !work.segments.contains(&current.segment.number) => {}
-                Some(current) if planted!(fsync_retried) => current.dirty = true,
-                _ => self.give_up_current(false),
-            }
+    pub(super) fn synced(&mut self, Synced { left, result }: Synced) -> io::Result<()> {
+        // Names are not forgotten by a failed sync.
+        self.unsafe_.dir |= left.dir;
+        // One that was sealed meanwhile.
+        self.unsafe_.segments.retain(|number| !left.segments.contains(number));
+        match &mut self.current {
+            Some(current) if !left.segments.contains(&current.segment.number) => {}
+            Some(current) if planted!(fsync_retried) => current.dirty = true,
+            Some(_) => self.give_up_current(false),
+            None => {}
         }
         result
     }
@@ -222,6 +227,7 @@ impl Log {
     /// # Errors
     /// The first thing that the disk refused; the rest was tried all the same.
     pub(crate) fn note(&mut self, places: &[(String, Place)]) -> io::Result<()> {
+        forget(&*self.disk, &mut self.doubtful)?;
         let mut result = Ok(());
         for (identity, place) in places {
             let cursor = self.cursors.entry(identity.clone()).or_insert_with(|| Cursor::new(identity));
@@ -288,7 +294,10 @@ impl Log {
             }
             self.seal_current();
         }
-        self.make_room();
+        if !self.make_room() {
+            return Ok(());
+        }
+        forget(&*self.disk, &mut self.doubtful)?;
         let (header, salt) = encode_header(&self.header);
         let number = self.next_number;
         let name = segment_name(number);
@@ -317,13 +326,15 @@ impl Log {
         Ok(())
     }
 
-    fn make_room(&mut self) {
+    /// False if there is none.
+    fn make_room(&mut self) -> bool {
         let used = |segments: &VecDeque<Segment>| segments.iter().map(|segment| segment.bytes).sum::<u64>();
         while used(&self.segments) + self.segment_bytes > self.max_bytes
             && let Some(oldest) = self.segments.pop_front()
         {
-            if let Some(index) = &self.index {
-                index.remove(oldest.number);
+            if self.index.as_ref().is_some_and(|index| !index.evict(oldest.number)) {
+                self.segments.push_front(oldest);
+                return false;
             }
             self.unsafe_.segments.retain(|&number| number != oldest.number);
             // One that can't be removed is not counted on any more; the next run finds it.
@@ -331,6 +342,7 @@ impl Log {
             self.unsafe_.dir = true;
             self.evicted.push(oldest);
         }
+        true
     }
 
     /// A footer that can't be written is left to recovery.

@@ -56,6 +56,9 @@ impl Plan {
             _ => {}
         }
         let mut found = recover(&*disk);
+        if !found.listed {
+            return Err(io::Error::other("its files can't be listed"));
+        }
         say_notes(&dir, &found);
         if dir == self.spec.dir && adopt_seconds(&dir, found.next_number, &mut found.unreadable) {
             let unreadable = found.unreadable;

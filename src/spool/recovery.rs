@@ -59,6 +59,10 @@ pub(crate) struct Found {
     pub(crate) segments: Vec<Segment>,
     /// By identity.
     pub(crate) cursors: BTreeMap<String, Cursor>,
+    /// Files of cursors that can't be read, or not now: see [`super::cursor::forget`].
+    pub(crate) doubtful: Vec<String>,
+    /// Whether the directory told its files. If not, nothing is known, and no number may be given.
+    pub(crate) listed: bool,
     /// No file has this number or a higher one.
     pub(crate) next_number: u64,
     /// What was odd, one line each.
@@ -84,11 +88,12 @@ fn segment_number(name: &str) -> Option<u64> {
 
 /// Reads the directory, and mends what can be mended.
 pub(crate) fn recover(disk: &dyn Disk) -> Found {
-    let mut found = Found { next_number: 1, ..Found::default() };
+    let mut found = Found { next_number: 1, listed: true, ..Found::default() };
     let mut files = match disk.list() {
         Ok(files) => files,
         Err(error) => {
             found.notes.push(format!("the directory can't be listed: {error}"));
+            found.listed = false;
             return found;
         }
     };
@@ -140,14 +145,17 @@ impl Found {
     }
 
     fn cursor(&mut self, disk: &dyn Disk, name: &str) {
-        match Cursor::load(disk, name) {
+        let why = match Cursor::load(disk, name) {
             Ok(Some(cursor)) if cursor.place.segment <= NUMBER_MAX => {
                 self.reserve(cursor.place.segment);
                 self.cursors.insert(cursor.identity.clone(), cursor);
+                return;
             }
-            Ok(_) => self.notes.push(format!("{name}: both slots are bad; its drain gets its lines again")),
-            Err(error) => self.notes.push(format!("{name}: {error}; its drain gets its lines again")),
-        }
+            Ok(_) => "both slots are bad".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        self.notes.push(format!("{name}: {why}; its drain gets its lines again"));
+        self.doubtful.push(name.to_owned());
     }
 
     fn segment(&mut self, disk: &dyn Disk, name: String, number: u64, len: u64) {
@@ -331,18 +339,22 @@ fn read_through(disk: &dyn Disk, name: &str, body: u64, salt: u32, len: u64) -> 
     Ok(read)
 }
 
-/// Units of a stream from `from` on. What can't be read counts as none.
+/// Units of a stream from `from` on. As in [`read_through`], what is damaged counts as stdout's.
 fn count(disk: &dyn Disk, segment: &Segment, stream: Stream, from: u64) -> u64 {
     let mut scanner = Scanner::new(segment_name(segment.number), segment.salt, segment.body, segment.bytes);
-    let mut units = 0;
+    let (mut units, mut others) = (0, 0);
     while let Ok(Some(item)) = scanner.next(disk) {
         match item {
-            Item::Frame { batch, .. } if batch.stream() == stream => {
-                units += batch.end_seq().saturating_sub(from.max(batch.first_seq()));
+            Item::Frame { batch, .. } => {
+                let sum = if batch.stream() == stream { &mut units } else { &mut others };
+                *sum += batch.end_seq().saturating_sub(from.max(batch.first_seq()));
             }
-            Item::Frame { .. } | Item::Damage { .. } => {}
+            Item::Damage { .. } => {}
             Item::Footer(_) => break,
         }
     }
-    units
+    match stream {
+        Stream::Stdout => (segment.end_seq - from).saturating_sub(others),
+        _ => units,
+    }
 }

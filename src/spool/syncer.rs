@@ -29,7 +29,7 @@ struct Shared {
 struct State {
     /// What is to be synced, or is being synced.
     work: Option<Unsafe>,
-    done: Option<(Unsafe, io::Result<()>)>,
+    done: Option<Synced>,
     end: bool,
 }
 
@@ -56,13 +56,13 @@ impl Syncer {
             self.shared.changed.notify_all();
         } else {
             // The system has no thread left, which is no reason to leave lines unsafe.
-            let result = sync(&*self.disk, &work);
-            self.shared.lock().done = Some((work, result));
+            let synced = sync(&*self.disk, &work);
+            self.shared.lock().done = Some(synced);
         }
     }
 
     /// What became of the work, once.
-    pub(super) fn outcome(&self) -> Option<(Unsafe, io::Result<()>)> {
+    pub(super) fn outcome(&self) -> Option<Synced> {
         self.shared.lock().done.take()
     }
 
@@ -92,10 +92,10 @@ impl Shared {
             let state = self.changed.wait_while(self.lock(), idle).unwrap_or_else(PoisonError::into_inner);
             let Some(work) = state.work.clone() else { return };
             drop(state);
-            let result = sync(disk, &work);
+            let synced = sync(disk, &work);
             let mut state = self.lock();
             state.work = None;
-            state.done = Some((work, result));
+            state.done = Some(synced);
             drop(state);
             self.changed.notify_all();
         }
@@ -113,19 +113,37 @@ const fn may_thread() -> bool {
     true
 }
 
-/// Makes all of it safe, as far as it can be; the first error is told.
-pub(super) fn sync(disk: &dyn Disk, work: &Unsafe) -> io::Result<()> {
+/// What became of a sync.
+#[derive(Debug)]
+pub(super) struct Synced {
+    /// What could not be made safe.
+    pub(super) left: Unsafe,
+    /// The first error.
+    pub(super) result: io::Result<()>,
+}
+
+/// Makes all of it safe, as far as it can be.
+pub(super) fn sync(disk: &dyn Disk, work: &Unsafe) -> Synced {
     for &segment in &work.remove {
         // One that can't be removed is removed by the next run.
         let _ = disk.remove(&segment_name(segment));
     }
-    let mut result = Ok(());
+    let (mut left, mut result) = (Unsafe::default(), Ok(()));
     for &segment in &work.segments {
         match disk.sync(&segment_name(segment)) {
+            Ok(()) => {}
             // Nobody was owed it any more.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            synced => result = result.and(synced),
+            Err(error) => {
+                left.segments.push(segment);
+                result = result.and(Err(error));
+            }
         }
     }
-    if work.dir { result.and(disk.sync_dir()) } else { result }
+    if work.dir {
+        let synced = disk.sync_dir();
+        left.dir = synced.is_err();
+        result = result.and(synced);
+    }
+    Synced { left, result }
 }

@@ -64,6 +64,8 @@ struct Inode {
     pending: Vec<Change>,
     /// Some of `pending` will never be safe.
     forgot: bool,
+    /// The last sync was refused. The next would do it, but lastword can't tell that from the above and makes none.
+    refused: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -185,11 +187,12 @@ impl WeakDisk {
         segments.map(|(_, &inode)| state.inodes[inode].bytes.len() as u64).sum()
     }
 
-    /// Files that a crash of the machine may take parts of, though they were synced: a sync of theirs had failed.
-    pub(super) fn forgetful(&self) -> BTreeSet<String> {
+    /// Files whose last sync failed: what it should have made safe is not, and no other is made.
+    pub(super) fn unsynced(&self) -> BTreeSet<String> {
         let state = self.state();
-        let forgot = state.names.iter().filter(|&(_, &inode)| state.inodes[inode].forgot);
-        forgot.map(|(name, _)| name.clone()).collect()
+        let failed = |inode: &Inode| inode.forgot || inode.refused;
+        let failed = state.names.iter().filter(|&(_, &inode)| failed(&state.inodes[inode]));
+        failed.map(|(name, _)| name.clone()).collect()
     }
 
     pub(super) fn has(&self, name: &str) -> bool {
@@ -211,7 +214,7 @@ impl WeakDisk {
         for inode in &mut state.inodes {
             inode.safe.clone_from(&inode.bytes);
             inode.pending.clear();
-            inode.forgot = false;
+            (inode.forgot, inode.refused) = (false, false);
         }
         let names = state.names.clone();
         state.safe_names = names;

@@ -1,10 +1,11 @@
 //! The judge: what each drain was given, against what came, what is counted lost, and what a death may take.
 
+mod tests;
+
 use super::{life::Life, world::World};
 use crate::{
     config::SpoolSync,
     ledger::{Counts, DrainReport, Loss},
-    spool::recovery::segment_name,
 };
 use std::collections::BTreeSet;
 
@@ -17,8 +18,12 @@ pub(super) struct Past {
     pub(super) counts: Vec<Counts>,
     /// Different units that each receiver had then.
     received: Vec<u64>,
-    /// Units of this life that its death must not take, for they are on the disk.
+    /// Units of this life that its death must not take, for they were on the disk, and made no room.
     kept: BTreeSet<u64>,
+    /// Segments that made room.
+    pub(super) evicted: BTreeSet<u64>,
+    /// What earlier lives had left was made safe from a crash of the machine.
+    pub(super) synced: bool,
     unread: bool,
     /// Where the drains stood is on the disk.
     noted: bool,
@@ -34,24 +39,17 @@ impl Past {
             life.knobs.end,
             super::plan::End::Killed { machine: true } | super::plan::End::AtCall { machine: true, .. }
         );
-        let extents = life.index.as_ref().map(|index| index.extents()).unwrap_or_default();
-        let forgetful = world.disk.forgetful();
-        let safe = life.safe.borrow();
-        let mut kept = BTreeSet::new();
-        for extent in extents {
-            let all = extent.first_seq..extent.end_seq;
-            if !machine {
-                kept.extend(all);
-            } else if !forgetful.contains(&segment_name(extent.segment)) {
-                let of_segment = safe.iter().filter(|it| it.segment == extent.segment);
-                kept.extend(of_segment.flat_map(|it| it.first_seq..it.end_seq));
-            }
-        }
+        let evicted = life.index.as_ref().map(|index| index.evicted()).unwrap_or_default();
+        let kept = if machine { life.safe.borrow() } else { life.appended.borrow() };
+        let kept = kept.iter().filter(|(segment, _)| !evicted.contains(segment));
+        let kept = kept.flat_map(|(_, units)| units.clone()).collect();
         let never_synced = life.knobs.spool.as_ref().is_some_and(|spool| spool.sync == SpoolSync::Never);
         Self {
             counts: life.inboxes.iter().map(|inbox| inbox.counts()).collect(),
             received: Vec::new(),
             kept,
+            evicted,
+            synced: life.synced.get(),
             unread,
             noted: life.noted.get(),
             never_synced,

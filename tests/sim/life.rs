@@ -21,7 +21,7 @@ use crate::{
     line::Stream,
     reader::Publisher,
     signals::Signal,
-    spool::{disk::Disk, index::Index, keeper::Keeper, log::Extent, open, thread::Spool},
+    spool::{disk::Disk, index::Index, keeper::Keeper, open, thread::Spool},
     transport::{
         Transport,
         tcp::{carrier::Carrier, window::Policy},
@@ -30,7 +30,8 @@ use crate::{
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use std::{
     cell::{Cell, RefCell},
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
+    ops::Range,
     path::PathBuf,
     rc::Rc,
     sync::Arc,
@@ -51,9 +52,13 @@ pub(super) struct Life {
     pub(super) inboxes: Vec<Arc<Inbox>>,
     publisher: Publisher,
     spool: Option<Spool>,
-    /// What is on the disk, and what of that is safe from a crash of the machine.
+    /// What is on the disk.
     pub(super) index: Option<Arc<Index>>,
-    pub(super) safe: RefCell<Vec<Extent>>,
+    /// What ever was, and what of that was safe from a crash of the machine: the units of each segment.
+    pub(super) appended: RefCell<BTreeMap<u64, Range<u64>>>,
+    pub(super) safe: RefCell<BTreeMap<u64, Range<u64>>>,
+    /// Segments of earlier lives have been synced, too.
+    pub(super) synced: Cell<bool>,
     /// The spool has something to do; there is room in it, or it has ended.
     spool_wakes: Notify,
     spool_moved: Notify,
@@ -117,7 +122,9 @@ impl Life {
             inboxes,
             spool,
             index,
+            appended: RefCell::default(),
             safe: RefCell::default(),
+            synced: Cell::new(false),
             spool_wakes: Notify::new(),
             spool_moved: Notify::new(),
             noted: Cell::new(false),

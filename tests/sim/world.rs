@@ -209,7 +209,7 @@ impl World {
         let files = self.disk.files();
         // Whoever exits in time is not there when the machine crashes.
         if lived.reports.is_none() {
-            self.shake(machine);
+            self.shake(machine, lived);
             if machine {
                 self.disk.crash();
             }
@@ -225,11 +225,13 @@ impl World {
     }
 
     /// A death takes what an earlier life left: what was evicted, and was in memory yet; and with the machine, what nobody
-    /// ever synced.
-    fn shake(&self, machine: bool) {
+    /// ever synced, or not with success.
+    fn shake(&self, machine: bool, lived: &Past) {
+        let unsynced = self.disk.unsynced();
         let taken = |number: u64| {
             let name = segment_name(number);
-            !self.disk.has(&name) || machine && !self.disk.is_safe(&name)
+            let may_lack = machine && self.disk.has(&name) && !self.disk.is_safe(&name);
+            lived.evicted.contains(&number) || may_lack && (!lived.synced || unsynced.contains(&name))
         };
         let segments = self.segments.borrow();
         let taken = segments.iter().filter(|&(&number, _)| taken(number));

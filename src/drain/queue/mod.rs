@@ -205,6 +205,9 @@ impl Queue {
     /// closed. False if they did not balance, which is a bug.
     pub(crate) fn close_books(&mut self) -> bool {
         let balanced = self.is_frozen() || self.held() == self.counts.pending();
+        if let Some(log) = &self.log {
+            log.index.keep();
+        }
         if !self.is_frozen() && self.has_heirs() {
             let window = self.window.iter().flat_map(Sealed::open_pieces);
             let all: Vec<Piece> = window.chain(self.waiting.iter().cloned()).collect();

@@ -5,8 +5,8 @@ use crate::{
     drain::sealed::{Piece, Sealed},
     format::Gap,
     ledger::Loss,
-    line::{Batch, Stamp},
-    spool::{cursor::Place, index::Index, recovery::Range},
+    line::{Batch, Stamp, Stream},
+    spool::{cursor::Place, index::Index, load::Loaded, recovery::Range},
 };
 use std::sync::Arc;
 
@@ -56,9 +56,10 @@ impl Queue {
     }
 
     /// Takes what was read for the front of `asked`: all its units before `upto`. What is missing there is lost for `reason`
-    /// (of a single stream, that may show only at the end of the range, for nobody knows what stream damaged units were of).
-    /// Changes nothing if the range is not in front any more.
-    pub(crate) fn load(&mut self, asked: Range, batches: Vec<Batch>, upto: u64, reason: Loss, now: Stamp) {
+    /// (nobody knows what stream damaged units were of: as in recovery, they count as stdout's). Changes nothing if the range
+    /// is not in front any more.
+    pub(crate) fn load(&mut self, asked: Range, loaded: Loaded, now: Stamp) {
+        let Loaded { batches, upto, reason, holes } = loaded;
         let Some(mut range) = self.to_load().filter(|it| (it.segment, it.from) == (asked.segment, asked.from)) else {
             return;
         };
@@ -75,8 +76,9 @@ impl Queue {
         // Damage hides which stream a unit was of, so there may be more than was thought.
         self.counts.adopted += got.saturating_sub(range.units);
         let (passed, open) = (Range { to: upto, ..range }, range.units.saturating_sub(got));
-        // What can't be behind `upto` is missing before it. Who exits now has passed it.
-        let behind = range.to.saturating_sub(upto).min(open);
+        // What is missing before `upto` is passed now: who exits now must not call it spooled.
+        let damaged = if matches!(range.stream, None | Some(Stream::Stdout)) { holes } else { 0 };
+        let behind = range.to.saturating_sub(upto).min(open.saturating_sub(damaged));
         let (missing, count) = (open - behind, pieces.len());
         (range.units, range.from) = (behind, upto);
         for (range, units) in [(range, behind), (passed, missing)] {
@@ -247,11 +249,19 @@ mod tests {
 
     #[test]
     fn what_is_damaged_is_lost_when_it_is_passed_so_that_an_exit_does_not_call_it_spooled() {
-        let range = Range { segment: 1, from: 1, to: 101, stream: None, units: 100 };
+        // Damaged units count as stdout's.
+        for stream in [None, Some(Stream::Stdout)] {
+            passes_damage_of(stream);
+        }
+    }
+
+    fn passes_damage_of(stream: Option<Stream>) {
+        let range = Range { segment: 1, from: 1, to: 101, stream, units: 100 };
         let mut queue = queue(range);
         // Of the units 1 to 50, 11 to 50 can't be read.
         let source = Arc::new(Source { origin: origin(), segment: 1 });
-        queue.load(range, vec![Batch::clone(&batch(1, 10)).from_source(source)], 51, Loss::Corrupt, Stamp(1));
+        let batches = vec![Batch::clone(&batch(1, 10)).from_source(source)];
+        queue.load(range, Loaded { batches, upto: 51, reason: Loss::Corrupt, holes: 40 }, Stamp(1));
         assert_eq!((queue.counts().lost.of(Loss::Corrupt), queue.counts().pending()), (40, 60));
         queue.recount();
         assert!(queue.close_books());

@@ -75,8 +75,10 @@ impl Disk for WeakDisk {
 
     fn sync(&self, name: &str) -> io::Result<()> {
         let mut state = self.state();
-        state.act()?;
+        let acted = state.act();
         let at = state.inode(name)?;
+        state.inodes[at].refused = acted.is_err() && !state.dead;
+        acted?;
         if matches!(state.episode, Some((Fault::Sync, _))) {
             state.inodes[at].forgot = true;
             return state.fail(libc::EIO);

@@ -8,7 +8,11 @@ use crate::{
     ledger::Loss,
     line::{Framer, Lines, Stream},
     sim::{app::Family, trace},
-    spool::keeper::{Keeper, RETRY, Turn},
+    spool::{
+        keeper::{Keeper, RETRY, Turn},
+        log::Extent,
+        recovery::segment_name,
+    },
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use std::{rc::Rc, time::Duration};
@@ -64,8 +68,15 @@ impl Life {
 
     fn look_at_disk(&self, keeper: &Keeper) {
         let Some(knobs) = &self.knobs.spool else { return };
+        let extents = self.index.as_ref().map(|index| index.extents()).unwrap_or_default();
+        let units = |extent: &Extent| (extent.segment, extent.first_seq..extent.end_seq);
+        self.appended.borrow_mut().extend(extents.iter().map(units));
         if knobs.sync != SpoolSync::Never && !keeper.is_dirty() {
-            self.safe.replace(self.index.as_ref().map(|index| index.extents()).unwrap_or_default());
+            // Where a sync failed, whatever for, no other is made: of such a segment that is safe which was before.
+            let unsynced = self.world.disk.unsynced();
+            let made = extents.iter().filter(|extent| !unsynced.contains(&segment_name(extent.segment)));
+            self.safe.borrow_mut().extend(made.map(units));
+            self.synced.set(true);
         }
         let segment = knobs.max_bytes / 4;
         let largest_write = (knobs.capacity + 3 * self.knobs.max_line * 12) as u64 * 2 + 2_000;
