@@ -63,7 +63,8 @@ impl Unreadable {
     pub fn add(&mut self, bytes: u64, lines: Option<u64>) {
         self.files += 1;
         self.bytes += bytes;
-        self.lines += lines.unwrap_or(0);
+        // What a damaged file claims of itself may be any number.
+        self.lines = self.lines.saturating_add(lines.unwrap_or(0));
         self.files_without_count += u64::from(lines.is_none());
     }
 
@@ -71,7 +72,7 @@ impl Unreadable {
     pub fn merge(&mut self, other: &Self) {
         self.files += other.files;
         self.bytes += other.bytes;
-        self.lines += other.lines;
+        self.lines = self.lines.saturating_add(other.lines);
         self.files_without_count += other.files_without_count;
     }
 }
