@@ -345,8 +345,8 @@ Each option is also a variable: --stop-timeout is LASTWORD_STOP_TIMEOUT.
 const TEE_END: &str = "Example:\n  ./app | lastword tee --drain syslog+tcp://logs.example:514";
 
 const CHECK_END: &str = "Example:\n  lastword check --drain https://collector.example/ingest\n\n\
-    Exit code: 0 if every drain took the line, 1 if one did not, 125 if a\n\
-    setting is wrong.";
+    Exit code: 0 if every drain took the line, 1 if one did not or a file can't\n\
+    be written, 125 if a setting is wrong.";
 
 const SINK_END: &str = "Example, in two terminals:\n  lastword sink\n  \
     lastword --drain http://127.0.0.1:8080 -- ./app";
