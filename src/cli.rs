@@ -285,8 +285,9 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Typed, Exit> {
         before.pop();
         command
     });
-    let matches = command_line().try_get_matches_from(before).map_err(|error| explain(&error))?;
-    let Cli { options, subcommand } = Cli::from_arg_matches(&matches).map_err(|error| explain(&error))?;
+    let first = if before.get(1).is_some_and(|word| word == "help") { "help" } else { "spool" };
+    let matches = command_line().try_get_matches_from(before).map_err(|error| explain(&error, first))?;
+    let Cli { options, subcommand } = Cli::from_arg_matches(&matches).map_err(|error| explain(&error, first))?;
     Ok(Typed { options, subcommand, command })
 }
 
@@ -344,8 +345,8 @@ Each option is also a variable: --stop-timeout is LASTWORD_STOP_TIMEOUT.
 const TEE_END: &str = "Example:\n  ./app | lastword tee --drain syslog+tcp://logs.example:514";
 
 const CHECK_END: &str = "Example:\n  lastword check --drain https://collector.example/ingest\n\n\
-    Exit code: 0 if every drain took the line, 1 if one did not, 125 if a\n\
-    setting is wrong.";
+    Exit code: 0 if every drain took the line, 1 if one did not or a file can't\n\
+    be written, 125 if a setting is wrong.";
 
 const SINK_END: &str = "Example, in two terminals:\n  lastword sink\n  \
     lastword --drain http://127.0.0.1:8080 -- ./app";
@@ -390,8 +391,8 @@ Examples:
     )
 }
 
-/// clap's view of a mistake in our words and on one line.
-fn explain(error: &clap::Error) -> Exit {
+/// clap's view of a mistake in our words and on one line. Two commands take a word of a list: `help` and `spool`.
+fn explain(error: &clap::Error, first: &str) -> Exit {
     let text = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.clone()),
         Some(ContextValue::Strings(texts)) => texts.first().cloned(),
@@ -409,6 +410,10 @@ fn explain(error: &clap::Error) -> Exit {
             flag,
             Problem::new("unexpected word", "an app to run stands behind `--`, a file for tee behind `--drain file:`"),
         ),
+        // `--stop-timeout -5` is an option `-5` to clap.
+        ErrorKind::UnknownArgument if flag[1..].starts_with(|c: char| c.is_ascii_digit()) => {
+            (flag, Problem::new("unknown option", "times, sizes and counts are not negative"))
+        }
         ErrorKind::UnknownArgument => {
             let right = match text(ContextKind::SuggestedArg) {
                 Some(near) => format!("did you mean `{near}`?"),
@@ -424,7 +429,10 @@ fn explain(error: &clap::Error) -> Exit {
         }
         ErrorKind::InvalidSubcommand => {
             let word = text(ContextKind::InvalidSubcommand).unwrap_or_default();
-            ("spool", Problem::new(format!("unknown word `{word}`"), "write `ls`, `cat`, `verify` or `send`"))
+            match first {
+                "help" => (first, Problem::new(format!("there is none on `{word}`"), see_help)),
+                _ => (first, Problem::new(format!("unknown word `{word}`"), "write `ls`, `cat`, `verify` or `send`")),
+            }
         }
         ErrorKind::MissingRequiredArgument => ("completions", Problem::new("the shell is missing", shells())),
         ErrorKind::InvalidValue if typed.starts_with('-') => {

@@ -4,7 +4,12 @@
 //! files are read at each lookup, which happens once a connection: a change takes effect without a restart, and a
 //! container without resolv.conf still reaches addresses and hosts entries. Nothing is cached beyond one lookup.
 
-use hickory_resolver::{TokioResolver, config::LookupIpStrategy};
+use hickory_resolver::{
+    TokioResolver,
+    config::LookupIpStrategy,
+    net::{DnsError, NetError},
+    proto::op::ResponseCode,
+};
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -70,13 +75,25 @@ fn in_hosts(hosts: &str, name: &str) -> Vec<IpAddr> {
 
 async fn ask(host: &str) -> io::Result<Vec<IpAddr>> {
     let resolver = resolver().map_err(|error| io::Error::other(format!("no usable /etc/resolv.conf ({error})")))?;
-    let answer = resolver.lookup_ip(host).await.map_err(|error| io::Error::other(error.to_string()))?;
+    let answer = resolver.lookup_ip(host).await.map_err(|error| io::Error::other(in_words(&error)))?;
     let mut addresses: Vec<_> = answer.iter().collect();
     addresses.sort_by_key(IpAddr::is_ipv6);
     if addresses.is_empty() { Err(io::Error::other("it has no address")) } else { Ok(addresses) }
 }
 
-fn resolver() -> Result<TokioResolver, hickory_resolver::net::NetError> {
+/// hickory's words for a name without addresses show the innards of its query, and not which of these it is.
+fn in_words(error: &NetError) -> String {
+    match error {
+        NetError::Dns(DnsError::NoRecordsFound(found)) => match found.response_code {
+            ResponseCode::NXDomain => "DNS: there is no such name".into(),
+            ResponseCode::NoError => "DNS: the name has no address".into(),
+            code => format!("DNS error: {code}"),
+        },
+        _ => error.to_string(),
+    }
+}
+
+fn resolver() -> Result<TokioResolver, NetError> {
     let mut builder = TokioResolver::builder_tokio()?;
     let options = builder.options_mut();
     options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
@@ -87,6 +104,15 @@ fn resolver() -> Result<TokioResolver, hickory_resolver::net::NetError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hickory_resolver::{net::NoRecords, proto::op::Query};
+
+    #[test]
+    fn a_name_that_does_not_exist_is_told_from_one_without_addresses_and_neither_shows_the_query() {
+        let text = |code| in_words(&NetError::Dns(DnsError::NoRecordsFound(NoRecords::new(Query::default(), code))));
+        assert_eq!(text(ResponseCode::NXDomain), "DNS: there is no such name");
+        assert_eq!(text(ResponseCode::NoError), "DNS: the name has no address");
+        assert_eq!(text(ResponseCode::ServFail), "DNS error: Server Failure");
+    }
 
     #[tokio::test]
     async fn literals_and_localhost_need_no_files_and_no_dns() {

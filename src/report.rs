@@ -4,9 +4,19 @@ use crate::{
     format::thousands,
     ledger::{Counts, DrainReport},
 };
-use nix::sys::resource::{UsageWho, getrusage};
+use nix::{
+    fcntl::OFlag,
+    sys::resource::{UsageWho, getrusage},
+};
 use serde::{Serialize, Serializer};
-use std::{fmt, path::PathBuf, time::Duration};
+use std::{
+    fmt,
+    fs::OpenOptions,
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 /// What became of a run: `--report FILE`.
 #[derive(Clone, Debug, Serialize)]
@@ -105,6 +115,16 @@ impl Report {
         // Strings and numbers alone: nothing in it can fail.
         serde_json::to_string_pretty(self).unwrap_or_default() + "\n"
     }
+
+    /// Writes that text to `path`. A FIFO without a reader is an error: nobody is to be waited for at the exit.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn write(&self, path: &Path) -> io::Result<()> {
+        let flags = (OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits();
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).custom_flags(flags).open(path)?;
+        file.write_all(self.to_json().as_bytes())
+    }
 }
 
 /// With the fraction, to the microsecond.
@@ -182,9 +202,8 @@ mod tests {
         assert_eq!(quiet.to_string(), "drain logs: read 0 = lost 0; flushed in 1.23 s");
     }
 
-    #[test]
-    fn the_json_has_every_account() {
-        let report = Report {
+    fn report() -> Report {
+        Report {
             run: "0197".into(),
             exit_code: 143,
             runs: 2,
@@ -192,8 +211,12 @@ mod tests {
             usage: Usage { cpu: Duration::from_micros(1_250), max_rss_kib: 4_096 },
             drains: vec![drain()],
             spool: Some(SpoolReport { dir: "/spool".into(), works: true, ..SpoolReport::default() }),
-        };
-        let json: Value = serde_json::from_str(&report.to_json()).unwrap();
+        }
+    }
+
+    #[test]
+    fn the_json_has_every_account() {
+        let json: Value = serde_json::from_str(&report().to_json()).unwrap();
         assert_eq!(
             json,
             json!({
@@ -209,5 +232,17 @@ mod tests {
                 },
             })
         );
+    }
+
+    #[test]
+    fn a_report_replaces_a_file_and_does_not_wait_for_the_reader_of_a_fifo() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, fifo) = (dir.path().join("report.json"), dir.path().join("fifo"));
+        std::fs::write(&file, "x".repeat(1 << 16)).unwrap();
+        report().write(&file).unwrap();
+        assert_eq!(std::fs::read_to_string(file).unwrap(), report().to_json());
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let error = report().write(&fifo).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(nix::errno::Errno::ENXIO as i32));
     }
 }

@@ -192,7 +192,7 @@ impl Plumbing<'_> {
             spool: self.drains.spool_report(),
         };
         if let Some(path) = &self.config.report
-            && let Err(error) = fs::write(path, report.to_json())
+            && let Err(error) = report.write(path)
         {
             say!("--report {}: {error}", path.display());
         }

@@ -1,8 +1,10 @@
 //! `lastword check`: are the settings good, and does each drain take a line?
 //!
 //! The settings were validated before this is reached. The test line goes the way that every line goes (queue, format,
-//! transport, acknowledgement), so that what it meets is what lines will meet.
+//! transport, acknowledgement), so that what it meets is what lines will meet. Past the spool: a backlog is not sent by a
+//! check, and a line that is not delivered is not left for the next run.
 
+use super::places;
 use crate::{
     cgroup::MemoryLimit,
     clock,
@@ -26,20 +28,24 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 const TEST_LINE: &[u8] = b"lastword check: test line\n";
 
-/// Sends the line, prints what became of it on stdout, and returns the exit code: 0 if every drain took it, else 1.
+/// Sends the line, prints what became of it on stdout, and returns the exit code: 0 if every drain took it and the files of
+/// the settings can be written, else 1.
 pub fn run(mut config: Config) -> u8 {
     crate::run::trace_if_asked();
     print(&summary(&config, MemoryLimit::find(Path::new("/")).kills_all()));
+    let troubles = places::troubles(&config);
+    troubles.iter().for_each(|trouble| print(&format!("CAN'T BE WRITTEN: {trouble}\n")));
+    (config.spool, config.fallback) = (None, None);
     if config.drains.is_empty() {
         print("no drain is configured: lines go to stdout and stderr alone\n");
-        return 0;
+        return u8::from(!troubles.is_empty());
     }
     // One line for each drain, whatever stream it is limited to.
     config.drains.iter_mut().for_each(|drain| drain.stream = None);
     match send(&config) {
         Ok(reports) => {
             print(&table(&config.drains, &reports));
-            u8::from(!reports.iter().all(is_delivered))
+            u8::from(!troubles.is_empty() || !reports.iter().all(is_delivered))
         }
         Err(error) => {
             print(&format!("the drains could not be started: {error}\n"));

@@ -11,6 +11,7 @@
 
 pub mod check;
 pub mod demo;
+mod places;
 pub(crate) mod signals;
 pub mod sink;
 pub mod spool;

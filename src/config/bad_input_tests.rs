@@ -46,6 +46,10 @@ fn complaints_about_the_command_line() {
         (&["--drian", "x", "--", "app"], "--drian: unknown option; did you mean `--drain`?"),
         (&["--foo", "--", "app"], "--foo: unknown option; `lastword --help` tells what there is"),
         (&["-x", "--", "app"], "-x: unknown option; `lastword --help` tells what there is"),
+        (&["--linger", "-5", "--", "app"], "-5: unknown option; times, sizes and counts are not negative"),
+        (&["help", "drains"], "help: there is none on `drains`; `lastword --help` tells what there is"),
+        (&["help", "spool", "x"], "help: there is none on `x`; `lastword --help` tells what there is"),
+        (&["spool", "x"], "spool: unknown word `x`; write `ls`, `cat`, `verify` or `send`"),
         (&["--drain", "--", "app"], "--drain: the value is missing; write `--drain <URL>`"),
         (&["--stop-timeout"], "--stop-timeout: the value is missing; write `--stop-timeout <TIME>`"),
         (
@@ -404,4 +408,15 @@ fn a_secret_shows_nowhere() {
         };
         prop_assert!(!shown.contains("s3cr") && !shown.contains("t99x"), "{} gave {} (LASTWORD_SEED={})", url, shown, seed);
     });
+}
+
+#[test]
+fn a_spool_that_is_required_and_that_no_setting_names_is_no_start_without_one() {
+    let right = "there is no spool; name one with --spool DIR or LASTWORD_SPOOL";
+    let variables = [("LASTWORD_SPOOL_REQUIRED", "on"), ("LASTWORD_SPOL", "/spool")];
+    assert_eq!(complaint(&variables, &["--", "app"]), format!("LASTWORD_SPOOL_REQUIRED: {right}"));
+    assert_eq!(complaint(&[], &["--spool-required", "--", "app"]), format!("--spool-required: {right}"));
+    for args in [&["--spool-required=off", "--", "app"][..], &["--spool-required", "--spool", "x", "--", "app"]] {
+        assert!(load_in(&[], args).is_ok(), "{args:?}");
+    }
 }

@@ -18,7 +18,7 @@ use crate::{
     line::Stream,
 };
 use rustls::pki_types::pem::PemObject;
-use std::{fs, path::PathBuf, time::Duration};
+use std::{fs, io::Read, path::PathBuf, time::Duration};
 
 /// What is between the options and the secrets that are files.
 const FROM_FILE: &str = "file:";
@@ -405,15 +405,15 @@ fn fingerprint(value: &str) -> Option<[u8; 32]> {
 
 fn key_file(path: &str) -> Result<PathBuf, Problem> {
     let wrong = |what: String| Problem::new(format!("option `key`: {what}"), "name a readable file with a PEM key");
-    let pem = fs::read(path).map_err(|error| wrong(format!("can't read `{path}`: {}", reason(&error))))?;
+    let pem = regular_file(path).map_err(|why| wrong(format!("can't read `{path}`: {why}")))?;
     rustls::pki_types::PrivateKeyDer::from_pem_slice(&pem).map_err(|_| wrong(format!("no key in `{path}`")))?;
     Ok(path.into())
 }
 
 fn certificates(option: &str, path: &str) -> Result<Vec<u8>, Problem> {
-    let pem = fs::read(path).map_err(|error| {
+    let pem = regular_file(path).map_err(|why| {
         Problem::new(
-            format!("option `{option}`: can't read `{path}`: {}", reason(&error)),
+            format!("option `{option}`: can't read `{path}`: {why}"),
             "name a readable file of PEM certificates",
         )
     })?;
@@ -458,12 +458,22 @@ fn secret(value: &str, prefix: &str, what: &str) -> Result<Secret, Problem> {
     };
     let wrong =
         |why: &str| Problem::new(format!("{what}: can't read `{path}`: {why}"), "name a readable file behind `file:`");
-    let kind = fs::metadata(path).map_err(|error| wrong(&reason(&error)))?;
-    if !kind.is_file() {
-        return Err(wrong("not a regular file"));
-    }
-    fs::File::open(path).map_err(|error| wrong(&reason(&error)))?;
+    open_regular(path).map_err(|why| wrong(&why))?;
     Ok(Secret::File { path: PathBuf::from(path), prefix: prefix.to_string() })
+}
+
+/// A FIFO would keep the app from starting for as long as nobody writes into it, and a device may never end.
+fn open_regular(path: &str) -> Result<fs::File, String> {
+    if !fs::metadata(path).map_err(|error| reason(&error))?.is_file() {
+        return Err("not a regular file".into());
+    }
+    fs::File::open(path).map_err(|error| reason(&error))
+}
+
+fn regular_file(path: &str) -> Result<Vec<u8>, String> {
+    let mut content = Vec::new();
+    open_regular(path)?.read_to_end(&mut content).map_err(|error| reason(&error))?;
+    Ok(content)
 }
 
 /// RFC 9110 §5.5, without obs-text.
@@ -539,6 +549,22 @@ mod tests {
         assert!(options(&url).unwrap_err().starts_with("option `ca`: no certificate in"));
         fs::write(&path, "-----BEGIN CERTIFICATE-----\n").unwrap();
         assert_eq!(options(&url).unwrap().ca_pem.as_deref(), Some(&b"-----BEGIN CERTIFICATE-----\n"[..]));
+    }
+
+    #[test]
+    fn a_fifo_in_the_place_of_a_certificate_is_refused_and_not_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("fifo");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let pem = directory.path().join("cert.pem");
+        fs::write(&pem, "-----BEGIN CERTIFICATE-----\n").unwrap();
+        let (path, pem) = (path.display(), pem.display());
+        for (option, text) in [("ca", format!("ca={path}")), ("key", format!("cert={pem},key={path}"))] {
+            let complaint = options(&format!("https://h#{text}")).unwrap_err();
+            assert!(
+                complaint.starts_with(&format!("option `{option}`: can't read `{path}`: not a regular file; name"))
+            );
+        }
     }
 
     #[test]

@@ -263,14 +263,24 @@ fn spool(options: &Options, environment: &Environment) -> Result<Option<SpoolSpe
     let required = find("--spool-required", &options.spool_required)?;
     let max_bytes = max.map(|found| found.read(|text| units::size_between(text, 64 << 10, 1 << 50))).transpose()?;
     let sync = sync.map(|found| found.read(spool_sync)).transpose()?;
-    let required = required.map(|found| found.read(units::switch)).transpose()?;
-    Ok(dir.filter(|dir| !dir.as_os_str().is_empty()).map(|dir| SpoolSpec {
+    let dir = dir.filter(|dir| !dir.as_os_str().is_empty());
+    let required = required.map(|found| found.read(|text| required_spool(text, dir.is_some()))).transpose()?;
+    Ok(dir.map(|dir| SpoolSpec {
         dir,
         max_bytes: max_bytes.map_or(1 << 30, |bytes| bytes as u64),
         sync: sync.unwrap_or(SpoolSync::Interval),
         required: required.unwrap_or(false),
         existing: false,
     }))
+}
+
+/// Whoever requires a spool has most likely misspelt the setting that names it, if none does.
+fn required_spool(text: &str, is_there: bool) -> Result<bool, Problem> {
+    let required = units::switch(text)?;
+    if required && !is_there {
+        return Err(Problem::new("there is no spool", "name one with --spool DIR or LASTWORD_SPOOL"));
+    }
+    Ok(required)
 }
 
 fn spool_sync(text: &str) -> Result<SpoolSync, Problem> {

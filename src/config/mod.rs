@@ -44,6 +44,7 @@ pub use problem::{EXIT_CONFIG, Exit, Output, Problem};
 pub use proxy::Proxy;
 pub use targets::{FileTarget, HttpTarget, Identity, RelpTarget, TcpTarget, TlsTarget};
 
+pub(crate) use drain_options::reason;
 pub(crate) use problem::one_line;
 pub(crate) use schemes::help as scheme_help;
 pub(crate) use units::human_size;

@@ -5,6 +5,7 @@
 
 use super::sealed::Piece;
 use crate::{config::Fallback, say::say_raw};
+use nix::fcntl::OFlag;
 use std::{
     fs::OpenOptions,
     io::{self, Write},
@@ -29,7 +30,9 @@ pub(crate) fn write(pieces: &[Piece], to: &Fallback) -> io::Result<()> {
             }
         }
         Fallback::File(path) => {
-            let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+            // A FIFO without a reader, or with one that is slower, is no reason to be late.
+            let flags = (OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits();
+            let mut file = OpenOptions::new().append(true).create(true).mode(0o600).custom_flags(flags).open(path)?;
             file.write_all(&text)
         }
     }
@@ -63,5 +66,15 @@ mod tests {
         write(&[piece(4, 0, 2), piece(1, 1, 3), piece(1, 2, 3)], &Fallback::File(path.clone())).unwrap();
         write(&[piece(7, 0, 1)], &Fallback::File(path.clone())).unwrap();
         assert_eq!(std::fs::read_to_string(path).unwrap(), "line 2\nline 3\nline 4\nline 5\nline 7\n");
+    }
+
+    #[test]
+    fn a_fifo_that_nobody_reads_is_an_error_and_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("fifo");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let piece = Piece::Units { batch: batch(1, 3), from: 0, to: 3 };
+        let error = write(&[piece], &Fallback::File(path)).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(nix::errno::Errno::ENXIO as i32));
     }
 }

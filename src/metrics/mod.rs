@@ -16,7 +16,7 @@ use crate::{
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{Method, Request, Response, StatusCode, body::Incoming, header, server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use std::{
     convert::Infallible,
@@ -30,8 +30,9 @@ use tokio::sync::Semaphore;
 
 /// Connections at a time; more wait.
 const CONNECTIONS: usize = 16;
-/// Time for a request's head.
-const HEAD_TIME: Duration = Duration::from_secs(5);
+/// Time for a connection, which is one request: whoever does not send its head or read its answer is not waited for, so
+/// that sixteen of those don't keep a health check from being answered.
+const CONNECTION_TIME: Duration = Duration::from_secs(5);
 
 /// What is asked about.
 #[derive(Clone, Debug)]
@@ -112,12 +113,15 @@ async fn accept(listener: TcpListener, source: Source) -> io::Result<()> {
         let source = source.clone();
         tokio::spawn(async move {
             let service = service_fn(|request| std::future::ready(Ok::<_, Infallible>(source.answer(&request))));
+            // The time limit of the whole is enough; hyper's own, of heads, would want a timer.
             let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEAD_TIME)
+                .keep_alive(false)
+                .header_read_timeout(None)
                 .serve_connection(TokioIo::new(stream), service);
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "metrics");
+            match tokio::time::timeout(CONNECTION_TIME, connection).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::debug!(%error, "metrics"),
+                Err(late) => tracing::debug!(%late, "metrics"),
             }
             drop(permit);
         });

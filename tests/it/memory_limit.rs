@@ -185,8 +185,9 @@ fn in_a_container_of_64_mib_the_kill_is_named_and_nothing_is_lost() {
     }
     // vfs and cgroupfs work on any kernel; the limits that podman sets by itself need rights that a container lacks. The
     // run's directory is at the same place inside.
-    let mut launcher: Vec<String> =
-        [podman, "--storage-driver=vfs", "--cgroup-manager=cgroupfs", "--runtime=runc"].map(str::to_owned).into();
+    // conmon leaves a file called `oom` where it was started.
+    let mut launcher: Vec<String> = vec!["env".into(), "-C".into(), at(""), podman.into()];
+    launcher.extend(["--storage-driver=vfs", "--cgroup-manager=cgroupfs", "--runtime=runc"].map(str::to_owned));
     for (option, name) in [("--root", "storage"), ("--runroot", "run"), ("--tmpdir", "podman")] {
         launcher.extend([option.into(), at(name)]);
     }

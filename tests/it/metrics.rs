@@ -11,6 +11,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 
 fn ask(address: SocketAddr, request: &str) -> String {
     let mut stream = TcpStream::connect(address).expect("it listens");
+    stream.set_read_timeout(Some(LIMIT)).expect("a socket");
     stream
         .write_all(format!("{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes())
         .expect("it reads");
@@ -66,4 +67,28 @@ fn an_address_in_use_is_named_before_anything_starts() {
     let done = Setup::loud().flags(["--metrics", &address]).start(&["sh", "-c", "echo started"]).finish(LIMIT);
     assert_eq!((done.code(), &done.stdout[..]), (125, &b""[..]));
     assert!(done.err().contains(&format!("--metrics {address}: Address already in use")), "{}", done.err());
+}
+
+#[test]
+fn clients_that_say_nothing_or_never_read_do_not_keep_a_health_check_from_its_answer() {
+    let address = free();
+    let mut run = Setup::new().flags(["--metrics", &address.to_string()]).start_oracle("--on-term goodbye:1");
+    until("the metrics to be served", LIMIT, || TcpStream::connect(address).is_ok());
+    let asked = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n".repeat(100);
+    let silent: Vec<_> = (0..16).map(|_| TcpStream::connect(address).expect("it listens")).collect();
+    let clients: Vec<_> = (0..16)
+        .map(|_| {
+            let mut client = TcpStream::connect(address).expect("it listens");
+            client.set_write_timeout(Some(Duration::from_millis(100))).expect("a socket");
+            // Until it is stuck on answers that nobody reads, or has hung up.
+            let stuck = (0..10_000).any(|_| client.write_all(&asked).is_err());
+            assert!(stuck, "the client was never kept waiting");
+            client
+        })
+        .collect();
+    // The silent ones have all places for as long as a connection may last, and no longer.
+    assert!(ask(address, "GET /healthz").ends_with("ok\n"));
+    drop((silent, clients));
+    run.stop();
+    assert_eq!(run.finish(LIMIT).code(), 0);
 }

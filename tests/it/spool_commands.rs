@@ -193,3 +193,32 @@ fn a_damaged_frame_costs_its_lines_counted_and_announced_and_no_other() {
         assert!(identify(&unit.text).is_some(), "mangled: {unit:?}");
     }
 }
+
+#[test]
+fn a_check_sends_its_own_line_alone_and_leaves_the_spool_as_it_is() {
+    let backlog = Backlog::new("--count 20");
+    let before = fs::read(backlog.segment()).expect("the backlog");
+    backlog.well.store(true, Ordering::SeqCst);
+    let at_first = backlog.http.lines();
+    let setup = Setup::command(&["check"]).flags(["--spool", &backlog.spool.to_string_lossy()]);
+    let check = setup.drain(&backlog.http.url("http")).start::<&str>(&[]).finish(Duration::from_secs(30));
+    let said = String::from_utf8_lossy(&check.stdout);
+    assert_eq!((check.code(), said.contains("confirmed by the receiver")), (0, true), "{said}{}", check.err());
+    assert_eq!(backlog.http.lines() - at_first, 1, "more than the check's line was sent");
+    assert_eq!(fs::read(backlog.segment()).expect("the backlog"), before);
+    assert_eq!(backlog.send().0, 0, "the backlog is not there any more");
+}
+
+#[test]
+fn a_check_says_which_files_of_the_settings_cannot_be_written() {
+    let setup = Setup::command(&["check"]);
+    let (file, missing) = (setup.path("file"), setup.path("missing/file"));
+    fs::write(&file, "x").expect("a file");
+    let (file, missing) = (file.to_string_lossy().into_owned(), missing.to_string_lossy().into_owned());
+    let setup = setup.flags(["--spool", &file, "--fallback", &missing]).drain("file:/dev/null");
+    let check = setup.start::<&str>(&[]).finish(Duration::from_secs(30));
+    let said = String::from_utf8_lossy(&check.stdout);
+    assert_eq!(check.code(), 1, "{said}");
+    assert!(said.contains(&format!("CAN'T BE WRITTEN: --spool {file}: not a directory\n")), "{said}");
+    assert!(said.contains(&format!("CAN'T BE WRITTEN: --fallback {missing}: no such file or directory\n")), "{said}");
+}

@@ -1,0 +1,71 @@
+//! Whether what is written at the exit, or kept for the next run, can be written: `check` says it before it is needed.
+//!
+//! Nothing is created and nothing opened: a spool may be in use by the lastword whose settings are checked.
+
+use crate::config::{Config, Fallback, reason};
+use nix::unistd::{AccessFlags, access};
+use std::{io, path::Path};
+
+/// `--spool DIR: why not`, one for each place that can't be written.
+pub(super) fn troubles(config: &Config) -> Vec<String> {
+    let spool = config.spool.as_ref().map(|spool| ("--spool", &*spool.dir, directory(&spool.dir)));
+    let fallback = match &config.fallback {
+        Some(Fallback::File(path)) => Some(("--fallback", &**path, file(path))),
+        Some(Fallback::Stderr) | None => None,
+    };
+    let report = config.report.as_deref().map(|path| ("--report", path, file(path)));
+    let bad = [spool, fallback, report].into_iter().flatten();
+    bad.filter_map(|(flag, path, found)| Some(format!("{flag} {}: {}", path.display(), reason(&found.err()?))))
+        .collect()
+}
+
+/// A spool is made with all directories that lead to it.
+fn directory(path: &Path) -> io::Result<()> {
+    match path.metadata() {
+        Ok(found) if !found.is_dir() => Err(io::ErrorKind::NotADirectory.into()),
+        Ok(_) => Ok(access(path, AccessFlags::W_OK | AccessFlags::X_OK)?),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => directory(parent(path)),
+        Err(error) => Err(error),
+    }
+}
+
+/// A file is made, its directory is not.
+fn file(path: &Path) -> io::Result<()> {
+    match path.metadata() {
+        Ok(found) if found.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
+        Ok(_) => Ok(access(path, AccessFlags::W_OK)?),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Ok(access(parent(path), AccessFlags::W_OK | AccessFlags::X_OK)?)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// That of a bare name is where we are.
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn a_spool_may_be_missing_with_its_parents_and_a_file_without_its_directory_may_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let there = dir.path().join("file");
+        fs::write(&there, "x").unwrap();
+        let why = |found: io::Result<()>| found.map_err(|error| error.kind());
+        assert_eq!(why(directory(dir.path())), Ok(()));
+        assert_eq!(why(directory(&dir.path().join("a/b/c"))), Ok(()));
+        assert_eq!(why(directory(&there)), Err(io::ErrorKind::NotADirectory));
+        assert_eq!(why(directory(&there.join("spool"))), Err(io::ErrorKind::NotADirectory));
+        assert_eq!(why(file(&there)), Ok(()));
+        assert_eq!(why(file(&dir.path().join("new"))), Ok(()));
+        assert_eq!(why(file(Path::new("new"))), Ok(()));
+        assert_eq!(why(file(&dir.path().join("a/new"))), Err(io::ErrorKind::NotFound));
+        assert_eq!(why(file(dir.path())), Err(io::ErrorKind::IsADirectory));
+        assert!(fs::read_dir(dir.path()).unwrap().count() == 1, "something was created");
+    }
+}
