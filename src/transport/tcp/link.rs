@@ -58,7 +58,10 @@ impl<W: Wire> Link<W> {
         let now = Instant::now();
         let blind = !pipe.is_counted();
         let window = Window::new(policy, base, now);
-        Self { pipe, window, base, blind, half_closed: false, polled: now, polled_written: base, pulse }
+        let mut link = Self { pipe, window, base, blind, half_closed: false, polled: now, polled_written: base, pulse };
+        // Before a byte is written the peer advertises all its room; of one that never reads, later looks may see none.
+        link.poll(now);
+        link
     }
 
     /// Position behind the last byte that our kernel took.
@@ -293,6 +296,24 @@ mod tests {
         let (link, _peer) = pair(5).await;
         assert!(!link.blind);
         assert_eq!((link.grade(), link.safe(), link.written()), (Grade::Accepted, 5, 5));
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_reads_nothing_from_the_first_byte_on_has_all_of_it_unread() {
+        const SENT: usize = 60_000;
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (_peer, _) = listener.accept().unwrap();
+        let policy = Policy { fixed: None, cap: 64 << 10 };
+        let mut link = Link::new(Pipe::new(stream), policy, 0, Pulse::default());
+        link.write(&[b'x'; SENT]).await.unwrap();
+        while link.pipe.counters().unwrap().acked < SENT as u64 {
+            tokio::task::yield_now().await;
+        }
+        // As if that had filled the peer.
+        let seen = Seen { acked: SENT as u64, peer_window: Some(0) };
+        link.window.observe(seen, Instant::now());
+        assert_eq!(link.safe(), 0);
     }
 
     #[tokio::test]
