@@ -159,3 +159,16 @@ fn ctrl_c_in_the_closing_is_a_stop_once_and_no_restart_follows() {
     assert_eq!(state(true, Term, &[&flushing[..], &twice].concat()), State::Exit(EXITED));
     assert!(matches!(state(true, Term, &[closing[0], again, twice[0]]), State::Flushing(..)), "a back-off ends");
 }
+
+#[test]
+fn a_flush_that_stalls_ends_early_unless_a_stop_gave_it_its_time() {
+    let done = Event::IntakeDone { again: false };
+    let (by_itself, stopped) = ([exited(Left::Nobody), done], [STOP, exited(Left::Nobody), done]);
+    let (arm, stall) = (Action::Arm(Timer::Stall), Event::Fired(Timer::Stall));
+    assert!(asked(true, Term, &by_itself).contains(&arm));
+    assert!(!asked(true, Term, &stopped).contains(&arm));
+    assert_eq!(state(true, Term, &[&by_itself[..], &[stall]].concat()), State::Exit(EXITED));
+    assert_eq!(state(true, Term, &[&stopped[..], &[stall]].concat()), State::Flushing(EXITED, Cause::Stop));
+    // The first Ctrl-C after a stop says nothing new.
+    assert_eq!(asked(true, Term, &[&stopped[..], &[Event::Interrupt]].concat()), []);
+}
