@@ -92,6 +92,13 @@ impl<'a> DrainUrl<'a> {
         while path.starts_with("//") {
             path = &path[1..];
         }
+        if options.is_some_and(|options| options.contains('@')) {
+            // A second URL, with a password perhaps, which a complaint about the option would show.
+            return Err(Problem::new(
+                "there is an `@` behind the `#`",
+                "write it as `%40`, and give each drain its own `--drain`",
+            ));
+        }
         if path.is_empty() || path.ends_with('/') {
             return Err(Problem::new(format!("the {what}'s name is missing"), right()));
         }
@@ -258,6 +265,15 @@ mod tests {
         let environment = Environment::from(VARIABLES);
         let cut = DrainUrl::cut(text).and_then(|url| url.host_port(&environment));
         cut.map(|peer| (peer.host, peer.port)).map_err(|problem| problem.to_string())
+    }
+
+    #[test]
+    fn a_url_that_got_into_a_files_options_is_not_repeated() {
+        let complaint = DrainUrl::cut("file:/a.log#name=x://user:s3cret@host").unwrap_err().to_string();
+        assert!(
+            complaint.starts_with("there is an `@` behind the `#`") && !complaint.contains("s3cret"),
+            "{complaint}"
+        );
     }
 
     #[test]
