@@ -261,7 +261,8 @@ pub fn http(data: &[u8]) {
 
 /// Whether an answer with a 2xx says that all is stored, read in the plainest way there is.
 fn is_yes(format: Format, body: &[u8], items: usize) -> bool {
-    let answer = serde_json::from_slice::<serde_json::Value>(body).unwrap_or_default();
+    // What is not read need not be UTF-8.
+    let answer = serde_json::from_str::<serde_json::Value>(&String::from_utf8_lossy(body)).unwrap_or_default();
     match format {
         Format::Elastic => {
             let all = answer["items"].as_array().filter(|all| all.len() == items);

@@ -64,11 +64,6 @@ impl Past {
     pub(super) fn settle(&mut self, world: &World) {
         self.received = world.receivers.iter().map(|receiver| receiver.borrow().count()).collect();
     }
-
-    /// The next life may do again what this one did at its end.
-    pub(super) fn is_unnoted(&self) -> bool {
-        self.reports.is_none() || !self.noted
-    }
 }
 
 /// All lives are over.

@@ -80,7 +80,7 @@ impl Receiver {
         self.epoch += 1;
     }
 
-    /// The last life died with losses counted that were not noted on the disk: what it gave up is tried again.
+    /// A life counted losses of what is on the disk: what it gave up is tried again.
     pub(super) fn forget_order(&mut self) {
         self.last = [(0, 0); 3];
     }

@@ -103,10 +103,12 @@ impl World {
             lived.settle(&self);
             self.after(number, &lived);
             for (receiver, counts) in self.receivers.iter().zip(&lived.counts) {
-                // Of an earlier life, too: a crash of the machine may bring back an older note of where the drain stood.
+                // Of an earlier life, too: a crash of the machine may bring back an older note of where the drain stood. A
+                // note that was made is no help either: it is a place, and behind it there may be lines that overflowed
+                // while the disk was in trouble, and were written when it was well again.
                 let mut receiver = receiver.borrow_mut();
                 receiver.gave_up |= counts.lost.total() > 0;
-                if lived.is_unnoted() && receiver.gave_up {
+                if receiver.gave_up {
                     receiver.forget_order();
                 }
             }

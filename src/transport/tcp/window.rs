@@ -46,10 +46,15 @@ pub(crate) struct Policy {
 }
 
 impl Policy {
+    /// The share of the cap that the window has when the peer's own is wide open.
+    const fn roof(self) -> u64 {
+        self.cap / 4 * 3
+    }
+
     /// How many acknowledged bytes to keep, at least, if the peer advertises `window` now, and at most `largest` so far
     /// (`None`: unknown).
     fn keep(self, window: Option<u64>, largest: Option<u64>) -> u64 {
-        let roof = self.cap / 4 * 3;
+        let roof = self.roof();
         let (window, largest) = match (self.fixed, window, largest) {
             (Some(bytes), _, _) => return bytes.min(roof),
             (None, Some(window), Some(largest)) => (window, largest),
@@ -174,7 +179,9 @@ impl Window {
     /// When the next look is due at the latest; `None` if nothing can change by time alone. `poll` is the interval for
     /// things that only the counters tell.
     pub(super) fn next_look(&self, poll: Duration) -> Option<Duration> {
-        if self.unacked() > 0 {
+        // More than its share is there because the peer's window was narrow: it opens without a word to us, and the drain
+        // may be waiting for the room.
+        if self.unacked() > 0 || self.acked - self.accepted > self.policy.roof() {
             return Some(poll);
         }
         // A fixed window does not age.
@@ -308,9 +315,15 @@ mod tests {
         window.wrote(CAP / 8 * 7, t0);
         window.observe(seen(CAP / 8 * 7, (buffer - CAP / 8 * 7) as u32), t0);
         assert_eq!(window.accepted(), 0);
+        assert_eq!(
+            window.next_look(MS),
+            Some(MS),
+            "when it reads, nobody says so, and the drain has no room until then"
+        );
         // Its application reads all of it.
         window.observe(seen(CAP / 8 * 7, buffer as u32), t0);
         assert_eq!(window.accepted(), CAP / 8);
+        assert!(window.next_look(MS) > Some(AGE / 2), "then there is room, and time to age");
     }
 
     #[test]
