@@ -85,7 +85,7 @@ pub(super) fn rig(disk: Arc<dyn Disk>, capacity: usize, memory: usize) -> Rig {
 pub(super) fn rig_that(policy: WhenFull, disk: Arc<dyn Disk>, capacity: usize, memory: usize) -> Rig {
     let inbox = Arc::new(Inbox::new(policy, memory));
     let (opened, index) = open(&disk, &inbox, capacity);
-    start(Ok(opened), Box::new(|| panic!("it is open")), inbox, index, capacity)
+    start(Ok(opened), Box::new(|_| panic!("it is open")), inbox, index, capacity)
 }
 
 /// A log on a disk, with the only drain attached.
