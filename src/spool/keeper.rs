@@ -133,7 +133,7 @@ impl Keeper {
     /// Does what there is to do, if all is where it was. Once the books are closed it is too late to ask.
     pub(crate) fn turn(&mut self, work: Work) -> Turn {
         let asked = work.asked;
-        if !work.closing && !self.is_there(asked) {
+        if !work.closing && !self.is_there(asked || work.degraded) {
             self.shared.hand_back(work.batches);
             return Turn::Vanished;
         }
@@ -220,12 +220,12 @@ impl Keeper {
     }
 
     /// False if what was written is not where it was. Segments that somebody removed while others are left are given up alone.
-    fn is_there(&mut self, asked: bool) -> bool {
+    fn is_there(&mut self, at_once: bool) -> bool {
         let (disk, now) = (self.log.disk(), clock::now());
         if !disk.is_there() {
             return false;
         }
-        if self.log.is_empty() || !asked && now < self.searched_at + SEARCH {
+        if self.log.is_empty() || !at_once && now < self.searched_at + SEARCH {
             return true;
         }
         self.searched_at = now;
@@ -244,7 +244,7 @@ impl Keeper {
     /// The spool is not what it was: what was only there is lost. Returns where the next one goes on: the segment and the unit.
     pub(super) fn give_up(&mut self) -> (u64, u64) {
         self.tell_vanished(&[None]);
-        self.shared.degrade("it was moved, removed or replaced");
+        self.shared.vanished();
         (self.log.next_number(), self.next)
     }
 

@@ -61,6 +61,8 @@ pub(super) struct Degraded {
     pub(super) past: u64,
     /// A sync failed: what it was to make safe stays unsafe.
     pub(super) unsynced: bool,
+    /// The directory vanished, and another one is to take its place.
+    pub(super) vanished: bool,
 }
 
 impl State {
@@ -140,13 +142,18 @@ impl Shared {
 
     /// The disk refuses, or is too slow: nobody waits for it any more.
     pub(super) fn degrade(&self, why: &str) {
+        self.is_news(why);
+    }
+
+    /// [`Self::degrade`], and whether it was said.
+    fn is_news(&self, why: &str) -> bool {
         let mut state = self.lock();
         if state.degraded.is_some() || planted!(enospc_retried_for_ever) {
-            return;
+            return false;
         }
         let now = clock::now();
         let said = state.said.is_none_or(|at| now >= at + QUIET);
-        state.degraded = Some(Degraded { since: now, said, past: state.past, unsynced: false });
+        state.degraded = Some(Degraded { since: now, said, past: state.past, unsynced: false, vanished: false });
         state.troubles += 1;
         if said {
             state.said = Some(now);
@@ -156,6 +163,7 @@ impl Shared {
         if said {
             self.say(format_args!("{why}; drains go on from memory, and it is tried again"));
         }
+        said
     }
 
     /// The disk did not sync.
@@ -163,6 +171,17 @@ impl Shared {
         self.degrade(&format!("the disk did not sync: {error}"));
         if let Some(degraded) = &mut self.lock().degraded {
             degraded.unsynced = true;
+        }
+    }
+
+    /// What was written is not where it was.
+    pub(super) fn vanished(&self) {
+        const WHY: &str = "it was moved, removed or replaced";
+        if !self.is_news(WHY) {
+            self.say(format_args!("{WHY}"));
+        }
+        if let Some(degraded) = &mut self.lock().degraded {
+            degraded.vanished = true;
         }
     }
 
@@ -184,7 +203,7 @@ impl Shared {
         if state.waiting.front().is_some_and(|batch| batch.first_seq() > next) {
             return;
         }
-        let Some(Degraded { since, said, past, unsynced }) = state.degraded.take() else { return };
+        let Some(Degraded { since, said, past, unsynced, vanished }) = state.degraded.take() else { return };
         let past = state.past - past;
         drop(state);
         if !said {
@@ -192,6 +211,7 @@ impl Shared {
         }
         let time = (clock::now() - since).as_secs_f64();
         let without = match past {
+            _ if vanished => "all that the drains still hold is in it".to_owned(),
             0 => "nothing is missing in it".to_owned(),
             units => format!("{} lines that no drain holds any more went past it", thousands(units)),
         };
