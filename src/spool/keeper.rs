@@ -237,14 +237,15 @@ impl Keeper {
         }
         gone.iter().for_each(|&segment| self.index.remove(segment));
         self.tell_vanished(&gone.iter().copied().map(Some).collect::<Vec<_>>());
-        self.shared.degrade(&format!("{} of its files were removed", gone.len()));
+        let what = format!("files removed by somebody else: {}", gone.len());
+        self.shared.vanished(&what, "what the drains still hold of those files is in memory alone");
         true
     }
 
     /// The spool is not what it was: what was only there is lost. Returns where the next one goes on: the segment and the unit.
     pub(super) fn give_up(&mut self) -> (u64, u64) {
         self.tell_vanished(&[None]);
-        self.shared.vanished();
+        self.shared.vanished("it was moved, removed or replaced", "all that the drains still hold is in it");
         (self.log.next_number(), self.next)
     }
 

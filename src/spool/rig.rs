@@ -19,14 +19,19 @@ use crate::{
 };
 use std::{
     io,
-    sync::{Arc, Condvar, Mutex},
+    sync::{
+        Arc, Condvar, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
-/// A disk whose writes wait while it is told to hang.
+/// A disk whose writes wait while it is told to hang, and that vanishes when it is told to.
 #[derive(Debug, Default)]
 pub(super) struct Hanging {
     pub(super) disk: SimDisk,
+    /// Its names lead elsewhere.
+    pub(super) gone: AtomicBool,
     hangs: Mutex<bool>,
     goes_on: Condvar,
 }
@@ -69,6 +74,9 @@ impl Disk for Hanging {
     }
     fn remove(&self, name: &str) -> io::Result<()> {
         self.disk.remove(name)
+    }
+    fn is_there(&self) -> bool {
+        !self.gone.load(Ordering::SeqCst)
     }
 }
 

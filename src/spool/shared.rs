@@ -61,8 +61,22 @@ pub(super) struct Degraded {
     pub(super) past: u64,
     /// A sync failed: what it was to make safe stays unsafe.
     pub(super) unsynced: bool,
-    /// The directory vanished, and another one is to take its place.
-    pub(super) vanished: bool,
+    /// Files vanished: what is to be said then of what is in the spool.
+    pub(super) instead: Option<&'static str>,
+}
+
+impl Degraded {
+    /// What is said when it is over: what is in the spool now, when `past` units went past it.
+    fn ending(&self, past: u64, now: Instant) -> String {
+        let time = (now - self.since).as_secs_f64();
+        let without = match past {
+            _ if let Some(words) = self.instead => words.to_owned(),
+            0 => "nothing is missing in it".to_owned(),
+            units => format!("{} lines that no drain holds any more went past it", thousands(units)),
+        };
+        let unsafe_ = if self.unsynced { ", but a crash of the machine may take what did not sync" } else { "" };
+        format!("works again after {time:.1} s; {without}{unsafe_}")
+    }
 }
 
 impl State {
@@ -153,7 +167,7 @@ impl Shared {
         }
         let now = clock::now();
         let said = state.said.is_none_or(|at| now >= at + QUIET);
-        state.degraded = Some(Degraded { since: now, said, past: state.past, unsynced: false, vanished: false });
+        state.degraded = Some(Degraded { since: now, said, past: state.past, unsynced: false, instead: None });
         state.troubles += 1;
         if said {
             state.said = Some(now);
@@ -174,14 +188,13 @@ impl Shared {
         }
     }
 
-    /// What was written is not where it was.
-    pub(super) fn vanished(&self) {
-        const WHY: &str = "it was moved, removed or replaced";
-        if !self.is_news(WHY) {
-            self.say(format_args!("{WHY}"));
+    /// What was written is not where it was: that is always said. `instead`: see the field.
+    pub(super) fn vanished(&self, what: &str, instead: &'static str) {
+        if !self.is_news(what) {
+            self.say(format_args!("{what}"));
         }
         if let Some(degraded) = &mut self.lock().degraded {
-            degraded.vanished = true;
+            degraded.instead = Some(instead);
         }
     }
 
@@ -203,20 +216,12 @@ impl Shared {
         if state.waiting.front().is_some_and(|batch| batch.first_seq() > next) {
             return;
         }
-        let Some(Degraded { since, said, past, unsynced, vanished }) = state.degraded.take() else { return };
-        let past = state.past - past;
+        let Some(degraded) = state.degraded.take() else { return };
+        let past = state.past - degraded.past;
         drop(state);
-        if !said {
-            return;
+        if degraded.said {
+            self.say(format_args!("{}", degraded.ending(past, clock::now())));
         }
-        let time = (clock::now() - since).as_secs_f64();
-        let without = match past {
-            _ if vanished => "all that the drains still hold is in it".to_owned(),
-            0 => "nothing is missing in it".to_owned(),
-            units => format!("{} lines that no drain holds any more went past it", thousands(units)),
-        };
-        let unsafe_ = if unsynced { ", but a crash of the machine may take what did not sync" } else { "" };
-        self.say(format_args!("works again after {time:.1} s; {without}{unsafe_}"));
     }
 
     /// The disk has refused: gives it time, unless there is none. True if the books are closed.
@@ -235,4 +240,25 @@ impl Shared {
 /// What a batch counts as in the inbox: the same as in a queue.
 pub(super) fn cost_of(batch: &Batch) -> usize {
     charge(batch.lines().data.len(), batch.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_of_a_spool_that_works_again_is_true_of_it() {
+        let since = clock::now();
+        let plain = Degraded { since, said: true, past: 0, unsynced: false, instead: None };
+        let said = |degraded: Degraded, past| degraded.ending(past, since);
+        assert_eq!(said(plain, 0), "works again after 0.0 s; nothing is missing in it");
+        assert!(said(plain, 7).ends_with("; 7 lines that no drain holds any more went past it"));
+        let unsynced = said(Degraded { unsynced: true, ..plain }, 0);
+        assert!(
+            unsynced.ends_with("missing in it, but a crash of the machine may take what did not sync"),
+            "{unsynced}"
+        );
+        let vanished = said(Degraded { instead: Some("all that the drains still hold is in it"), ..plain }, 7);
+        assert_eq!(vanished, "works again after 0.0 s; all that the drains still hold is in it");
+    }
 }

@@ -114,6 +114,30 @@ fn a_spool_that_is_moved_away_for_another_one_is_written_anew_where_the_path_lea
 }
 
 #[test]
+fn a_spool_that_is_replaced_by_one_with_a_backlog_leaves_that_to_the_next_run() {
+    let case = Case::new();
+    let earlier = case.setup().start_oracle("--count 50 --rate 0 --source earlier").finish(Duration::from_secs(20));
+    fs::rename(case.path("spool"), case.path("backlog")).expect("it is there");
+    let mut run = case.start(["--memory", "4MiB"], "--rate 1000 --source later", 100);
+    fs::rename(case.path("spool"), case.path("old")).expect("it is there");
+    fs::rename(case.path("backlog"), case.path("spool")).expect("a fresh name");
+    run.says(NOTICED, 1);
+    let done = run.record().done();
+    run.wrote(done + 200);
+    run.stop();
+    let run = run.finish(Duration::from_secs(20));
+    let books = run.report.as_ref().expect("a report").of("http");
+    assert_eq!((books.spooled, books.lost(), books.adopted), (books.read, 0, 0), "{books:?}; {}", run.err());
+    let next = case.next();
+    let after = next.report.as_ref().expect("a report").of("http");
+    assert_eq!((after.adopted, after.confirmed), (50 + books.spooled, 50 + books.spooled), "{after:?}; {}", next.err());
+    let arrived = numbers(case.http.collect().units.iter().map(|unit| &unit.text[..]));
+    for (source, extent) in earlier.record.sources.iter().chain(&run.record.sources) {
+        assert!((1..=extent.done).all(|number| arrived[source].contains(&number)), "{source:?}: {extent:?}");
+    }
+}
+
+#[test]
 fn a_spool_whose_segments_alone_are_removed_is_written_anew() {
     loses_nothing(|case| {
         for entry in fs::read_dir(case.path("spool")).expect("it is there") {
