@@ -7,7 +7,7 @@ use crate::{
     line::Batch,
     say::say,
     spool::{
-        disk::{Disk, ReadOnly},
+        disk::{Disk, LOCK, ReadOnly},
         recovery::{Found, Range, Segment, recover, segment_name},
         scan::{Item, Scanner},
     },
@@ -34,7 +34,8 @@ pub enum SpoolCommand {
     Verify(PathBuf),
 }
 
-/// Runs it. 0: all is well; 1: something is damaged, or there is no such drain; 2: the directory can't be read.
+/// Runs it. 0: all is well; 1: something is damaged, or there is no such drain; 2: the directory can't be read, or there is
+/// nothing to verify in it.
 pub fn run(command: &SpoolCommand) -> u8 {
     let mut out = BufWriter::new(stdout().lock());
     let result = match command {
@@ -147,6 +148,11 @@ fn print(batch: &Batch, range: &Range, out: &mut impl Write) -> io::Result<()> {
 
 fn verify(dir: &Path, out: &mut impl Write) -> io::Result<u8> {
     let (disk, found) = open(dir)?;
+    let is_ours = |name: &str| name == LOCK || name.ends_with(".cur") || name.contains(".seg");
+    if !disk.list()?.iter().any(|(name, _)| is_ours(name)) {
+        let error = format!("{}: there is no spool in it", dir.display());
+        return Err(io::Error::new(io::ErrorKind::NotFound, error));
+    }
     let mut damaged = !found.notes.is_empty();
     for note in &found.notes {
         writeln!(out, "{note}")?;
@@ -250,6 +256,17 @@ mod tests {
         let (code, said) = text(|out| verify(dir.path(), out));
         assert!(code == 0 && said.ends_with("all is well\n"), "{said}");
         assert_eq!(files(), before);
+    }
+
+    #[test]
+    fn a_directory_without_a_spool_is_not_called_well() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("notes.txt"), "not a spool").unwrap();
+        let error = verify(dir.path(), &mut Vec::new()).unwrap_err();
+        assert!(error.to_string().contains("there is no spool in it"), "{error}");
+        // One that has nothing left to send is one all the same.
+        std::fs::write(dir.path().join(LOCK), "").unwrap();
+        assert_eq!(text(|out| verify(dir.path(), out)), (0, "all is well\n".to_owned()));
     }
 
     #[test]

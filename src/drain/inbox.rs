@@ -261,6 +261,11 @@ impl Inbox {
         self.change(|queue| queue.evict(segment, clock::stamp()));
     }
 
+    /// A segment of the spool, or all of it, is gone: see [`Queue::vanish`].
+    pub(crate) fn vanished(&self, segment: Option<u64>) -> u64 {
+        self.change(|queue| queue.vanish(segment, clock::stamp()))
+    }
+
     /// How far the drain has come.
     pub(crate) fn low(&self) -> Low {
         self.lock().queue.low()

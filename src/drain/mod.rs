@@ -337,7 +337,7 @@ impl Drain {
 fn start_spool(specs: &[DrainSpec], config: &Config, inboxes: &[Arc<Inbox>]) -> io::Result<Option<Spool>> {
     let Some(spec) = config.spool.as_ref().filter(|_| !specs.is_empty()) else { return Ok(None) };
     let plan = Plan::new(spec, specs, config);
-    let first = plan.open(inboxes);
+    let first = plan.open(inboxes, None);
     if let (true, Err(error)) = (spec.required, &first) {
         return Err(io::Error::new(error.kind(), format!("--spool {}: {error}", spec.dir.display())));
     }

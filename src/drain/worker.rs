@@ -39,7 +39,7 @@ pub(crate) struct Worker<'a, T> {
     inbox: &'a Inbox,
     transport: T,
     encoder: Encoders,
-    /// Taken from the inbox when it is wanted: the spool may be opened late.
+    /// Taken from the inbox when it is wanted: the spool may be opened late, and anew.
     loader: Option<Loader>,
     limits: Limits,
     backoff: Backoff,
@@ -200,8 +200,8 @@ impl<'a, T: Transport> Worker<'a, T> {
 
     /// Reads the front of what waits in the spool.
     fn load(&mut self, range: &Range) {
-        if self.loader.is_none() {
-            self.loader = self.inbox.lock().loader.take();
+        if let Some(newest) = self.inbox.lock().loader.take() {
+            self.loader = Some(newest);
         }
         let Some(loader) = &mut self.loader else { return };
         let loaded = loader.load(range, self.limits.load);

@@ -7,9 +7,12 @@ use nix::fcntl::{Flock, FlockArg};
 use std::{
     fmt::Debug,
     fs, io,
-    os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
+
+/// The file that is locked by who has the directory.
+pub(crate) const LOCK: &str = "lock";
 
 /// A directory of files. Every call may fail, and leaves an unknown part of its effect behind if it does.
 pub(crate) trait Disk: Debug + Send + Sync {
@@ -33,28 +36,51 @@ pub(crate) trait Disk: Debug + Send + Sync {
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
     /// Removes a file.
     fn remove(&self, name: &str) -> io::Result<()>;
+    /// False if the names lead elsewhere than they did: the directory was moved, removed, or replaced.
+    fn is_there(&self) -> bool {
+        true
+    }
 }
 
 /// A real directory.
 #[derive(Debug)]
 pub(crate) struct RealDisk {
     dir: PathBuf,
+    /// The file that is locked, if it is to be watched.
+    lock: Option<FileId>,
 }
+
+/// Device and inode: no other file has both, while this one is open.
+type FileId = (u64, u64);
 
 /// Holds a directory for this process; ends with it, however it ends.
 #[derive(Debug)]
 pub(crate) struct Lock {
-    _held: Flock<fs::File>,
+    held: Flock<fs::File>,
 }
 
 impl RealDisk {
     pub(crate) fn new(dir: PathBuf) -> Self {
-        Self { dir }
+        Self { dir, lock: None }
+    }
+
+    /// One that notices ([`Disk::is_there`]) when its lock is no longer in it, which is so however the directory went away:
+    /// then another process may have taken it, and what we wrote is not where the next run looks.
+    ///
+    /// # Errors
+    /// If the lock can't be looked at.
+    pub(crate) fn watched(dir: PathBuf, lock: &Lock) -> io::Result<Self> {
+        let lock = Some(file_id(&lock.held.metadata()?));
+        Ok(Self { dir, lock })
     }
 
     fn path(&self, name: &str) -> PathBuf {
         self.dir.join(name)
     }
+}
+
+fn file_id(meta: &fs::Metadata) -> FileId {
+    (meta.dev(), meta.ino())
 }
 
 /// Makes the directory (others may not look into it: log lines are nobody's business) and takes its lock.
@@ -67,7 +93,7 @@ pub(crate) fn lock(dir: &Path) -> io::Result<Lock> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(io::ErrorKind::NotADirectory.into()),
         made => made?,
     }
-    let path = dir.join("lock");
+    let path = dir.join(LOCK);
     // Held open for reading alone: a file that is open for writing would keep an operator from a read-only remount.
     let file = match fs::File::open(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -77,7 +103,7 @@ pub(crate) fn lock(dir: &Path) -> io::Result<Lock> {
         file => file?,
     };
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-        Ok(held) => Ok(Lock { _held: held }),
+        Ok(held) => Ok(Lock { held }),
         Err((_, errno)) => Err(errno.into()),
     }
 }
@@ -159,6 +185,18 @@ impl Disk for RealDisk {
 
     fn remove(&self, name: &str) -> io::Result<()> {
         fs::remove_file(self.path(name))
+    }
+
+    fn is_there(&self) -> bool {
+        let Some(lock) = self.lock else { return true };
+        match fs::metadata(self.path(LOCK)) {
+            Ok(meta) => file_id(&meta) == lock,
+            // Any other error is trouble with the disk, and says nothing of what is on it.
+            Err(error) => !matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::StaleNetworkFileHandle
+            ),
+        }
     }
 }
 

@@ -24,6 +24,8 @@ use std::{
 const CURSORS: Duration = Duration::from_millis(200);
 /// How often `--spool-sync interval` syncs.
 const SYNC: Duration = Duration::from_secs(1);
+/// How often it is looked whether the segments are there.
+const SEARCH: Duration = Duration::from_secs(1);
 /// How long after a refusal the disk is asked again.
 pub(crate) const RETRY: Duration = Duration::from_millis(500);
 
@@ -43,6 +45,10 @@ pub(crate) struct Keeper {
     /// When the drains were last looked at, and whether any has something to settle.
     looked_at: Instant,
     moving: bool,
+    /// When it was last looked whether the segments are there.
+    searched_at: Instant,
+    /// There was another spool before this one, which vanished: what the drains hold is to be appended anew.
+    behind: bool,
     /// An order to sync that the syncer could not take yet.
     hurried: bool,
     /// When the loss of lines for a drain that is not configured was last spoken of.
@@ -56,6 +62,7 @@ pub(crate) struct Work {
     closing: bool,
     sync: bool,
     degraded: bool,
+    asked: bool,
 }
 
 /// How a turn went.
@@ -64,6 +71,8 @@ pub(crate) enum Turn {
     Well,
     /// The disk refused: it is to have some time.
     Refused,
+    /// What was written is not where it was: another directory is to be opened.
+    Vanished,
     /// It was the last one.
     Over,
 }
@@ -79,7 +88,7 @@ impl Keeper {
         log.tell(Arc::clone(&index));
         let syncer = Syncer::new(log.disk());
         let (last, now, hurried, mourned_at) = (Vec::new(), clock::now(), false, None);
-        let (synced_at, looked_at, moving) = (now, now, true);
+        let (synced_at, looked_at, searched_at, moving, behind) = (now, now, now, true, false);
         // Sequence numbers begin at 1.
         let next = 1;
         Self {
@@ -94,30 +103,53 @@ impl Keeper {
             synced_at,
             looked_at,
             moving,
+            searched_at,
+            behind,
             hurried,
             mourned_at,
         }
     }
 
-    /// Until the books are closed: waits for work, does it.
-    pub(super) fn run(&mut self) {
+    /// Goes on where `next` was the next unit to append, in another directory.
+    pub(super) fn resume(&mut self, next: u64) {
+        self.behind = true;
+        self.next = self.held(1, next).iter().map(|batch| batch.first_seq()).min().unwrap_or(next);
+    }
+
+    /// Until the books are closed: waits for work, does it. False if the directory vanished.
+    pub(super) fn run(&mut self) -> bool {
         loop {
             self.wait();
             let work = self.take();
             match self.turn(work) {
                 Turn::Well => {}
                 Turn::Refused => drop(self.shared.rest(RETRY)),
-                Turn::Over => return,
+                Turn::Vanished => return false,
+                Turn::Over => return true,
             }
         }
     }
 
-    /// Does what there is to do. Drains that are new are known from the first look on; whatever fails is tried again.
+    /// Does what there is to do, if all is where it was. Once the books are closed it is too late to ask.
     pub(crate) fn turn(&mut self, work: Work) -> Turn {
-        let Work { batches, closing, sync, degraded } = work;
+        let asked = work.asked;
+        if !work.closing && !self.is_there(asked || work.degraded) {
+            self.shared.hand_back(work.batches);
+            return Turn::Vanished;
+        }
+        let turn = self.work_off(work);
+        if asked {
+            self.shared.answered();
+        }
+        turn
+    }
+
+    /// Drains that are new are known from the first look on; whatever fails is tried again.
+    fn work_off(&mut self, work: Work) -> Turn {
+        let Work { batches, closing, sync, degraded, .. } = work;
         self.hurried |= sync;
         let (mut well, mut worked) = (true, false);
-        if !batches.is_empty() {
+        if !batches.is_empty() || self.behind {
             well = self.append(batches, closing);
             worked = well;
             self.moving = true;
@@ -183,18 +215,75 @@ impl Keeper {
         let batches: Vec<_> = std::mem::take(&mut state.waiting).into();
         state.in_hand = batches.len();
         state.at_once = false;
-        let (closing, degraded) = (state.closing, state.degraded.is_some());
-        Work { batches, closing, sync: std::mem::take(&mut state.sync), degraded }
+        let (closing, degraded, asked) = (state.closing, state.degraded.is_some(), state.asked);
+        Work { batches, closing, sync: std::mem::take(&mut state.sync), degraded, asked }
+    }
+
+    /// False if what was written is not where it was. Segments that somebody removed while others are left are given up alone.
+    fn is_there(&mut self, at_once: bool) -> bool {
+        let (disk, now) = (self.log.disk(), clock::now());
+        if !disk.is_there() {
+            return false;
+        }
+        if self.log.is_empty() || !at_once && now < self.searched_at + SEARCH {
+            return true;
+        }
+        self.searched_at = now;
+        // A disk that does not tell has its trouble said when it refuses to write.
+        let Ok(files) = disk.list() else { return true };
+        let (gone, some_left) = self.log.miss(&files);
+        if gone.is_empty() || !some_left {
+            return gone.is_empty();
+        }
+        gone.iter().for_each(|&segment| self.index.remove(segment));
+        self.tell_vanished(&gone.iter().copied().map(Some).collect::<Vec<_>>());
+        let what = format!("files removed by somebody else: {}", gone.len());
+        self.shared.vanished(&what, "what the drains still hold of those files is in memory alone");
+        true
+    }
+
+    /// The spool is not what it was: what was only there is lost. Returns where the next one goes on: the segment and the unit.
+    pub(super) fn give_up(&mut self) -> (u64, u64) {
+        self.tell_vanished(&[None]);
+        self.shared.vanished("it was moved, removed or replaced", "all that the drains still hold is in it");
+        (self.log.next_number(), self.next)
+    }
+
+    fn tell_vanished(&self, segments: &[Option<u64>]) {
+        for member in &self.members {
+            let lost: u64 = segments.iter().map(|&segment| member.inbox.vanished(segment)).sum();
+            if lost > 0 {
+                let (drain, lost) = (&member.identity, thousands(lost));
+                self.shared.say(format_args!("{lost} lines for {drain} that were in it alone are lost to this run"));
+            }
+        }
+    }
+
+    /// Batches of this run that the drains hold and that begin with a unit in `from..to`, in order.
+    fn held(&self, from: u64, to: u64) -> Vec<Arc<Batch>> {
+        let held = self.members.iter().flat_map(|member| member.inbox.held_between(from, to));
+        let held: BTreeMap<u64, _> = held.map(|batch| (batch.first_seq(), batch)).collect();
+        held.into_values().collect()
     }
 
     /// False if the disk refused; what is not appended goes back to the inbox.
     fn append(&mut self, batches: Vec<Arc<Batch>>, closing: bool) -> bool {
         self.log.set_instance(self.settings.instance.wait());
         let taken: usize = batches.iter().map(|batch| cost_of(batch)).sum();
-        let held = |from, to| self.members.iter().flat_map(move |member| member.inbox.held_between(from, to));
-        let mut batches = complete(self.next, batches, held);
+        let mut batches = complete(self.next, batches, |from, to| self.held(from, to));
+        if self.behind {
+            // What the drains hold may come through the inbox, too.
+            batches.extend(self.held(batches.last().map_or(self.next, |last| last.end_seq()), u64::MAX));
+        }
+        let mut next = self.next;
+        batches.retain(|batch| {
+            let is_new = batch.first_seq() >= next;
+            next = next.max(batch.end_seq());
+            is_new
+        });
         let mut done: Vec<Extent> = Vec::new();
         let result = self.log.append(&batches, &mut done);
+        self.behind &= result.is_err();
         let evicted = self.log.take_evicted();
         let past = self.note(done, &evicted);
         self.tell_evicted(evicted);
@@ -281,7 +370,7 @@ impl Keeper {
     }
 
     fn heed(&self, result: io::Result<()>) -> io::Result<()> {
-        result.inspect_err(|error| self.shared.degrade(&format!("the disk did not sync: {error}")))
+        result.inspect_err(|error| self.shared.unsynced(error))
     }
 
     /// Takes down the cursors. Whether any drain has something to settle, if the disk did it.

@@ -17,7 +17,7 @@ use crate::{
     line::{Batch, Source},
 };
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     io,
     sync::Arc,
 };
@@ -277,6 +277,24 @@ impl Log {
             // The next segment's number is above; its sequence numbers do not matter.
             None => Place { segment: self.next_number, seq: 0 },
         }
+    }
+
+    /// Where the next segment's numbers begin.
+    pub(crate) fn next_number(&self) -> u64 {
+        self.next_number
+    }
+
+    /// Segments that are not among these files, though they should be; and whether there is any that is. They are not counted
+    /// on any more.
+    pub(crate) fn miss(&mut self, files: &[(String, u64)]) -> (Vec<u64>, bool) {
+        let names: BTreeSet<&str> = files.iter().map(|(name, _)| &**name).collect();
+        let is_gone = |segment: &Segment| !names.contains(&*segment_name(segment.number));
+        let current = self.current.take_if(|current| is_gone(&current.segment)).map(|current| current.segment);
+        let (gone, left): (Vec<_>, Vec<_>) = self.segments.drain(..).partition(is_gone);
+        self.segments = left.into();
+        let gone: Vec<u64> = gone.iter().chain(&current).map(|segment| segment.number).collect();
+        self.unsafe_.segments.retain(|number| !gone.contains(number));
+        (gone, !self.is_empty())
     }
 
     /// Segments that were deleted to make room since the last call.

@@ -83,3 +83,5 @@ pub(crate) mod thread;
 mod thread_tests;
 #[cfg(test)]
 mod trouble_tests;
+#[cfg(test)]
+mod vanish_tests;

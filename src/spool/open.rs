@@ -43,13 +43,17 @@ impl Plan {
     }
 
     /// Takes the directory's lock (or that of a directory in it), recovers it, says what is odd, and attaches the drains,
-    /// which are in the order of the settings.
+    /// which are in the order of the settings. `after` one that vanished: see [`super::thread::Open`].
     ///
     /// # Errors
     /// If there is no way to write there.
-    pub(crate) fn open(&self, inboxes: &[Arc<Inbox>]) -> io::Result<Opened> {
-        let (dir, lock) = if self.spec.existing { lock_it(&self.spec.dir)? } else { lock_one(&self.spec.dir)? };
-        let disk: Arc<dyn Disk> = Arc::new(RealDisk::new(dir.clone()));
+    pub(crate) fn open(&self, inboxes: &[Arc<Inbox>], after: Option<u64>) -> io::Result<Opened> {
+        let (dir, lock) = match (self.spec.existing, after) {
+            (false, _) => lock_one(&self.spec.dir, after.is_some())?,
+            (true, None) => lock_it(&self.spec.dir)?,
+            (true, Some(_)) => return Err(io::Error::new(io::ErrorKind::NotFound, "what was to be sent is gone")),
+        };
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk::watched(dir.clone(), &lock)?);
         // A full disk is no reason not to send what is on it.
         match probe(&*disk, false) {
             Err(error) if self.spec.required || !is_full(&error) => return Err(error),
@@ -60,7 +64,9 @@ impl Plan {
             return Err(io::Error::other("its files can't be listed"));
         }
         say_notes(&dir, &found);
-        if dir == self.spec.dir && adopt_seconds(&dir, found.next_number, &mut found.unreadable) {
+        if let Some(number) = after {
+            found.next_number = found.next_number.max(number);
+        } else if dir == self.spec.dir && adopt_seconds(&dir, found.next_number, &mut found.unreadable) {
             let unreadable = found.unreadable;
             found = Found { unreadable, ..recover(&*disk) };
         }
@@ -111,7 +117,7 @@ impl Plan {
     /// If the system has no thread left.
     pub(crate) fn start(self, first: io::Result<Opened>, inboxes: Vec<Arc<Inbox>>) -> io::Result<Spool> {
         let (members, settings) = (self.members(&inboxes), self.settings());
-        Spool::start(first, Box::new(move || self.open(&inboxes)), members, settings)
+        Spool::start(first, Box::new(move |after| self.open(&inboxes, after)), members, settings)
     }
 
     fn members(&self, inboxes: &[Arc<Inbox>]) -> Vec<Member> {
@@ -180,22 +186,32 @@ fn lock_it(dir: &Path) -> io::Result<(PathBuf, Lock)> {
     }
 }
 
-fn lock_one(dir: &Path) -> io::Result<(PathBuf, Lock)> {
+/// `empty`: only one without lines will do.
+fn lock_one(dir: &Path, empty: bool) -> io::Result<(PathBuf, Lock)> {
+    let will_do = |dir: &Path| !empty || !has_segments(dir);
     match lock(dir) {
-        Ok(held) => return Ok((dir.to_owned(), held)),
+        Ok(held) if will_do(dir) => return Ok((dir.to_owned(), held)),
+        Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
         Err(error) => return Err(error),
     }
     for number in 1..=SECONDS {
         let second = dir.join(format!("second-{number}"));
         match lock(&second) {
-            Ok(held) => return Ok((second, held)),
+            Ok(held) if will_do(&second) => return Ok((second, held)),
+            Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),
         }
     }
     let taken = format!("another lastword has it, and others the {SECONDS} directories in it");
     Err(io::Error::new(io::ErrorKind::WouldBlock, taken))
+}
+
+/// Whether there is anything in it that is or was a segment, or nobody can tell.
+fn has_segments(dir: &Path) -> bool {
+    let files = RealDisk::new(dir.to_owned()).list();
+    files.map_or(true, |files| files.iter().any(|(name, _)| name.contains(".seg")))
 }
 
 fn say_notes(dir: &Path, found: &Found) {

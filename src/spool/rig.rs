@@ -19,14 +19,19 @@ use crate::{
 };
 use std::{
     io,
-    sync::{Arc, Condvar, Mutex},
+    sync::{
+        Arc, Condvar, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
-/// A disk whose writes wait while it is told to hang.
+/// A disk whose writes wait while it is told to hang, and that vanishes when it is told to.
 #[derive(Debug, Default)]
 pub(super) struct Hanging {
     pub(super) disk: SimDisk,
+    /// Its names lead elsewhere.
+    pub(super) gone: AtomicBool,
     hangs: Mutex<bool>,
     goes_on: Condvar,
 }
@@ -70,6 +75,9 @@ impl Disk for Hanging {
     fn remove(&self, name: &str) -> io::Result<()> {
         self.disk.remove(name)
     }
+    fn is_there(&self) -> bool {
+        !self.gone.load(Ordering::SeqCst)
+    }
 }
 
 pub(super) struct Rig {
@@ -85,7 +93,7 @@ pub(super) fn rig(disk: Arc<dyn Disk>, capacity: usize, memory: usize) -> Rig {
 pub(super) fn rig_that(policy: WhenFull, disk: Arc<dyn Disk>, capacity: usize, memory: usize) -> Rig {
     let inbox = Arc::new(Inbox::new(policy, memory));
     let (opened, index) = open(&disk, &inbox, capacity);
-    start(Ok(opened), Box::new(|| panic!("it is open")), inbox, index, capacity)
+    start(Ok(opened), Box::new(|_| panic!("it is open")), inbox, index, capacity)
 }
 
 /// A log on a disk, with the only drain attached.

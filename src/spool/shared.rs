@@ -3,7 +3,7 @@
 use crate::{clock, drain::sealed::charge, format::thousands, line::Batch, report::Unreadable, say::say};
 use std::{
     collections::VecDeque,
-    fmt,
+    fmt, io,
     path::PathBuf,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -32,6 +32,8 @@ pub(super) struct State {
     pub(super) sync: bool,
     /// A disk that refused is to be asked again without a pause.
     pub(super) at_once: bool,
+    /// Whether all that counts as kept is there is to be looked at, before the books are closed.
+    pub(super) asked: bool,
     pub(super) closing: bool,
     /// Where the drains stand is on the disk.
     pub(super) noted: bool,
@@ -57,12 +59,30 @@ pub(super) struct Degraded {
     pub(super) said: bool,
     /// What [`State::past`] was.
     pub(super) past: u64,
+    /// A sync failed: what it was to make safe stays unsafe.
+    pub(super) unsynced: bool,
+    /// Files vanished: what is to be said then of what is in the spool.
+    pub(super) instead: Option<&'static str>,
+}
+
+impl Degraded {
+    /// What is said when it is over: what is in the spool now, when `past` units went past it.
+    fn ending(&self, past: u64, now: Instant) -> String {
+        let time = (now - self.since).as_secs_f64();
+        let without = match past {
+            _ if let Some(words) = self.instead => words.to_owned(),
+            0 => "nothing is missing in it".to_owned(),
+            units => format!("{} lines that no drain holds any more went past it", thousands(units)),
+        };
+        let unsafe_ = if self.unsynced { ", but a crash of the machine may take what did not sync" } else { "" };
+        format!("works again after {time:.1} s; {without}{unsafe_}")
+    }
 }
 
 impl State {
     /// Neither batches nor an order wait.
     pub(super) fn has_nothing_to_do(&self) -> bool {
-        self.waiting.is_empty() && !self.closing && !self.sync
+        self.waiting.is_empty() && !self.closing && !self.sync && !self.asked
     }
 
     /// A publisher waits. One batch is taken whatever its size, and nobody waits for a disk that is not well.
@@ -73,7 +93,7 @@ impl State {
     /// Something is on its way to the disk, or will be tried without a pause.
     pub(super) fn is_unsettled(&self) -> bool {
         let tries = self.at_once || self.degraded.is_none();
-        !self.finished && (self.in_hand > 0 || tries && !self.waiting.is_empty())
+        !self.finished && (self.asked || self.in_hand > 0 || tries && !self.waiting.is_empty())
     }
 
     /// Puts a batch behind the others. The oldest make room; while the drains hold them, [`super::keeper`] finds them.
@@ -113,21 +133,41 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What was asked for was looked at, or there is nothing to look at.
+    pub(super) fn answered(&self) {
+        self.lock().asked = false;
+        self.moved.notify_all();
+    }
+
+    /// What was in hand is to be written to another directory.
+    pub(super) fn hand_back(&self, batches: Vec<Arc<Batch>>) {
+        let mut state = self.lock();
+        state.in_hand = 0;
+        state.bytes -= batches.iter().map(|batch| cost_of(batch)).sum::<usize>();
+        state.put_back(batches, self.capacity);
+    }
+
     /// There is a directory, and this was found in it.
     pub(super) fn opened(&self, dir: PathBuf, unreadable: Unreadable) {
         let mut state = self.lock();
-        (state.dir, state.unreadable) = (dir, unreadable);
+        state.dir = dir;
+        state.unreadable.merge(&unreadable);
     }
 
     /// The disk refuses, or is too slow: nobody waits for it any more.
     pub(super) fn degrade(&self, why: &str) {
+        self.is_news(why);
+    }
+
+    /// [`Self::degrade`], and whether it was said.
+    fn is_news(&self, why: &str) -> bool {
         let mut state = self.lock();
         if state.degraded.is_some() || planted!(enospc_retried_for_ever) {
-            return;
+            return false;
         }
         let now = clock::now();
         let said = state.said.is_none_or(|at| now >= at + QUIET);
-        state.degraded = Some(Degraded { since: now, said, past: state.past });
+        state.degraded = Some(Degraded { since: now, said, past: state.past, unsynced: false, instead: None });
         state.troubles += 1;
         if said {
             state.said = Some(now);
@@ -136,6 +176,25 @@ impl Shared {
         self.moved.notify_all();
         if said {
             self.say(format_args!("{why}; drains go on from memory, and it is tried again"));
+        }
+        said
+    }
+
+    /// The disk did not sync.
+    pub(super) fn unsynced(&self, error: &io::Error) {
+        self.degrade(&format!("the disk did not sync: {error}"));
+        if let Some(degraded) = &mut self.lock().degraded {
+            degraded.unsynced = true;
+        }
+    }
+
+    /// What was written is not where it was: that is always said. `instead`: see the field.
+    pub(super) fn vanished(&self, what: &str, instead: &'static str) {
+        if !self.is_news(what) {
+            self.say(format_args!("{what}"));
+        }
+        if let Some(degraded) = &mut self.lock().degraded {
+            degraded.instead = Some(instead);
         }
     }
 
@@ -157,18 +216,12 @@ impl Shared {
         if state.waiting.front().is_some_and(|batch| batch.first_seq() > next) {
             return;
         }
-        let Some(Degraded { since, said, past }) = state.degraded.take() else { return };
-        let past = state.past - past;
+        let Some(degraded) = state.degraded.take() else { return };
+        let past = state.past - degraded.past;
         drop(state);
-        if !said {
-            return;
+        if degraded.said {
+            self.say(format_args!("{}", degraded.ending(past, clock::now())));
         }
-        let time = (clock::now() - since).as_secs_f64();
-        let without = match past {
-            0 => "nothing is missing in it".to_owned(),
-            units => format!("{} lines that no drain holds any more went past it", thousands(units)),
-        };
-        self.say(format_args!("works again after {time:.1} s; {without}"));
     }
 
     /// The disk has refused: gives it time, unless there is none. True if the books are closed.
@@ -187,4 +240,25 @@ impl Shared {
 /// What a batch counts as in the inbox: the same as in a queue.
 pub(super) fn cost_of(batch: &Batch) -> usize {
     charge(batch.lines().data.len(), batch.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_of_a_spool_that_works_again_is_true_of_it() {
+        let since = clock::now();
+        let plain = Degraded { since, said: true, past: 0, unsynced: false, instead: None };
+        let said = |degraded: Degraded, past| degraded.ending(past, since);
+        assert_eq!(said(plain, 0), "works again after 0.0 s; nothing is missing in it");
+        assert!(said(plain, 7).ends_with("; 7 lines that no drain holds any more went past it"));
+        let unsynced = said(Degraded { unsynced: true, ..plain }, 0);
+        assert!(
+            unsynced.ends_with("missing in it, but a crash of the machine may take what did not sync"),
+            "{unsynced}"
+        );
+        let vanished = said(Degraded { instead: Some("all that the drains still hold is in it"), ..plain }, 7);
+        assert_eq!(vanished, "works again after 0.0 s; all that the drains still hold is in it");
+    }
 }

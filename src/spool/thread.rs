@@ -5,6 +5,10 @@
 //! because the disk is slower than the app. Then, when the disk refuses, and while there is no way to open the directory, the
 //! spool is *degraded*: said once, nobody waits any more, what has no room in the inbox stays in the drains' memory alone
 //! (under `--when-full`), and it is tried again. When it works, what the drains still hold of that time is appended first.
+//!
+//! A directory that is moved, removed or replaced while it is in use is noticed before anything is called spooled. What only it
+//! had is lost to this run, and counted; what the drains still hold goes to another one, at the path that was asked for, under a
+//! lock of its own.
 
 use super::{
     codec::Header,
@@ -33,7 +37,7 @@ use std::{
 const OPEN_AGAIN: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
 
 /// A drain, as the spool sees it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Member {
     pub(crate) identity: String,
     pub(crate) inbox: Arc<Inbox>,
@@ -55,8 +59,9 @@ pub(crate) struct Opened {
     pub(crate) keep: Box<dyn Send>,
 }
 
-/// Opens the log and attaches the drains to it.
-pub(crate) type Open = Box<dyn FnMut() -> io::Result<Opened> + Send>;
+/// Opens the log and attaches the drains to it. After one that vanished: in a directory that has no lines in it (they would come
+/// between those that the drains hold), with numbers of segments from this on, so that no segment is taken for an old one.
+pub(crate) type Open = Box<dyn FnMut(Option<u64>) -> io::Result<Opened> + Send>;
 
 /// How the thread works.
 #[derive(Clone, Debug)]
@@ -75,7 +80,7 @@ impl Spool {
     /// If the system has no thread left.
     pub(crate) fn start(
         first: io::Result<Opened>,
-        again: Open,
+        mut again: Open,
         members: Vec<Member>,
         settings: Settings,
     ) -> io::Result<Self> {
@@ -85,13 +90,7 @@ impl Spool {
         }
         let spool = Self { shared: Arc::clone(&shared) };
         thread::Builder::new().name("spool".into()).spawn(move || {
-            let life = || {
-                let opened = first.ok().or_else(|| open_in_time(&shared, again))?;
-                shared.opened(opened.dir, opened.unreadable);
-                Keeper::new(Arc::clone(&shared), opened.log, opened.index, members, settings).run();
-                // The directory stays ours until all is done.
-                Some(opened.keep)
-            };
+            let life = || live(&shared, first.ok(), &mut again, &members, &settings);
             let ended = catch_unwind(AssertUnwindSafe(life));
             if ended.is_err() {
                 shared.degrade("the spool died of a bug in lastword");
@@ -157,7 +156,9 @@ impl Spool {
 
     /// All that was pushed is to be on the disk soon.
     fn order_settling(&self) {
-        self.shared.lock().at_once = true;
+        let mut state = self.shared.lock();
+        (state.at_once, state.asked) = (true, true);
+        drop(state);
         self.shared.wake.notify_one();
     }
 
@@ -191,20 +192,47 @@ impl Spool {
     }
 }
 
+/// The thread's life, from one directory to the next; None once the books are closed.
+fn live(
+    shared: &Arc<Shared>,
+    first: Option<Opened>,
+    again: &mut Open,
+    members: &[Member],
+    settings: &Settings,
+) -> Option<()> {
+    let mut opened = first.or_else(|| open_in_time(shared, again, OPEN_AGAIN.0, None))?;
+    let mut resume = None;
+    loop {
+        // The directory stays ours until all is done in it.
+        let Opened { dir, log, index, unreadable, keep } = opened;
+        shared.opened(dir, unreadable);
+        let mut keeper = Keeper::new(Arc::clone(shared), log, index, members.to_vec(), settings.clone());
+        resume.into_iter().for_each(|next| keeper.resume(next));
+        if keeper.run() {
+            return None;
+        }
+        let (number, next) = keeper.give_up();
+        resume = Some(next);
+        drop((keeper, keep));
+        opened = open_in_time(shared, again, Duration::ZERO, Some(number))?;
+    }
+}
+
 /// Tries to open the log until it works, with growing pauses; None once the books are closed.
-fn open_in_time(shared: &Shared, mut open: Open) -> Option<Opened> {
-    let mut pause = OPEN_AGAIN.0;
+fn open_in_time(shared: &Shared, open: &mut Open, first: Duration, after: Option<u64>) -> Option<Opened> {
+    let mut pause = first;
     while !shared.rest(pause) {
-        match open() {
+        match open(after) {
             Ok(opened) => return Some(opened),
             Err(error) => tracing::debug!(%error, "the spool can't be opened"),
         }
         shared.lock().at_once = false;
-        shared.moved.notify_all();
-        pause = (2 * pause).min(OPEN_AGAIN.1);
+        shared.answered();
+        pause = (2 * pause).clamp(OPEN_AGAIN.0, OPEN_AGAIN.1);
     }
     // There is no place to note anything at.
     shared.lock().noted = true;
+    shared.answered();
     None
 }
 

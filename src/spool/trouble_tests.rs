@@ -153,7 +153,7 @@ fn a_directory_that_cant_be_opened_is_tried_again_and_gets_all_that_is_not_settl
     let again: Open = Box::new({
         let (disk, inbox, well, tries) =
             (Arc::clone(&disk) as Arc<dyn Disk>, Arc::clone(&inbox), Arc::clone(&well), Arc::clone(&tries));
-        move || {
+        move |_| {
             *tries.lock().unwrap() += 1;
             if *well.lock().unwrap() { Ok(open(&disk, &inbox, 2000).0) } else { Err(io::ErrorKind::NotFound.into()) }
         }
@@ -176,7 +176,7 @@ fn a_directory_that_cant_be_opened_is_tried_again_and_gets_all_that_is_not_settl
 #[test]
 fn a_spool_that_was_never_opened_ends_at_once() {
     let inbox = Arc::new(Inbox::new(WhenFull::DropOldest, 1 << 20));
-    let again: Open = Box::new(|| Err(io::ErrorKind::NotFound.into()));
+    let again: Open = Box::new(|_| Err(io::ErrorKind::NotFound.into()));
     let rig = start(Err(io::ErrorKind::NotFound.into()), again, inbox, Arc::default(), 2000);
     rig.push(&batch(1, 2));
     rig.spool.settle(Duration::from_secs(20));

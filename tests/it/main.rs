@@ -46,6 +46,7 @@ mod sent_only;
 mod spool;
 mod spool_commands;
 mod spool_disk;
+mod spool_vanish;
 mod stop;
 mod support;
 mod syslog_peers;

@@ -164,11 +164,13 @@ fn a_directory_that_went_away_and_came_back_has_all_that_was_not_delivered_since
     let http = HttpSink::healthy();
     let mut run = disk.setup().drain(&http.url("http")).start_oracle("--rate 2000 --err-every 3");
     run.wrote(200);
-    fs::remove_dir_all(disk.outside("spool")).expect("it is there");
+    // What is in its place can't be a spool, until it goes away, too.
+    fs::rename(disk.outside("spool"), disk.outside("old")).expect("it is there");
+    fs::write(disk.outside("spool"), "in the way").expect("a fresh name");
     run.says(TROUBLE, 1);
     let begun = run.record().done();
     run.wrote(begun + 200);
-    fs::create_dir(disk.outside("spool")).expect("a fresh name");
+    fs::remove_file(disk.outside("spool")).expect("it is there");
     run.says("works again after", 1);
     run.stop();
     let done = run.finish(Duration::from_secs(20));

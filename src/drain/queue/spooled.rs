@@ -95,11 +95,17 @@ impl Queue {
 
     /// A segment was deleted to make room: what of it is not in memory is lost.
     pub(crate) fn evict(&mut self, segment: u64, now: Stamp) {
-        let gone = |piece: &Piece| matches!(piece, Piece::OnLog(range) if range.segment == segment);
-        while let Some(at) = self.waiting.iter().position(gone) {
-            self.lose_range(at, Loss::Overflow, now);
+        self.lose_ranges(|range| range.segment == segment, Loss::Overflow, now);
+    }
+
+    /// Somebody else removed a segment, or all of the spool: what of it is not in memory is lost. Returns how many units.
+    pub(crate) fn vanish(&mut self, segment: Option<u64>, now: Stamp) -> u64 {
+        if let (None, false, Some(log)) = (segment, self.is_frozen(), &mut self.log) {
+            // Until there is another spool nothing is on a disk.
+            log.index = Arc::default();
+            log.in_vain = u64::MAX;
         }
-        self.check();
+        self.lose_ranges(|range| segment.is_none_or(|segment| range.segment == segment), Loss::SpoolError, now)
     }
 
     /// How far the drain has come.
@@ -221,6 +227,17 @@ impl Queue {
         }
         self.waiting.remove(at + 1);
         self.waiting[at] = Piece::OnLog(joined);
+    }
+
+    /// Returns how many units those are.
+    fn lose_ranges(&mut self, gone: impl Fn(&Range) -> bool, reason: Loss, now: Stamp) -> u64 {
+        let before = self.counts.lost.total();
+        let gone = |piece: &Piece| matches!(piece, Piece::OnLog(range) if gone(range));
+        while let Some(at) = self.waiting.iter().position(gone) {
+            self.lose_range(at, reason, now);
+        }
+        self.check();
+        self.counts.lost.total() - before
     }
 
     /// The times of a range are in the spool, where they can't be read any more: the gap says when it was found out.

@@ -57,6 +57,7 @@ impl Life {
                     };
                     drop(timeout(RETRY, rest).await);
                 }
+                Turn::Vanished => panic!("the simulated directory stays where it is"),
                 Turn::Over => {
                     spool.ended();
                     self.spool_moved.notify_waiters();
