@@ -18,6 +18,8 @@ pub(super) struct OnDisk {
     pub(super) grace: usize,
     /// The index as it was when the last look for something to unload found too little.
     pub(super) in_vain: u64,
+    /// What earlier runs left is in segments below this, while there is any.
+    pub(super) adopted_below: u64,
     /// Where the drain stood when it died or its books were closed.
     pub(super) stood: Option<Low>,
 }
@@ -39,7 +41,8 @@ impl Queue {
         if self.is_frozen() {
             return;
         }
-        self.log = Some(OnDisk { index, grace, in_vain: u64::MAX, stood: None });
+        let adopted_below = adopted.iter().map(|range| range.segment + 1).max().unwrap_or(0);
+        self.log = Some(OnDisk { index, grace, in_vain: u64::MAX, adopted_below, stood: None });
         for range in adopted.into_iter().rev() {
             self.counts.adopted += range.units;
             self.prepend(Piece::OnLog(range));
@@ -108,24 +111,38 @@ impl Queue {
         self.lose_ranges(|range| segment.is_none_or(|segment| range.segment == segment), Loss::SpoolError, now)
     }
 
-    /// How far the drain has come.
-    pub(crate) fn low(&self) -> Low {
+    /// How far the drain has come: what earlier runs left comes before the lines of this one, wherever they stand (a spool that
+    /// opens late finds lines of this run on their way).
+    pub(crate) fn low(&mut self) -> Low {
         if let Some(stood) = self.log.as_ref().and_then(|log| log.stood) {
             return stood;
         }
+        let below = self.log.as_ref().map_or(0, |log| log.adopted_below);
+        let is_adopted = |low: &Low| matches!(low, Low::At(place) if place.segment < below);
+        let first = self.open_places().next().unwrap_or(Low::Nothing);
+        if below == 0 || is_adopted(&first) {
+            return first;
+        }
+        let adopted = self.open_places().find(is_adopted);
+        if let (None, Some(log)) = (adopted, &mut self.log) {
+            log.adopted_below = 0;
+        }
+        adopted.unwrap_or(first)
+    }
+
+    /// The first unit of each piece that is not settled, in the order of sending.
+    fn open_places(&self) -> impl Iterator<Item = Low> {
         let unit = |batch: &Batch, index: usize| {
             let seq = batch.first_seq() + index as u64;
             batch.source().map_or(Low::Live(seq), |source| Low::At(Place { segment: source.segment, seq }))
         };
-        if let Some((batch, index)) = self.window.iter().find_map(Sealed::first_open) {
-            return unit(batch, index);
-        }
-        let waiting = self.waiting.iter().find_map(|piece| match piece {
+        let window = self.window.iter().filter_map(Sealed::first_open).map(move |(batch, index)| unit(batch, index));
+        let waiting = self.waiting.iter().filter_map(move |piece| match piece {
             Piece::Units { batch, from, .. } => Some(unit(batch, *from)),
             Piece::OnLog(range) => Some(Low::At(Place { segment: range.segment, seq: range.from })),
             Piece::Gap(_) => None,
         });
-        waiting.unwrap_or(Low::Nothing)
+        window.chain(waiting)
     }
 
     /// Batches of this run that are in memory and not settled, and begin with a unit in `from..to`. A batch is on the disk as a
@@ -253,7 +270,7 @@ mod tests {
     use super::*;
     use crate::{
         config::WhenFull,
-        drain::testing::{batch, origin},
+        drain::testing::{batch, limits, origin},
         line::Source,
         spool::log::Extent,
     };
@@ -283,6 +300,18 @@ mod tests {
         queue.recount();
         assert!(queue.close_books());
         assert_eq!((queue.counts().spooled, queue.counts().lost.total()), (60, 40));
+    }
+
+    #[test]
+    fn a_spool_that_opens_late_does_not_take_what_it_finds_for_settled_because_a_later_line_is_on_its_way() {
+        let mut queue = Queue::new(WhenFull::DropOldest, 1 << 20);
+        queue.push(&batch(1, 1));
+        assert!(queue.seal(&limits()));
+        let left = Range { segment: 7, from: 5, to: 9, stream: None, units: 4 };
+        queue.attach(Arc::new(Index::new([7])), 0, vec![left]);
+        assert_eq!(queue.low(), Low::At(Place { segment: 7, seq: 5 }));
+        assert_eq!(queue.vanish(Some(7), Stamp(1)), 4);
+        assert_eq!(queue.low(), Low::Live(1));
     }
 
     #[test]
