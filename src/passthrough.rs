@@ -86,6 +86,7 @@ impl Passthrough {
         });
         let writer = Arc::clone(&shared);
         thread::Builder::new().name(format!("pass-{}", stream.name())).spawn(move || {
+            sys::wait_our_turn();
             writer.write_all_to(out.as_fd());
             bell.ring(Event::PassthroughDone(stream));
         })?;

@@ -217,6 +217,7 @@ impl Reader {
 
     fn run(mut self) {
         sys::set_fine_timers();
+        sys::wait_our_turn();
         let mut buffer = vec![0; READ_BYTES];
         loop {
             match self.wait() {

@@ -407,6 +407,20 @@ pub(crate) fn set_fine_timers() {
     let _ = nix::sys::prctl::set_timerslack(1000);
 }
 
+/// Lets this thread wait its turn: who is woken under `SCHED_BATCH` does not push whoever runs off the processor (sched(7)), so
+/// the app's own writes, each of which wakes a thread of ours, return at once. Threads that this one starts inherit it; programs
+/// must not, so it is nothing for the thread that spawns the app. Another policy than the usual one was chosen, and stays.
+pub(crate) fn wait_our_turn() {
+    let none = libc::sched_param { sched_priority: 0 };
+    // SAFETY: neither call keeps a pointer, `none` lives over the second one, and 0 is the calling thread alone (the system
+    // calls, unlike POSIX, mean threads). It may be refused, which changes nothing.
+    unsafe {
+        if libc::syscall(libc::SYS_sched_getscheduler, 0) == libc::c_long::from(libc::SCHED_OTHER) {
+            libc::syscall(libc::SYS_sched_setscheduler, 0, libc::SCHED_BATCH, &raw const none);
+        }
+    }
+}
+
 /// What `TCP_INFO` says of a connection, as far as this kernel fills it in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct TcpInfo {
@@ -494,6 +508,20 @@ mod tests {
         io::Write,
         net::{TcpListener, TcpStream},
     };
+
+    #[test]
+    fn a_thread_that_waits_its_turn_is_alone_in_that() {
+        // SAFETY: 0 is the calling thread.
+        let policy = || unsafe { libc::syscall(libc::SYS_sched_getscheduler, 0) };
+        let before = policy();
+        let inside = std::thread::spawn(move || {
+            wait_our_turn();
+            policy()
+        });
+        let usual = before == libc::c_long::from(libc::SCHED_OTHER);
+        assert_eq!(inside.join().unwrap(), if usual { libc::SCHED_BATCH.into() } else { before });
+        assert_eq!(policy(), before);
+    }
 
     #[test]
     fn a_fresh_connection_has_acknowledged_its_syn_alone() {

@@ -47,6 +47,7 @@ use crate::{
     report::SpoolReport,
     say::say,
     spool::{open::Plan, thread::Spool},
+    sys,
     transport::{Transport, file, http, relp, tcp, udp, unix},
 };
 use std::{
@@ -108,7 +109,10 @@ impl Drains {
                 inbox: Arc::clone(&inbox),
                 bell: bell.clone(),
             };
-            thread::Builder::new().name(format!("drain-{index}")).spawn(move || thread.run())?;
+            thread::Builder::new().name(format!("drain-{index}")).spawn(move || {
+                sys::wait_our_turn();
+                thread.run();
+            })?;
             drains.push(Drain { name: spec.name.clone(), url: spec.url.clone(), stream: spec.stream, inbox });
         }
         Ok(Self { drains: drains.into(), spool, fallback: config.fallback.clone() })

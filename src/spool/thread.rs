@@ -23,6 +23,7 @@ use crate::{
     format::Instance,
     line::Batch,
     report::{SpoolReport, Unreadable},
+    sys,
 };
 use std::{
     io,
@@ -90,6 +91,7 @@ impl Spool {
         }
         let spool = Self { shared: Arc::clone(&shared) };
         thread::Builder::new().name("spool".into()).spawn(move || {
+            sys::wait_our_turn();
             let life = || live(&shared, first.ok(), &mut again, &members, &settings);
             let ended = catch_unwind(AssertUnwindSafe(life));
             if ended.is_err() {
