@@ -30,16 +30,16 @@ pub(super) fn client_config(target: &TlsTarget, host: &str) -> Result<Arc<Client
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(|error| format!("no TLS: {error}"))?;
-    let verifier: Arc<dyn ServerCertVerifier> = match target.fingerprint {
-        Some(wanted) => Arc::new(Fingerprint { wanted, provider }),
+    let rule = match target.fingerprint {
+        Some(wanted) => Rule::Fingerprint(wanted),
         None => {
             let roots = Arc::new(roots(target.ca_pem.as_deref())?);
-            let roots = WebPkiServerVerifier::builder_with_provider(roots, provider).build();
-            let (host, wanted) = (name(host).ok(), server_name(target, host)?);
-            Arc::new(Renamed { roots: roots.map_err(|error| format!("no TLS: {error}"))?, host, wanted })
+            let roots = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider)).build();
+            let roots = roots.map_err(|error| format!("no TLS: {error}"))?;
+            Rule::Name { roots, host: name(host).ok(), wanted: server_name(target, host)? }
         }
     };
-    let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
+    let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(Verifier { rule, provider }));
     let mut config = match &target.identity {
         None => builder.with_no_client_auth(),
         Some(identity) => {
@@ -150,57 +150,20 @@ pub(super) fn why(error: &Error) -> String {
     }
 }
 
-/// Takes what the roots vouch for, under the name of `#servername=`. HTTP clients ask for that of their URL; it stands for
-/// the other one here. (A proxy has a name of its own.)
+/// Whom we take for the peer. Whatever the rule, the handshake proves that the peer has its certificate's key.
 #[derive(Debug)]
-struct Renamed {
-    roots: Arc<WebPkiServerVerifier>,
-    /// None if it could stand in no certificate.
-    host: Option<ServerName<'static>>,
-    wanted: ServerName<'static>,
-}
-
-impl ServerCertVerifier for Renamed {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        let name = if self.host.as_ref() == Some(server_name) { &self.wanted } else { server_name };
-        self.roots.verify_server_cert(end_entity, intermediates, name, ocsp_response, now)
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.roots.verify_tls12_signature(message, cert, dss)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.roots.verify_tls13_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.roots.supported_verify_schemes()
-    }
-}
-
-/// Takes one certificate, whoever issued it. That the peer has its key is still proven by the handshake.
-#[derive(Debug)]
-struct Fingerprint {
-    wanted: [u8; 32],
+struct Verifier {
+    rule: Rule,
     provider: Arc<CryptoProvider>,
+}
+
+#[derive(Debug)]
+enum Rule {
+    /// Whom the roots vouch for, under the name of `#servername=`. HTTP clients ask for that of their URL, `host` (None if it
+    /// could stand in no certificate); it stands for the other one here. (A proxy has a name of its own.)
+    Name { roots: Arc<WebPkiServerVerifier>, host: Option<ServerName<'static>>, wanted: ServerName<'static> },
+    /// One certificate, whoever issued it.
+    Fingerprint([u8; 32]),
 }
 
 /// The certificate is another one.
@@ -213,24 +176,35 @@ fn sha256(bytes: &[u8]) -> Vec<u8> {
     suite.common.hash_provider.hash(bytes).as_ref().to_vec()
 }
 
-impl ServerCertVerifier for Fingerprint {
+/// Whether it is that certificate.
+fn has_fingerprint(certificate: &[u8], wanted: &[u8; 32]) -> Result<ServerCertVerified, Error> {
+    let hash = sha256(certificate);
+    if hash == wanted {
+        return Ok(ServerCertVerified::assertion());
+    }
+    let text = hash.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    });
+    Err(Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(OtherFingerprint(text))))))
+}
+
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let hash = sha256(end_entity);
-        if hash == self.wanted {
-            return Ok(ServerCertVerified::assertion());
+        match &self.rule {
+            Rule::Name { roots, host, wanted } => {
+                let name = if host.as_ref() == Some(server_name) { wanted } else { server_name };
+                roots.verify_server_cert(end_entity, intermediates, name, ocsp_response, now)
+            }
+            Rule::Fingerprint(wanted) => has_fingerprint(end_entity, wanted),
         }
-        let text = hash.iter().fold(String::new(), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        });
-        Err(Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(OtherFingerprint(text))))))
     }
 
     fn verify_tls12_signature(
