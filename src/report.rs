@@ -3,11 +3,9 @@
 use crate::{
     format::thousands,
     ledger::{Counts, DrainReport},
+    sys,
 };
-use nix::{
-    fcntl::OFlag,
-    sys::resource::{UsageWho, getrusage},
-};
+use nix::sys::resource::{UsageWho, getrusage};
 use serde::{Serialize, Serializer};
 use std::{
     fmt,
@@ -121,8 +119,8 @@ impl Report {
     /// # Errors
     /// What the file system says.
     pub fn write(&self, path: &Path) -> io::Result<()> {
-        let flags = (OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits();
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).custom_flags(flags).open(path)?;
+        let mut options = OpenOptions::new();
+        let mut file = options.write(true).create(true).truncate(true).custom_flags(sys::OPEN_AT_ONCE).open(path)?;
         file.write_all(self.to_json().as_bytes())
     }
 }

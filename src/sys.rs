@@ -407,6 +407,10 @@ pub(crate) fn set_fine_timers() {
     let _ = nix::sys::prctl::set_timerslack(1000);
 }
 
+/// For opening a file that the user named when nobody may be waited for: a FIFO without a reader is an error, and no terminal
+/// becomes ours.
+pub(crate) const OPEN_AT_ONCE: i32 = libc::O_NONBLOCK | libc::O_NOCTTY;
+
 /// Lets this thread wait its turn: who is woken under `SCHED_BATCH` does not push whoever runs off the processor (sched(7)), so
 /// the app's own writes, each of which wakes a thread of ours, return at once. Threads that this one starts inherit it; programs
 /// must not, so it is nothing for the thread that spawns the app. Another policy than the usual one was chosen, and stays.

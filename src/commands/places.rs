@@ -2,7 +2,10 @@
 //!
 //! Nothing is created and nothing opened: a spool may be in use by the lastword whose settings are checked.
 
-use crate::config::{Config, Fallback, reason};
+use crate::{
+    config::{Config, Fallback, reason},
+    transport::file::directory_of,
+};
 use nix::unistd::{AccessFlags, access};
 use std::{io, path::Path};
 
@@ -24,7 +27,7 @@ fn directory(path: &Path) -> io::Result<()> {
     match path.metadata() {
         Ok(found) if !found.is_dir() => Err(io::ErrorKind::NotADirectory.into()),
         Ok(_) => Ok(access(path, AccessFlags::W_OK | AccessFlags::X_OK)?),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => directory(parent(path)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => directory(directory_of(path)),
         Err(error) => Err(error),
     }
 }
@@ -35,15 +38,10 @@ fn file(path: &Path) -> io::Result<()> {
         Ok(found) if found.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
         Ok(_) => Ok(access(path, AccessFlags::W_OK)?),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            Ok(access(parent(path), AccessFlags::W_OK | AccessFlags::X_OK)?)
+            Ok(access(directory_of(path), AccessFlags::W_OK | AccessFlags::X_OK)?)
         }
         Err(error) => Err(error),
     }
-}
-
-/// That of a bare name is where we are.
-fn parent(path: &Path) -> &Path {
-    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 #[cfg(test)]

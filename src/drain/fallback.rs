@@ -4,8 +4,7 @@
 //! take it (closed, full) or a file that can't be written leaves the lines lost, as they would have been.
 
 use super::sealed::Piece;
-use crate::{config::Fallback, say::say_raw};
-use nix::fcntl::OFlag;
+use crate::{config::Fallback, say::say_raw, sys};
 use std::{
     fs::OpenOptions,
     io::{self, Write},
@@ -31,8 +30,8 @@ pub(crate) fn write(pieces: &[Piece], to: &Fallback) -> io::Result<()> {
         }
         Fallback::File(path) => {
             // A FIFO without a reader, or with one that is slower, is no reason to be late.
-            let flags = (OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits();
-            let mut file = OpenOptions::new().append(true).create(true).mode(0o600).custom_flags(flags).open(path)?;
+            let mut options = OpenOptions::new();
+            let mut file = options.append(true).create(true).mode(0o600).custom_flags(sys::OPEN_AT_ONCE).open(path)?;
             file.write_all(&text)
         }
     }

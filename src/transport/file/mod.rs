@@ -13,10 +13,12 @@
 
 mod shelf;
 
+pub(crate) use self::shelf::directory_of;
+
 use self::shelf::Shelf;
 use super::{Failure, Payload, Progress, Pulse, Transport, Verdict};
-use crate::{config::FileTarget, ledger::Grade, say::say};
-use nix::{errno::Errno, fcntl::OFlag};
+use crate::{config::FileTarget, ledger::Grade, say::say, sys};
+use nix::errno::Errno;
 use std::{
     fs::{self, OpenOptions},
     io::{self, ErrorKind, Write},
@@ -115,10 +117,8 @@ impl File {
     }
 
     fn open_file(&mut self) -> io::Result<()> {
-        // Without O_NONBLOCK the open of a FIFO without a reader would hang. Regular files do not mind it.
-        let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
         let mut options = OpenOptions::new();
-        options.append(true).create(true).mode(self.target.mode).custom_flags(flags.bits());
+        options.append(true).create(true).mode(self.target.mode).custom_flags(sys::OPEN_AT_ONCE);
         let file = options.open(&self.target.path)?;
         let metadata = file.metadata()?;
         let now = Instant::now();
@@ -234,7 +234,7 @@ impl File {
         }
         if std::mem::take(&mut self.new_name) && self.regular.is_some() {
             // A file whose name is lost is lost; where directories cannot be synced, there is no more to be done.
-            let _ = fs::File::open(shelf::directory(&self.target.path)).and_then(|directory| directory.sync_all());
+            let _ = fs::File::open(directory_of(&self.target.path)).and_then(|directory| directory.sync_all());
         }
         match file.sync_data() {
             Err(error)
@@ -335,7 +335,7 @@ mod tests {
         let failure = file.send(&payload(0, &[&line])).await.unwrap_err();
         assert!(matches!(failure.verdict, Verdict::Retry { resend_from: 0, .. }), "no reader yet: {failure:?}");
         let mut options = OpenOptions::new();
-        let mut reader = options.read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(&path).unwrap();
+        let mut reader = options.read(true).custom_flags(sys::OPEN_AT_ONCE).open(&path).unwrap();
         let failure = file.send(&payload(0, &[&line])).await.unwrap_err();
         let Verdict::Retry { resend_from, .. } = failure.verdict else { panic!("{failure:?}") };
         assert!(resend_from > 0 && resend_from < 100_000, "a pipe holds 64 KiB: {resend_from}");

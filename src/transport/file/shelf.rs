@@ -52,7 +52,7 @@ impl Shelf {
         name.push(format!(".{}", stamp.render(clock::stamp()).replace(':', "-")));
         match fs::rename(&self.path, &name) {
             // Somebody was faster.
-            Err(error) if error.kind() == io::ErrorKind::NotFound && directory(&self.path).is_dir() => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound && directory_of(&self.path).is_dir() => {}
             other => other?,
         }
         if let Err(error) = self.tidy() {
@@ -79,7 +79,7 @@ impl Shelf {
         let mut prefix = self.path.file_name().map(OsString::from).unwrap_or_default();
         prefix.push(".");
         let mut found = Vec::new();
-        for entry in fs::read_dir(directory(&self.path))? {
+        for entry in fs::read_dir(directory_of(&self.path))? {
             let entry = entry?;
             let name = entry.file_name();
             let Some(rest) = name.as_encoded_bytes().strip_prefix(prefix.as_encoded_bytes()) else { continue };
@@ -144,8 +144,8 @@ impl Shelf {
     }
 }
 
-/// The directory that `path` is in.
-pub(super) fn directory(path: &Path) -> &Path {
+/// The directory that `path` is in: of a bare name, where we are.
+pub(crate) fn directory_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
