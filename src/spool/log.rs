@@ -123,7 +123,8 @@ impl Log {
         while let Some(first) = left.first() {
             self.make_current(first)?;
             let Some(current) = &mut self.current else { return Ok(()) };
-            let (salt, mut taken, mut next) = (current.segment.salt, 0, first.first_seq());
+            let (salt, mut units) = (current.segment.salt, current.segment.units);
+            let (mut taken, mut next) = (0, first.first_seq());
             self.buffer.clear();
             while let Some(batch) = left.get(taken)
                 && batch.first_seq() == next
@@ -131,7 +132,8 @@ impl Log {
                     || self.buffer.len() < WRITE_BYTES
                         && current.segment.bytes + (self.buffer.len() as u64) < self.segment_bytes)
             {
-                encode_frame(batch, salt, &mut self.buffer);
+                encode_frame(batch, units, salt, &mut self.buffer);
+                units[batch.stream() as usize] += batch.len() as u64;
                 (taken, next) = (taken + 1, batch.end_seq());
             }
             let name = segment_name(current.segment.number);
@@ -141,10 +143,7 @@ impl Log {
             }
             current.dirty = true;
             current.segment.bytes += self.buffer.len() as u64;
-            current.segment.end_seq = next;
-            for batch in &left[..taken] {
-                current.segment.units[batch.stream() as usize] += batch.len() as u64;
-            }
+            (current.segment.end_seq, current.segment.units) = (next, units);
             let extent = Extent { first_seq: first.first_seq(), end_seq: next, segment: current.segment.number };
             done.push(extent);
             left = &left[taken..];
