@@ -98,7 +98,10 @@ fn books(world: &World, life: usize, lived: &Past, before: Option<&Past>) {
             if before.noted && !before.never_synced && !before.disk_failed && before.counts[index].lost.total() == 0 {
                 // A cursor says nothing of what was settled, by a verdict of its own, behind what was not.
                 let again = if receiver.itemized { before.counts[index].confirmed } else { 0 };
-                assert!(counts.adopted <= spooled + again, "{name}: more is adopted than was left ({spooled}, {again})");
+                assert!(
+                    counts.adopted <= spooled + again,
+                    "{name}: more is adopted than was left ({spooled}, {again})"
+                );
             }
         }
         let mut seen = world.seen.borrow_mut();
