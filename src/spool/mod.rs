@@ -53,7 +53,7 @@
 //! - [`recovery`]: a directory to what is owed to whom. [`log`]: appending, sealing, evicting, deleting.
 //! - [`index`]: which units of this run are on disk. [`load`]: back into memory.
 //! - [`thread`]: the handle to the thread that writes; [`shared`]: what the two share; [`keeper`]: the thread's side;
-//!   [`syncer`]: the thread that waits for the disk.
+//!   [`members`]: the drains; [`syncer`]: the thread that waits for the disk.
 //! - [`open`]: all of it from settings; the lock.
 
 pub(crate) mod codec;
@@ -69,6 +69,7 @@ pub(crate) mod keeper;
 mod known_errors;
 pub(crate) mod load;
 pub(crate) mod log;
+pub(crate) mod members;
 pub(crate) mod open;
 pub(crate) mod recovery;
 #[cfg(test)]
