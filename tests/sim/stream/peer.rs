@@ -19,7 +19,11 @@ impl State {
     pub(super) fn carry(&mut self, most: usize) {
         let count = self.ours.len().min(self.theirs_size.saturating_sub(self.theirs.len())).min(most);
         if count > 0 {
-            self.theirs.extend(self.ours.drain(..count));
+            let (front, back) = self.ours.as_slices();
+            let first = count.min(front.len());
+            self.theirs.extend_from_slice(&front[..first]);
+            self.theirs.extend_from_slice(&back[..count - first]);
+            self.ours.drain(..count);
             self.acked += count as u64;
             self.ages.push_back((count, Instant::now()));
         }
@@ -31,7 +35,8 @@ impl State {
     /// The application reads.
     pub(super) fn read(&mut self, most: usize) {
         let count = self.theirs.len().min(most);
-        self.torn.extend(self.theirs.drain(..count));
+        self.torn.extend_from_slice(&self.theirs[..count]);
+        self.theirs.drain(..count);
         let mut left = count;
         while let Some((bytes, _)) = self.ages.front_mut().filter(|_| left > 0) {
             let part = left.min(*bytes);
