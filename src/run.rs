@@ -1,12 +1,12 @@
 //! The wiring: the only file that knows all parts. Read top-down, it tells the life of the process.
 
 use crate::{
-    budget::Shares,
     child::{Canary, is_in_foreground, shares_terminal},
     clock,
     config::{Config, ExitSignal, LifecycleLines},
     diary::Diary,
     drain::Drains,
+    errand::{Errand, PATIENCE},
     event::{Bell, Event},
     ledger::DrainReport,
     line::Stream,
@@ -21,7 +21,7 @@ use crate::{
 use std::{
     fs, io,
     os::fd::{AsFd, OwnedFd},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 /// What to read.
@@ -125,6 +125,13 @@ fn start_and_supervise(config: &Config, source: Source, inherited: Inherited) ->
     Ok((outcome, plumbing))
 }
 
+/// What came of the report's writing.
+fn in_time(filing: &Errand<io::Result<()>>, limit: Duration) -> io::Result<()> {
+    let late =
+        || Err(io::Error::other(format!("not written in {:.1} s, and not waited for any longer", limit.as_secs_f64())));
+    filing.wait(limit).unwrap_or_else(late)
+}
+
 /// Without one, the app runs all the same.
 fn start_canary(config: &Config, shared: bool) -> Option<Canary> {
     let stops: Vec<i32> =
@@ -180,7 +187,9 @@ impl Plumbing<'_> {
 
     /// The last acts: freeze the accounts, say them, return the code.
     fn close(self, outcome: &Outcome) -> u8 {
-        let drains = self.drains.close_books_within(Shares::of(self.config.budget.duration()).last_words());
+        let left = || outcome.last_words_by.saturating_duration_since(clock::now());
+        // A quarter is the report's.
+        let drains = self.drains.close_books_within(left() / 4 * 3);
         let code = self.exit_code(outcome, &drains);
         let report = Report {
             run: self.config.origin.run.clone(),
@@ -191,17 +200,19 @@ impl Plumbing<'_> {
             drains,
             spool: self.drains.spool_report(),
         };
-        if let Some(path) = &self.config.report
-            && let Err(error) = report.write(path)
-        {
-            say!("--report {}: {error}", path.display());
-        }
+        // A disk that hangs keeps neither our words from stderr nor us from the exit.
+        let filed = self.config.report.as_ref().map(|path| (path, report.file(path)));
         if !self.config.quiet {
             if outcome.runs > 1 {
                 say!("the app ran {} times; the last run {}", outcome.runs, outcome.ending);
             }
             self.say_what_was_left(outcome);
             report.drains.iter().for_each(|drain| say!("{drain}"));
+        }
+        if let Some((path, filed)) = filed
+            && let Err(error) = filed.and_then(|filing| in_time(&filing, left().min(PATIENCE)))
+        {
+            say!("--report {}: {error}", path.display());
         }
         code
     }
