@@ -38,7 +38,7 @@ pub enum Source {
 /// Runs the app (or reads standard input) to the end, ships every line, and returns the exit code. `inherited` is what
 /// [`crate::signals::block_all`] returned.
 pub fn run(config: Config, source: Source, inherited: Inherited) -> u8 {
-    trace_if_asked();
+    trace_if_asked(&config);
     for warning in &config.warnings {
         say!("{warning}");
     }
@@ -69,8 +69,8 @@ fn end_as_the_app_did(config: &Config, outcome: &Outcome, code: u8) {
 }
 
 /// `LASTWORD_LOG=debug` (or any filter of `tracing`) shows each decision on stderr.
-pub(crate) fn trace_if_asked() {
-    if let Ok(filter) = tracing_subscriber::EnvFilter::try_from_env("LASTWORD_LOG") {
+pub(crate) fn trace_if_asked(config: &Config) {
+    if let Some(Ok(filter)) = config.log.as_ref().map(tracing_subscriber::EnvFilter::try_new) {
         let _ = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(io::stderr).try_init();
     }
 }
