@@ -21,6 +21,8 @@ const GIVE_UP: Duration = Duration::from_millis(500);
 const STALL: Duration = Duration::from_secs(10);
 /// The same where the lines are on the disk already.
 const STALL_SPOOLED: Duration = Duration::from_secs(2);
+/// For the last writes after a flush that no stop ends: nobody's SIGKILL is coming.
+const UNHURRIED: Duration = Duration::from_secs(2);
 
 /// How a budget T is shared out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +46,7 @@ impl Shares {
         Self { margin, reserve, app, last_call: LAST_CALL.min(app / 4) }
     }
 
-    /// For the spool's last writes, after the flush: the rest of the margin is the report's.
+    /// For what is written after the flush (see [`Plan::last_words_by`]): the rest of the margin is for the exit itself.
     pub fn last_words(&self) -> Duration {
         self.margin * 4 / 5
     }
@@ -163,6 +165,13 @@ impl Plan {
         start + self.budget.duration().saturating_sub(self.shares.margin)
     }
 
+    /// When all must be written that is written after the flush: the spool's last notes, what the drains left to the
+    /// fallback, the report. A flush that is done early leaves it more time.
+    pub fn last_words_by(&self, now: Instant) -> Instant {
+        let time = if self.stop.is_some() { self.shares.last_words() } else { UNHURRIED };
+        self.end.map_or(now, |end| end.max(now)) + time
+    }
+
     /// How long ago the stop came.
     pub fn since_stop(&self, now: Instant) -> Duration {
         self.stop.map_or(Duration::ZERO, |stop| now.saturating_duration_since(stop.at))
@@ -241,6 +250,26 @@ mod tests {
             assert!((seconds(t0, plan.at(Timer::Kill, t0)) - kill).abs() < 1e-6, "kill for T {t}");
             assert!((seconds(t0, plan.at(Timer::End, t0)) - end).abs() < 1e-6, "end for T {t}");
         }
+    }
+
+    #[test]
+    fn the_last_words_have_most_of_the_margin_and_what_an_early_end_of_the_flush_leaves() {
+        let (mut plan, t0) = plan(stated(10));
+        plan.stop(t0);
+        assert!((seconds(t0, plan.at(Timer::End, t0)) - 9.5).abs() < 1e-6);
+        for now in [t0, t0 + Duration::from_millis(9_500)] {
+            assert!((seconds(t0, plan.last_words_by(now)) - 9.9).abs() < 1e-6);
+        }
+        let late = t0 + Duration::from_secs(20);
+        assert!((seconds(late, plan.last_words_by(late)) - 0.4).abs() < 1e-6);
+    }
+
+    #[test]
+    fn the_last_words_have_two_seconds_where_no_stop_is_under_way() {
+        let (mut plan, t0) = plan(stated(10));
+        plan.app_exited(t0);
+        plan.at(Timer::End, t0);
+        assert!((seconds(t0, plan.last_words_by(t0 + Duration::from_secs(60))) - 62.0).abs() < 1e-6);
     }
 
     #[test]

@@ -14,6 +14,7 @@
 //! | [`drain`], [`format`], [`transport`] | lines to the world |
 //! | [`spool`] | the disk part of the queues |
 //! | [`ledger`] | what became of every line |
+//! | `errand` | what may hang, waited for a bounded time |
 
 #[macro_use]
 mod planted;
@@ -27,6 +28,7 @@ pub mod commands;
 pub mod config;
 mod diary;
 pub mod drain;
+mod errand;
 pub mod event;
 pub mod exit;
 pub mod format;

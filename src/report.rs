@@ -1,6 +1,7 @@
 //! The report: the closed books in words (one line a drain, the last thing that lastword says) and as JSON.
 
 use crate::{
+    errand::Errand,
     format::thousands,
     ledger::{Counts, DrainReport},
     sys,
@@ -112,6 +113,15 @@ impl Report {
     pub fn to_json(&self) -> String {
         // Strings and numbers alone: nothing in it can fail.
         serde_json::to_string_pretty(self).unwrap_or_default() + "\n"
+    }
+
+    /// Begins to write that text to `path`.
+    ///
+    /// # Errors
+    /// If the system has no thread left.
+    pub(crate) fn file(&self, path: &Path) -> io::Result<Errand<io::Result<()>>> {
+        let (report, path) = (self.clone(), path.to_owned());
+        Errand::start("report", move || report.write(&path))
     }
 
     /// Writes that text to `path`. A FIFO without a reader is an error: nobody is to be waited for at the exit.

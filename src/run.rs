@@ -1,12 +1,12 @@
 //! The wiring: the only file that knows all parts. Read top-down, it tells the life of the process.
 
 use crate::{
-    budget::Shares,
     child::{Canary, is_in_foreground, shares_terminal},
     clock,
     config::{Config, ExitSignal, LifecycleLines},
     diary::Diary,
     drain::Drains,
+    errand::{Errand, PATIENCE},
     event::{Bell, Event},
     ledger::DrainReport,
     line::Stream,
@@ -21,7 +21,7 @@ use crate::{
 use std::{
     fs, io,
     os::fd::{AsFd, OwnedFd},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 /// What to read.
@@ -38,7 +38,7 @@ pub enum Source {
 /// Runs the app (or reads standard input) to the end, ships every line, and returns the exit code. `inherited` is what
 /// [`crate::signals::block_all`] returned.
 pub fn run(config: Config, source: Source, inherited: Inherited) -> u8 {
-    trace_if_asked();
+    trace_if_asked(&config);
     for warning in &config.warnings {
         say!("{warning}");
     }
@@ -69,8 +69,8 @@ fn end_as_the_app_did(config: &Config, outcome: &Outcome, code: u8) {
 }
 
 /// `LASTWORD_LOG=debug` (or any filter of `tracing`) shows each decision on stderr.
-pub(crate) fn trace_if_asked() {
-    if let Ok(filter) = tracing_subscriber::EnvFilter::try_from_env("LASTWORD_LOG") {
+pub(crate) fn trace_if_asked(config: &Config) {
+    if let Some(Ok(filter)) = config.log.as_ref().map(tracing_subscriber::EnvFilter::try_new) {
         let _ = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(io::stderr).try_init();
     }
 }
@@ -123,6 +123,13 @@ fn start_and_supervise(config: &Config, source: Source, inherited: Inherited) ->
     };
     let outcome = supervise(setup, canary, &mut plumbing)?;
     Ok((outcome, plumbing))
+}
+
+/// What came of the report's writing.
+fn in_time(filing: &Errand<io::Result<()>>, limit: Duration) -> io::Result<()> {
+    let late =
+        || Err(io::Error::other(format!("not written in {:.1} s, and not waited for any longer", limit.as_secs_f64())));
+    filing.wait(limit).unwrap_or_else(late)
 }
 
 /// Without one, the app runs all the same.
@@ -180,7 +187,9 @@ impl Plumbing<'_> {
 
     /// The last acts: freeze the accounts, say them, return the code.
     fn close(self, outcome: &Outcome) -> u8 {
-        let drains = self.drains.close_books_within(Shares::of(self.config.budget.duration()).last_words());
+        let left = || outcome.last_words_by.saturating_duration_since(clock::now());
+        // A quarter is the report's.
+        let drains = self.drains.close_books_within(left() / 4 * 3);
         let code = self.exit_code(outcome, &drains);
         let report = Report {
             run: self.config.origin.run.clone(),
@@ -191,17 +200,19 @@ impl Plumbing<'_> {
             drains,
             spool: self.drains.spool_report(),
         };
-        if let Some(path) = &self.config.report
-            && let Err(error) = report.write(path)
-        {
-            say!("--report {}: {error}", path.display());
-        }
+        // A disk that hangs keeps neither our words from stderr nor us from the exit.
+        let filed = self.config.report.as_ref().map(|path| (path, report.file(path)));
         if !self.config.quiet {
             if outcome.runs > 1 {
                 say!("the app ran {} times; the last run {}", outcome.runs, outcome.ending);
             }
             self.say_what_was_left(outcome);
             report.drains.iter().for_each(|drain| say!("{drain}"));
+        }
+        if let Some((path, filed)) = filed
+            && let Err(error) = filed.and_then(|filing| in_time(&filing, left().min(PATIENCE)))
+        {
+            say!("--report {}: {error}", path.display());
         }
         code
     }

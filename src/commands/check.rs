@@ -31,7 +31,7 @@ const TEST_LINE: &[u8] = b"lastword check: test line\n";
 /// Sends the line, prints what became of it on stdout, and returns the exit code: 0 if every drain took it and the files of
 /// the settings can be written, else 1.
 pub fn run(mut config: Config) -> u8 {
-    crate::run::trace_if_asked();
+    crate::run::trace_if_asked(&config);
     print(&summary(&config, MemoryLimit::find(Path::new("/")).kills_all()));
     let troubles = places::troubles(&config);
     troubles.iter().for_each(|trouble| print(&format!("CAN'T BE WRITTEN: {trouble}\n")));

@@ -119,6 +119,13 @@ fn complaints_about_values_name_the_flag_or_the_variable() {
         complaint(&[("LASTWORD_SEED", "-1")], &["--", "app"]),
         "LASTWORD_SEED: `-1` is not a seed; write a whole number from 0 to 2^64-1"
     );
+    for args in [&["--", "app"][..], &["tee"], &["check"]] {
+        assert_eq!(
+            complaint(&[("LASTWORD_LOG", "info,debgu")], args),
+            "LASTWORD_LOG: `debgu` is no level; write `debug` or another level (error, warn, info, trace), or TARGET=LEVEL, \
+             as in `lastword=debug`"
+        );
+    }
     assert_eq!(
         complaint(&[], &["sink", "--tcp", "localhost:1"]),
         "--tcp: `localhost:1` is not an address; write IP:PORT, as in `127.0.0.1:8080`, a port, or `off`"

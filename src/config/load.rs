@@ -24,7 +24,8 @@ use std::{
 };
 
 /// Variables that belong to no flag: the filter of diagnostics, and the seed of every random choice.
-const MORE_VARIABLES: [&str; 2] = ["LASTWORD_LOG", SEED];
+const MORE_VARIABLES: [&str; 2] = [LOG, SEED];
+const LOG: &str = "LASTWORD_LOG";
 const SEED: &str = "LASTWORD_SEED";
 
 /// Resolves a whole command line (program name included) in an environment.
@@ -199,6 +200,7 @@ fn config(options: &Options, command: Vec<OsString>, role: Role, environment: &E
     if let Some(found) = find("--verbose", &options.verbose)? {
         config.verbose = found.read(units::switch)?;
     }
+    config.log = setting("", LOG, None, environment)?.map(|found| found.read(process::log_filter)).transpose()?;
     if let Some(found) = find("--restart", &options.restart)? {
         config.restart.when = found.read(process::restart)?;
     }

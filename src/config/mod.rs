@@ -138,6 +138,8 @@ pub struct Config {
     pub metrics: Option<std::net::SocketAddr>,
     /// `--verbose`: tell the phases of the stop.
     pub verbose: bool,
+    /// `LASTWORD_LOG`: a filter of `tracing` that can be parsed.
+    pub log: Option<String>,
     /// `--restart` and what belongs to it.
     pub restart: restart::Policy,
     /// `--exit-map`: exit codes that stand for others, (the app's, ours). The last one that fits counts.
@@ -184,6 +186,7 @@ impl Config {
             report: None,
             metrics: None,
             verbose: false,
+            log: None,
             restart: restart::Policy::default(),
             exit_map: Vec::new(),
             exit_on_loss: None,

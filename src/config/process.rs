@@ -1,9 +1,10 @@
 //! What the settings say of the app's lines, life and end: `--multiline`, `--lifecycle-lines`, `--exit-map`, `--exit-on-loss`,
-//! `--exit-signal`, `--restart`.
+//! `--exit-signal`, `--restart`; and which diagnostics to show: `LASTWORD_LOG`.
 
 use super::{ExitSignal, LifecycleLines, problem::Problem};
 use crate::{line::Beginning, restart::When};
 use regex_lite::Regex;
+use tracing_subscriber::filter::{Directive, LevelFilter};
 
 pub(crate) fn lifecycle_lines(text: &str) -> Result<LifecycleLines, Problem> {
     match text.to_ascii_lowercase().as_str() {
@@ -69,6 +70,22 @@ pub(crate) fn exit_on_loss(text: &str) -> Result<u8, Problem> {
     code.ok_or_else(|| Problem::new(format!("`{text}` is no exit code of a failure"), "write a number from 1 to 255"))
 }
 
+/// `LASTWORD_LOG`: a filter of `tracing`, as it is. A bare word that is no level would be taken for a target and show nothing, so
+/// `debgu` is refused.
+pub(crate) fn log_filter(text: &str) -> Result<String, Problem> {
+    let right = "write `debug` or another level (error, warn, info, trace), or TARGET=LEVEL, as in `lastword=debug`";
+    let has_fields = text.contains(['[', '{']);
+    for piece in text.split(',').filter(|piece| !piece.is_empty()) {
+        if !has_fields && !piece.contains('=') && piece.parse::<LevelFilter>().is_err() {
+            return Err(Problem::new(format!("`{piece}` is no level"), right));
+        }
+        if let Err(error) = piece.parse::<Directive>() {
+            return Err(Problem::new(format!("`{piece}` is no part of a filter ({error})"), right));
+        }
+    }
+    Ok(text.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -83,6 +100,17 @@ mod tests {
             problem.starts_with("`[a` is no regular expression (") && problem.contains("write `indented`"),
             "{problem}"
         );
+    }
+
+    #[test]
+    fn filters_of_diagnostics_are_taken_as_tracing_takes_them_but_no_word_that_would_show_nothing() {
+        for right in ["debug", "DEBUG", "off", "lastword=debug", "info,hyper=warn,", "lastword[lifecycle]=trace"] {
+            assert_eq!(log_filter(right), Ok(right.to_owned()));
+        }
+        for wrong in ["debgu", "info,lastword", "lastword=loud", "=", "lastword[=debug", "info, hyper=loud"] {
+            let problem = log_filter(wrong).expect_err(wrong).to_string();
+            assert!(problem.contains("TARGET=LEVEL") && problem.lines().count() == 1, "{problem}");
+        }
     }
 
     #[test]

@@ -36,12 +36,18 @@ pub(crate) mod worker;
 
 pub use status::{Condition, DrainStatus};
 
-use self::{inbox::Inbox, pack::Limits, queue::Queue, worker::Worker};
+use self::{
+    fallback::{Writing, Written},
+    inbox::Inbox,
+    pack::Limits,
+    sealed::Piece,
+    worker::Worker,
+};
 use crate::{
     clock,
     config::{Config, DrainSpec, Fallback, Target},
     event::{Bell, Event},
-    format::{Encoder, Origin},
+    format::{Encoder, Origin, thousands},
     ledger::{Counts, DrainReport},
     line::{Batch, Stream},
     report::SpoolReport,
@@ -241,16 +247,20 @@ impl Drains {
         self.close_books_within(3 * LAST_WORDS)
     }
 
-    /// Freezes every account: what is pending becomes spooled or lost(deadline), later news is ignored. Asserts the identity.
-    /// Returns the report; waits for no thread but the spool's, and for that at most `limit`, for a disk that hangs must not
-    /// keep the report from its reader.
+    /// Freezes every account: what is pending becomes spooled, written to the fallback or lost(deadline), later news is ignored.
+    /// Asserts the identity. Returns the report; waits for no thread but those of spool and fallback, and for them at most
+    /// `limit`, for a disk that hangs must not keep the report from its reader.
     pub fn close_books_within(&self, limit: Duration) -> Vec<DrainReport> {
         let end = clock::now() + limit;
-        let patience = || LAST_WORDS.min(end.saturating_duration_since(clock::now()));
+        let left = || end.saturating_duration_since(clock::now());
+        let patience = || LAST_WORDS.min(left());
         if let Some(spool) = &self.spool {
-            spool.settle(patience());
+            // What a disk that hangs does not take is the fallback's.
+            let limit = if self.fallback.is_some() { left() / 2 } else { left() };
+            spool.settle(LAST_WORDS.min(limit));
         }
-        let reports = self.freeze();
+        let mut reports = self.freeze();
+        let fallback = self.fallback.as_ref().and_then(|fallback| self.fall_back(fallback));
         if let Some(spool) = &self.spool {
             let spooled: u64 = reports.iter().map(|report| report.counts.spooled).max().unwrap_or(0);
             let dir = spool.dir();
@@ -263,30 +273,33 @@ impl Drains {
                 say(format_args!("what was not delivered is in {dir}; the next run with this --spool sends it first"));
             }
         }
+        if let Some((left, writing)) = fallback {
+            self.book_fallback(&left, writing.end(end), &mut reports);
+        }
         reports
     }
 
     /// The books alone.
     fn freeze(&self) -> Vec<DrainReport> {
         let now = clock::now();
-        let mut reports: Vec<_> = self.drains.iter().map(|drain| drain.close_books(now)).collect();
-        if let Some(fallback) = &self.fallback {
-            self.fall_back(fallback);
-            for (drain, report) in self.drains.iter().zip(&mut reports) {
-                report.counts = drain.inbox.counts();
-            }
-        }
-        reports
+        self.drains.iter().map(|drain| drain.close_books(now)).collect()
     }
 
-    fn fall_back(&self, fallback: &Fallback) {
-        let left: Vec<_> = self.drains.iter().flat_map(|drain| drain.inbox.lock().queue.left().to_vec()).collect();
-        if left.is_empty() {
-            return;
+    /// What each drain left is being written; None if nothing was left.
+    fn fall_back(&self, fallback: &Fallback) -> Option<(Vec<Vec<Piece>>, Writing)> {
+        let left: Vec<_> = self.drains.iter().map(|drain| drain.inbox.lock().queue.left().to_vec()).collect();
+        let all = left.concat();
+        (!all.is_empty()).then(|| (left, Writing::start(&all, fallback)))
+    }
+
+    fn book_fallback(&self, left: &[Vec<Piece>], written: Written, reports: &mut [DrainReport]) {
+        for ((drain, left), report) in self.drains.iter().zip(left).zip(reports) {
+            let units = written.units_of(left);
+            drain.inbox.change(|queue| queue.save_left(units));
+            report.counts = drain.inbox.counts();
         }
-        match fallback::write(&left, fallback) {
-            Ok(()) => self.drains.iter().for_each(|drain| drain.inbox.change(Queue::save_left)),
-            Err(error) => say(format_args!("--fallback {fallback}: {error}; the lines are lost")),
+        if let (Some(fallback), Some((why, lost))) = (&self.fallback, written.trouble) {
+            say(format_args!("--fallback {fallback}: {why}; {} lines are lost", thousands(lost as u64)));
         }
     }
 }

@@ -238,6 +238,7 @@ impl<P: Plant> Supervisor<'_, P> {
             unread: !self.streams.is_empty(),
             flush: self.closed_at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at)),
             flush_end: self.flush_end,
+            last_words_by: self.plan.last_words_by(now),
         });
     }
 }

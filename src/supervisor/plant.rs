@@ -119,4 +119,6 @@ pub struct Outcome {
     pub flush: Duration,
     /// How the flush ended.
     pub flush_end: FlushEnd,
+    /// When all must be written that is written after it.
+    pub last_words_by: Instant,
 }

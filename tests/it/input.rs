@@ -55,6 +55,7 @@ fn bad_flags_and_variables_are_refused_in_one_line_50() {
     refused(&["--when-full", "panic"], &[], &["--when-full", "drop-oldest"]);
     refused(&["--stop-signal", "SIGNOPE"], &[], &["--stop-signal", "SIGNOPE"]);
     refused(&["--no-such-flag"], &[], &["--no-such-flag"]);
+    refused(&[], &[("LASTWORD_LOG", "lastword=loud")], &["LASTWORD_LOG", "lastword=loud", "lastword=debug"]);
 }
 
 #[test]

@@ -24,6 +24,7 @@ mod http_nginx;
 mod input;
 mod isolation;
 mod isolation_container;
+mod last_writes;
 mod leftovers;
 mod lifecycle_lines;
 mod memory_container;

@@ -17,31 +17,43 @@ use nix::sys::signal::Signal;
 use std::{
     fs,
     io::Write,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
 };
 
-/// A file system of a few MiB that only those see who enter its namespace.
-struct SmallDisk {
+/// A file system that only those see who enter its namespace.
+pub struct SmallDisk {
     /// Keeps the namespace; ends when its stdin does.
     holder: Child,
     dir: tempfile::TempDir,
 }
 
 impl SmallDisk {
+    /// In memory.
     fn mount(options: &str) -> Self {
+        Self::by(&format!("mount -t tmpfs -o {options} tmpfs \"$0\""))
+    }
+
+    /// Whoever asks it for anything hangs, as on a network disk that is gone: nobody serves it (fuse(4)).
+    pub fn hanging() -> Self {
+        assert!(Path::new("/dev/fuse").exists(), "/dev/fuse is missing: modprobe fuse; a container needs the device");
+        let options = "fd=3,rootmode=40000,user_id=0,group_id=0";
+        Self::by(&format!("exec 3<>/dev/fuse && mount -i -t fuse -o {options} hanging \"$0\""))
+    }
+
+    fn by(mount: &str) -> Self {
         tools::root();
         tools::program("/usr/bin/unshare", "util-linux");
         tools::program("/usr/bin/nsenter", "util-linux");
         tools::program("/usr/bin/mount", "mount");
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let script = format!("mount -t tmpfs -o {options} tmpfs \"$0\" && echo mounted >&2 && exec cat");
+        let script = format!("{mount} && echo mounted >&2 && exec cat");
         let mut command = Command::new("unshare");
         command.args(["--mount", "--propagation", "private", "sh", "-c", &script]).arg(dir.path());
         let holder = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
         let disk = Self { holder: holder.expect("unshare starts"), dir };
-        until("the tmpfs to be mounted", ms(10_000), || {
+        until("the file system to be mounted", ms(10_000), || {
             let mounts = fs::read_to_string(format!("/proc/{}/mounts", disk.holder.id())).unwrap_or_default();
             mounts.contains(&*disk.dir.path().to_string_lossy())
         });
@@ -49,13 +61,18 @@ impl SmallDisk {
     }
 
     /// Words before a command that is to see it.
-    fn launcher(&self) -> [String; 2] {
+    pub fn launcher(&self) -> [String; 2] {
         ["nsenter".into(), format!("--mount=/proc/{}/ns/mnt", self.holder.id())]
     }
 
     /// The spool's directory, for those inside.
     fn spool(&self) -> String {
-        self.dir.path().join("spool").to_string_lossy().into_owned()
+        self.inside("spool")
+    }
+
+    /// A file on it, for those inside.
+    pub fn inside(&self, name: &str) -> String {
+        self.dir.path().join(name).to_string_lossy().into_owned()
     }
 
     /// A file on it, for us.

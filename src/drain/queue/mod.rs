@@ -232,10 +232,10 @@ impl Queue {
         self.left.as_deref().unwrap_or_default()
     }
 
-    /// What is left was written to the fallback: it is not lost.
-    pub(crate) fn save_left(&mut self) {
-        let units: usize = self.left.take().unwrap_or_default().iter().map(Piece::units).sum();
-        self.counts.save(units as u64);
+    /// So many units of what is left were written to the fallback: they are not lost. Nothing is left any more.
+    pub(crate) fn save_left(&mut self, units: u64) {
+        self.left = None;
+        self.counts.save(units);
     }
 }
 

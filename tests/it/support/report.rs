@@ -34,6 +34,9 @@ pub struct Books {
     /// On disk.
     #[serde(default)]
     pub spooled: u64,
+    /// Where `--fallback` says.
+    #[serde(default)]
+    pub fallback: u64,
     /// By reason.
     pub lost: BTreeMap<String, u64>,
 }

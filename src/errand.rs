@@ -1,0 +1,52 @@
+//! Errands: what may hang for ever (a write to a network disk), done on a thread of its own and waited for a bounded time.
+//!
+//! A thread that hangs in the kernel does not keep the process from exiting, unless the kernel itself does not let it go
+//! (D state), which a SIGKILL does not change either.
+
+use std::{
+    io,
+    sync::mpsc::{Receiver, sync_channel},
+    thread,
+    time::Duration,
+};
+
+/// How long an errand is waited for at the exit without a sign of life.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Something that is being done.
+pub(crate) struct Errand<T>(Receiver<T>);
+
+impl<T: Send + 'static> Errand<T> {
+    /// Begins `task`. `name` is the thread's, at most 15 bytes.
+    ///
+    /// # Errors
+    /// If the system has no thread left.
+    pub(crate) fn start(name: &str, task: impl FnOnce() -> T + Send + 'static) -> io::Result<Self> {
+        let (answer, result) = sync_channel(1);
+        thread::Builder::new().name(name.to_owned()).spawn(move || {
+            // Nobody may be waiting any more.
+            let _ = answer.send(task());
+        })?;
+        Ok(Self(result))
+    }
+
+    /// What came of it; None if it is not done within `limit`. It can be waited for again.
+    pub(crate) fn wait(&self, limit: Duration) -> Option<T> {
+        self.0.recv_timeout(limit).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_errand_that_hangs_is_left_alone_and_one_that_is_done_says_what_came_of_it() {
+        let (release, released) = sync_channel::<u8>(0);
+        let errand = Errand::start("test", move || released.recv().unwrap()).unwrap();
+        assert_eq!(errand.wait(Duration::from_millis(10)), None);
+        release.send(7).unwrap();
+        assert_eq!(errand.wait(Duration::from_secs(30)), Some(7));
+        assert_eq!(errand.wait(Duration::from_secs(30)), None, "there is nothing more to wait for");
+    }
+}

@@ -1,0 +1,79 @@
+//! What is written at the exit (`--fallback`, `--report`) where it hangs, or nobody takes it: the exit comes in time all the
+//! same, and what was not written is counted and said.
+
+use crate::{
+    spool::{moody, numbers},
+    spool_disk::SmallDisk,
+    support::{
+        ms,
+        wrapper::{Setup, without_own},
+    },
+};
+use std::{
+    collections::BTreeSet,
+    fs::OpenOptions,
+    io::Read,
+    os::{fd::AsFd, unix::fs::OpenOptionsExt},
+};
+
+/// A run with its report on a disk that hangs.
+fn setup(disk: &SmallDisk) -> Setup {
+    let [nsenter, namespace] = disk.launcher();
+    Setup::loud().launcher(&[&nsenter, &namespace]).flags(["--report", &disk.inside("report")])
+}
+
+#[test]
+fn a_disk_that_hangs_keeps_neither_report_nor_fallback_from_the_exit_and_its_lines_are_counted_as_lost() {
+    for pid1 in [false, true] {
+        let disk = SmallDisk::hanging();
+        let (http, _never_well) = moody(1);
+        let [report, fallback] = ["report", "fallback"].map(|name| disk.inside(name));
+        let setup = setup(&disk).pid1(pid1).stop_timeout(6).flags(["--fallback", &fallback]).drain(&http.url("http"));
+        let mut run = setup.start_oracle("--rate 500 --on-term goodbye:20");
+        run.wrote(20);
+        run.stop();
+        let done = run.finish(ms(30_000));
+        let (err, lines) = (done.err(), done.record.done());
+        assert!(done.since_stop < Some(ms(6000)), "{:?}; {err}", done.since_stop);
+        let lost = format!("--fallback {fallback}: there was no time for more; {lines} lines are lost");
+        assert!(err.contains(&lost), "{err}");
+        assert!(err.contains(&format!("drain http: read {lines} = lost {lines} (deadline {lines})")), "{err}");
+        assert!(err.contains(&format!("--report {report}: not written in 0.")), "{err}");
+        done.all_said_goodbye();
+    }
+}
+
+#[test]
+fn a_report_that_hangs_after_all_is_delivered_costs_two_seconds_and_no_line() {
+    let disk = SmallDisk::hanging();
+    let setup = setup(&disk).drain("file:/dev/null");
+    let done = setup.start(&["sh", "-c", "echo one; exit 7"]).finish(ms(30_000));
+    let err = done.err();
+    assert_eq!(done.code(), 7, "{err}");
+    assert!(done.took >= ms(2000) && done.took < ms(10_000), "{:?}; {err}", done.took);
+    assert!(err.contains("read 1 = confirmed 1 + lost 0"), "{err}");
+    assert!(err.contains(&format!("--report {}: not written in 2.0 s", disk.inside("report"))), "{err}");
+}
+
+#[test]
+fn what_a_stderr_that_nobody_reads_took_is_counted_to_the_line_and_the_rest_is_lost() {
+    let (http, _never_well) = moody(1);
+    let setup = Setup::new().flags(["--fallback", "stderr", "--flush-timeout", "1s"]).drain(&http.url("http"));
+    let fifo = setup.path("stderr");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).expect("a fresh name");
+    let mut pipe =
+        OpenOptions::new().read(true).write(true).custom_flags(nix::libc::O_NONBLOCK).open(&fifo).expect("it");
+    let size = nix::fcntl::fcntl(pipe.as_fd(), nix::fcntl::FcntlArg::F_GETPIPE_SZ).expect("a pipe");
+    let redirected = ["sh", "-c", "exec \"$@\" 2>\"$0\"", &fifo.to_string_lossy()];
+    let run = setup.launcher(&redirected).start_oracle("--count 5000 --rate 0 --shape f200");
+    let done = run.finish(ms(30_000));
+    let mut took = Vec::new();
+    let _ = pipe.read_to_end(&mut took);
+    assert!(took.len() > size as usize / 2, "{} bytes of {size}", took.len());
+    let text = without_own(&took);
+    let whole = numbers(text.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()));
+    let whole: usize = whole.values().map(BTreeSet::len).sum();
+    let books = done.report.as_ref().expect("a report").of("http");
+    assert_eq!((books.read, books.fallback as usize), (5000, whole), "{books:?}");
+    assert_eq!(books.lost(), 5000 - books.fallback, "{books:?}");
+}
