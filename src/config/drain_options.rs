@@ -20,9 +20,6 @@ use crate::{
 use rustls::pki_types::pem::PemObject;
 use std::{fs, io::Read, path::PathBuf, time::Duration};
 
-/// What is between the options and the secrets that are files.
-const FROM_FILE: &str = "file:";
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Name,
@@ -226,7 +223,7 @@ impl DrainOptions {
                 self.timeout.ok_or_else(|| wrong("write a time above 0, as in `10s`"))?;
             }
             Kind::Ca => self.ca_pem = Some(certificates("ca", &value)?),
-            Kind::Bearer => self.bearer = Some(secret(&value, "Bearer ", "option `bearer`")?),
+            Kind::Bearer => self.bearer = Some(Secret::parse(&value, "Bearer ", "option `bearer`")?),
             Kind::Header => self.headers.push(header(&value)?),
             Kind::Require => require(&value, scheme)?.map_or(Ok(()), |right| Err(wrong(right)))?,
             _ => self.set_of_format(rule, value, scheme)?,
@@ -252,7 +249,7 @@ impl DrainOptions {
             }
             Kind::Token => {
                 let prefix = drains::untuned(scheme).protocol().token.1;
-                self.token = Some(secret(&value, prefix, "option `token`")?);
+                self.token = Some(Secret::parse(&value, prefix, "option `token`")?);
             }
             Kind::Encoding => {
                 self.encoding = Some(match value.as_str() {
@@ -443,23 +440,7 @@ fn header(text: &str) -> Result<(String, Secret), Problem> {
         return Err(Problem::new(format!("option `header`: `{name}` is lastword's own"), "leave it out"));
     }
     let value = value.strip_prefix(' ').unwrap_or(value);
-    Ok((name.to_string(), secret(value, "", &format!("option `header`, `{name}`"))?))
-}
-
-/// A value, or `file:PATH`: a regular file (it is read again later) that has to be readable now.
-fn secret(value: &str, prefix: &str, what: &str) -> Result<Secret, Problem> {
-    let Some(path) = value.strip_prefix(FROM_FILE) else {
-        return match is_header_value(value) {
-            true => Ok(Secret::Value(format!("{prefix}{value}"))),
-            false => {
-                Err(Problem::new(format!("{what} can't stand in a header"), "use printable ASCII, without line breaks"))
-            }
-        };
-    };
-    let wrong =
-        |why: &str| Problem::new(format!("{what}: can't read `{path}`: {why}"), "name a readable file behind `file:`");
-    open_regular(path).map_err(|why| wrong(&why))?;
-    Ok(Secret::File { path: PathBuf::from(path), prefix: prefix.to_string() })
+    Ok((name.to_string(), Secret::parse(value, "", &format!("option `header`, `{name}`"))?))
 }
 
 /// A FIFO would keep the app from starting for as long as nobody writes into it, and a device may never end.
@@ -470,7 +451,7 @@ fn open_regular(path: &str) -> Result<fs::File, String> {
     fs::File::open(path).map_err(|error| reason(&error))
 }
 
-fn regular_file(path: &str) -> Result<Vec<u8>, String> {
+pub(super) fn regular_file(path: &str) -> Result<Vec<u8>, String> {
     let mut content = Vec::new();
     open_regular(path)?.read_to_end(&mut content).map_err(|error| reason(&error))?;
     Ok(content)
@@ -520,24 +501,6 @@ mod tests {
         assert_eq!(value(http.bearer.as_ref().unwrap()), "Bearer t");
         let headers: Vec<_> = http.headers.iter().map(|(name, secret)| (name.as_str(), value(secret))).collect();
         assert_eq!(headers, [("X-A", "b,c"), ("X-Key", "k,1=2")]);
-    }
-
-    #[test]
-    fn files_of_secrets_must_be_readable() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("token");
-        fs::write(&path, "t\n").unwrap();
-        let url = format!("https://h#bearer=file:{}", path.display());
-        let Some(Secret::File { path: kept, prefix }) = options(&url).unwrap().bearer else { panic!("not a file") };
-        assert_eq!((kept, prefix.as_str()), (path, "Bearer "));
-        assert_eq!(
-            options("https://h#header=X-A:file:/nowhere/t").unwrap_err(),
-            "option `header`, `X-A`: can't read `/nowhere/t`: no such file or directory; name a readable file behind `file:`"
-        );
-        assert_eq!(
-            options("https://h#bearer=file:/tmp").unwrap_err(),
-            "option `bearer`: can't read `/tmp`: not a regular file; name a readable file behind `file:`"
-        );
     }
 
     #[test]

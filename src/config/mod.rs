@@ -34,6 +34,7 @@ mod process;
 mod proxy;
 mod relaying;
 mod schemes;
+mod secret;
 mod stop_signals;
 mod targets;
 mod units;
@@ -42,6 +43,7 @@ pub use environment::Environment;
 pub use load::load;
 pub use problem::{EXIT_CONFIG, Exit, Output, Problem};
 pub use proxy::Proxy;
+pub use secret::Secret;
 pub use targets::{FileTarget, HttpTarget, Identity, RelpTarget, TcpTarget, TlsTarget};
 
 pub(crate) use drain_options::reason;
@@ -370,24 +372,4 @@ pub struct HostPort {
     pub host: String,
     /// Port, never 0.
     pub port: u16,
-}
-
-/// A credential. Its value never shows in `Debug`.
-#[derive(Clone)]
-pub enum Secret {
-    /// Given directly or through `${NAME}`.
-    Value(String),
-    /// Read from a file at each (re)start of the transport, and again after a 401.
-    File {
-        /// Where it is.
-        path: PathBuf,
-        /// What stands before it in the header (`Bearer `).
-        prefix: String,
-    },
-}
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Secret(…)")
-    }
 }

@@ -47,6 +47,17 @@ fn bad_drain_urls_are_refused_in_one_line() {
 }
 
 #[test]
+fn a_file_of_a_credential_that_is_empty_is_refused_by_name() {
+    let file = tempfile::NamedTempFile::new().expect("a temporary file");
+    let path = file.path().to_string_lossy().into_owned();
+    for option in ["bearer=file:", "header=X-Key:file:"] {
+        let name = option.split_once('=').expect("an option").0;
+        let empty = format!("`{path}` is empty");
+        refused(&["--drain", &format!("http://127.0.0.1:9/#{option}{path}")], &[], &["--drain", name, &empty]);
+    }
+}
+
+#[test]
 fn bad_flags_and_variables_are_refused_in_one_line_50() {
     refused(&["--stop-timeout", "soon"], &[], &["--stop-timeout", "soon"]);
     refused(&[], &[("LASTWORD_STOP_TIMEOUT", "soon")], &["STOP_TIMEOUT", "soon"]);

@@ -40,10 +40,11 @@ use crate::{
 };
 use bytes::Bytes;
 use client::Dialer;
+use headers::Headers;
 use patience::Patience;
 use reqwest::{
     Response, StatusCode,
-    header::{CONTENT_ENCODING, HeaderMap, HeaderName, LOCATION},
+    header::{CONTENT_ENCODING, HeaderName, LOCATION},
 };
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
@@ -72,10 +73,7 @@ pub struct Http {
     patience: Patience,
     /// A request is under way; still so at the next one if its future was dropped.
     busy: bool,
-    /// None: to be (re-)read before the next request.
-    headers: Option<HeaderMap>,
-    /// What a 401 was the answer to.
-    refused: Option<HeaderMap>,
+    headers: Headers,
     confirmed: u64,
     /// The last exchange left a connection that the next may reuse, or find closed.
     kept_alive: bool,
@@ -104,8 +102,7 @@ impl Http {
             dialer: Dialer::default(),
             patience,
             busy: false,
-            headers: None,
-            refused: None,
+            headers: Headers::default(),
             confirmed: 0,
             kept_alive: false,
             pulse: Pulse::default(),
@@ -138,8 +135,10 @@ impl Http {
                 Answer::Unreadable => {
                     return Err(self.failure(Verdict::Hold, "415 Unsupported Media Type: it takes no such bodies"));
                 }
-                Answer::Refused(_) if !fresh_secrets && self.secrets_changed() => fresh_secrets = true,
-                Answer::Refused(failure) => return Err(failure),
+                Answer::Refused(_) if !fresh_secrets && self.headers.have_changed(&self.target, self.protocol) => {
+                    fresh_secrets = true;
+                }
+                Answer::Refused(failure) => return Err(self.with_secrets(failure)),
             }
         }
     }
@@ -184,7 +183,8 @@ impl Http {
         encoding: Compress,
         body: &Bytes,
     ) -> Result<Answer, Failure> {
-        let headers = self.headers()?;
+        let headers = self.headers.get(&self.target, self.protocol);
+        let headers = headers.map_err(|reason| self.failure(Verdict::Hold, &reason))?;
         if std::mem::replace(&mut self.busy, true) {
             self.dialer.hang_up();
             self.kept_alive = false;
@@ -238,7 +238,7 @@ impl Http {
             return Answer::Moved(to);
         }
         if status == StatusCode::UNAUTHORIZED {
-            self.refused = self.headers.take();
+            self.headers.refuse();
         }
         if status == StatusCode::UNSUPPORTED_MEDIA_TYPE {
             return Answer::Unreadable;
@@ -263,20 +263,12 @@ impl Http {
         Answer::Refused(self.failure(verdict, &reason))
     }
 
-    fn headers(&mut self) -> Result<HeaderMap, Failure> {
-        if let Some(headers) = &self.headers {
-            return Ok(headers.clone());
+    /// What came of a request, and of the files that were read because of it.
+    fn with_secrets(&mut self, mut failure: Failure) -> Failure {
+        if let Some(why) = self.headers.trouble() {
+            failure.reason += &format!(" (what a file held before is sent: {why})");
         }
-        let headers =
-            headers::read(&self.target, self.protocol).map_err(|reason| self.failure(Verdict::Hold, &reason))?;
-        self.headers = Some(headers.clone());
-        Ok(headers)
-    }
-
-    /// After a 401: whether the files hold other credentials by now.
-    fn secrets_changed(&mut self) -> bool {
-        let (Some(refused), Ok(headers)) = (self.refused.take(), self.headers()) else { return false };
-        headers != refused
+        failure
     }
 
     fn failure(&self, verdict: Verdict, reason: &str) -> Failure {

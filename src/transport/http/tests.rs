@@ -281,7 +281,7 @@ async fn redirects_are_followed_on_the_same_origin_with_307_and_308_only_34() {
 #[tokio::test]
 async fn a_rotated_credential_is_read_again_after_a_401_28() {
     let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("token");
+    let path = dir.path().join("token").to_string_lossy().into_owned();
     let secret = Secret::File { path: path.clone(), prefix: "Bearer ".into() };
     let replies = vec![ok(), status("401 Unauthorized"), ok(), status("401 Unauthorized"), status("401 Unauthorized")];
     let server = Server::start(replies).await;
@@ -297,6 +297,32 @@ async fn a_rotated_credential_is_read_again_after_a_401_28() {
     let failure = http.send(&payload(4, &["z\n"])).await.unwrap_err();
     assert!(matches!(failure.verdict, Verdict::Hold), "{failure:?}");
     assert_eq!(server.seen().len(), 4, "the file holds nothing new");
+}
+
+#[tokio::test]
+async fn a_credentials_file_that_is_empty_for_a_while_leaves_the_last_good_one_in_use_and_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("token").to_string_lossy().into_owned();
+    std::fs::write(&path, "old\n").unwrap();
+    let secret = Secret::File { path: path.clone(), prefix: "Bearer ".into() };
+    let refuse = || status("401 Unauthorized");
+    let server = Server::start(vec![refuse(), ok(), refuse(), refuse(), ok()]).await;
+    let mut http = server.with_headers(vec![("Authorization".into(), secret)]);
+    let send = async |http: &mut Http, at| http.send(&payload(at, &["x\n"])).await;
+    // Whoever rotates it empties it first.
+    http.headers.get(&http.target, http.protocol).unwrap();
+    std::fs::write(&path, "").unwrap();
+    let failure = send(&mut http, 0).await.unwrap_err();
+    assert!(matches!(failure.verdict, Verdict::Hold), "{failure:?}");
+    let why = format!("(what a file held before is sent: `{path}` is empty; ");
+    assert!(failure.reason.contains("401") && failure.reason.contains(&why), "{}", failure.reason);
+    send(&mut http, 0).await.unwrap();
+    // Refused again, still empty; then it is filled.
+    assert!(send(&mut http, 2).await.unwrap_err().reason.contains(&why));
+    std::fs::write(&path, "new\n").unwrap();
+    send(&mut http, 2).await.unwrap();
+    let tokens: Vec<_> = server.seen().iter().map(|seen| seen.header("authorization").unwrap().to_owned()).collect();
+    assert_eq!(tokens, ["Bearer old", "Bearer old", "Bearer old", "Bearer old", "Bearer new"]);
 }
 
 #[tokio::test]
