@@ -28,6 +28,8 @@ mod load;
 #[cfg(test)]
 mod load_tests;
 mod memory;
+mod option_files;
+mod option_rules;
 mod platform;
 mod problem;
 mod process;
@@ -46,7 +48,7 @@ pub use proxy::Proxy;
 pub use secret::Secret;
 pub use targets::{FileTarget, HttpTarget, Identity, RelpTarget, TcpTarget, TlsTarget};
 
-pub(crate) use drain_options::reason;
+pub(crate) use option_files::reason;
 pub(crate) use problem::one_line;
 pub(crate) use schemes::help as scheme_help;
 pub(crate) use units::human_size;

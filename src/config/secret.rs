@@ -1,9 +1,6 @@
 //! Credentials: given as they are, or in files, which are read again when a receiver refuses what they held.
 
-use super::{
-    drain_options::{is_header_value, regular_file},
-    problem::Problem,
-};
+use super::{drain_options::is_header_value, option_files::regular_file, problem::Problem};
 
 /// What stands before the path of a file.
 const FROM_FILE: &str = "file:";

@@ -1,0 +1,51 @@
+//! Files that settings name, read and looked into before the app starts.
+
+use super::problem::Problem;
+use rustls::pki_types::pem::PemObject;
+use std::{fs, io::Read, path::PathBuf};
+
+/// A file with a private key.
+pub(super) fn key_file(path: &str) -> Result<PathBuf, Problem> {
+    let wrong = |what: String| Problem::new(format!("option `key`: {what}"), "name a readable file with a PEM key");
+    let pem = regular_file(path).map_err(|why| wrong(format!("can't read `{path}`: {why}")))?;
+    rustls::pki_types::PrivateKeyDer::from_pem_slice(&pem).map_err(|_| wrong(format!("no key in `{path}`")))?;
+    Ok(path.into())
+}
+
+/// What is in a file of certificates.
+pub(super) fn certificates(option: &str, path: &str) -> Result<Vec<u8>, Problem> {
+    let pem = regular_file(path).map_err(|why| {
+        Problem::new(
+            format!("option `{option}`: can't read `{path}`: {why}"),
+            "name a readable file of PEM certificates",
+        )
+    })?;
+    let mark = b"-----BEGIN CERTIFICATE-----";
+    match pem.windows(mark.len()).any(|window| window == mark) {
+        true => Ok(pem),
+        false => Err(Problem::new(
+            format!("option `{option}`: no certificate in `{path}`"),
+            "name a readable file of PEM certificates (`-----BEGIN CERTIFICATE-----`)",
+        )),
+    }
+}
+
+/// A FIFO would keep the app from starting for as long as nobody writes into it, and a device may never end.
+fn open_regular(path: &str) -> Result<fs::File, String> {
+    if !fs::metadata(path).map_err(|error| reason(&error))?.is_file() {
+        return Err("not a regular file".into());
+    }
+    fs::File::open(path).map_err(|error| reason(&error))
+}
+
+pub(super) fn regular_file(path: &str) -> Result<Vec<u8>, String> {
+    let mut content = Vec::new();
+    open_regular(path)?.read_to_end(&mut content).map_err(|error| reason(&error))?;
+    Ok(content)
+}
+
+/// "No such file or directory", without "(os error 2)".
+pub(crate) fn reason(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or(&text).to_lowercase()
+}
