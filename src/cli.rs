@@ -118,9 +118,13 @@ pub enum SpoolWhat {
         dir: PathBuf,
     },
     /// Send what the drains of these settings are still to get; exit code 1 if some of it is still there, or lost
+    #[command(after_help = SEND_END)]
     Send {
         /// The spool
         dir: PathBuf,
+        /// Send what this drain is still to get, by its name in `ls`, to the one of --drain
+        #[arg(long, value_name = "NAME")]
+        from: Option<String>,
         /// Settings of the drains
         #[command(flatten)]
         options: Box<Options>,
@@ -341,6 +345,12 @@ Examples:
 
 Each option is also a variable: --stop-timeout is LASTWORD_STOP_TIMEOUT.
 `lastword --help` tells more.";
+
+const SEND_END: &str = "\
+Examples:
+  lastword spool ls DIR
+  lastword spool send DIR --drain syslog+tcp://logs.example:514
+  lastword spool send DIR --from https://old.example/in --drain https://new.example/in";
 
 const TEE_END: &str = "Example:\n  ./app | lastword tee --drain syslog+tcp://logs.example:514";
 

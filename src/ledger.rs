@@ -200,7 +200,7 @@ pub struct DrainReport {
     /// From the end of the app's output to the drain's last word.
     #[serde(rename = "flush_ms", serialize_with = "as_millis")]
     pub flush: Duration,
-    /// What the drain last complained of, if it had not recovered.
+    /// What the drain last complained of, if it had not recovered; else what it waited for in vain when the books were closed.
     pub trouble: Option<String>,
 }
 

@@ -225,11 +225,24 @@ impl Plumbing<'_> {
         }
         let code = match outcome.ending.code() {
             // `spool send` did what it was for, or not.
-            0 if self.source == Source::Nothing => u8::from(lost || drains.iter().any(|it| it.counts.spooled > 0)),
+            0 if self.source == Source::Nothing => {
+                let is_left = drains.iter().any(|it| it.counts.spooled > 0);
+                u8::from(lost || is_left || self.found_nothing(drains))
+            }
             code => code,
         };
         let mapped = self.config.exit_map.iter().rev().find(|(from, _)| *from == code);
         mapped.map_or(code, |&(_, to)| to)
+    }
+
+    /// `--from` names a drain that is owed nothing: misspelt, most likely.
+    fn found_nothing(&self, drains: &[DrainReport]) -> bool {
+        let Some(name) = self.config.backlog_of.as_ref().filter(|_| drains.iter().all(|it| it.counts.adopted == 0))
+        else {
+            return false;
+        };
+        say!("--from {name}: no lines wait for a drain of that name; `lastword spool ls DIR` names those that do");
+        true
     }
 
     fn say_what_was_left(&self, outcome: &Outcome) {

@@ -69,8 +69,9 @@ pub fn load(
             SpoolWhat::Ls { dir } => Command::Spool(SpoolCommand::Ls(dir)),
             SpoolWhat::Cat { dir, only } => Command::Spool(SpoolCommand::Cat { dir, drain: only }),
             SpoolWhat::Verify { dir } => Command::Spool(SpoolCommand::Verify(dir)),
-            SpoolWhat::Send { dir, options } => {
-                return to_send(Options { spool: Some(dir), ..*options }, &environment).map(Invocation::Send);
+            SpoolWhat::Send { dir, from, options } => {
+                let options = Options { spool: Some(dir), ..*options };
+                return to_send(options, from, &environment).map(Invocation::Send);
             }
         },
         Subcommands::Demo => Command::Demo,
@@ -85,7 +86,7 @@ pub fn load(
 }
 
 /// What `spool send` works with.
-fn to_send(options: Options, environment: &Environment) -> Result<Config, Exit> {
+fn to_send(options: Options, from: Option<String>, environment: &Environment) -> Result<Config, Exit> {
     let options = Options { spool_required: Some("on".into()), ..options };
     let mut config = config(&options, Vec::new(), Role::Tee, environment)?;
     if config.drains.is_empty() {
@@ -93,6 +94,11 @@ fn to_send(options: Options, environment: &Environment) -> Result<Config, Exit> 
             "write `lastword spool send DIR --drain URL`; `lastword spool ls DIR` names the drains that are owed lines";
         return Err(Problem::new("there is no drain to send to", right).of("spool send"));
     }
+    if from.is_some() && config.drains.len() > 1 {
+        let right = "leave it one: `lastword spool send DIR --from NAME --drain URL`, with LASTWORD_DRAIN unset";
+        return Err(Problem::new(format!("there are {} drains to send to", config.drains.len()), right).of("--from"));
+    }
+    config.backlog_of = from;
     config.passthrough = false;
     config.spool.iter_mut().for_each(|spool| spool.existing = true);
     Ok(config)

@@ -128,6 +128,8 @@ pub struct Config {
     pub when_full: WhenFull,
     /// `--spool DIR`.
     pub spool: Option<SpoolSpec>,
+    /// `spool send --from`: the drain, by its name in the spool, whose lines the only one here gets.
+    pub backlog_of: Option<String>,
     /// `--fallback`.
     pub fallback: Option<Fallback>,
     /// `--passthrough`.
@@ -183,6 +185,7 @@ impl Config {
             memory: 32 << 20,
             when_full: WhenFull::DropOldest,
             spool: None,
+            backlog_of: None,
             fallback: None,
             passthrough: true,
             pipe_size: 256 << 10,

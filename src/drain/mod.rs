@@ -16,6 +16,8 @@ mod backoff;
 pub mod bench;
 mod fallback;
 mod gate;
+#[cfg(test)]
+mod hanging_tests;
 mod health;
 pub(crate) mod inbox;
 pub(crate) mod pack;
@@ -337,7 +339,7 @@ impl Drain {
             url: self.url.clone(),
             counts: *state.queue.counts(),
             flush: state.closed_at.map_or(Duration::ZERO, |from| end.saturating_duration_since(from)),
-            trouble: state.trouble.clone(),
+            trouble: state.trouble.clone().or_else(|| state.pulse.missing(now)),
         };
         drop(state);
         self.inbox.order(|_| {});

@@ -37,7 +37,9 @@ pub(crate) struct Plan {
 
 impl Plan {
     pub(crate) fn new(spec: &SpoolSpec, specs: &[DrainSpec], config: &Config) -> Self {
-        let owed = |spec: &DrainSpec| Owed { identity: identity(spec), stream: spec.stream };
+        // Whoever sends another drain's lines stands in its place.
+        let name = |spec: &DrainSpec| config.backlog_of.clone().unwrap_or_else(|| identity(spec));
+        let owed = |spec: &DrainSpec| Owed { identity: name(spec), stream: spec.stream };
         let capacity = (config.memory / 4).clamp(256 << 10, 4 << 20);
         Self { spec: spec.clone(), drains: specs.iter().map(owed).collect(), origin: config.origin.clone(), capacity }
     }

@@ -171,6 +171,37 @@ fn a_drain_that_is_no_longer_configured_keeps_its_backlog_and_it_is_said() {
 }
 
 #[test]
+fn what_waits_for_a_drain_without_a_name_is_sent_to_another_url() {
+    let (old, _never_well) = moody(1);
+    let setup = Setup::new().flags(["--flush-timeout", "1s"]);
+    let dir = setup.path("spool").to_string_lossy().into_owned();
+    let url = old.url("old").split('#').next().expect("a URL").to_owned();
+    let one =
+        setup.flags(["--spool", &dir]).drain(&url).start_oracle("--count 70 --rate 0").finish(Duration::from_secs(30));
+    assert_eq!(one.report.as_ref().expect("a report").drains[0].spooled, 70);
+    let new = HttpSink::healthy();
+    let send = |from: &str, drains: &[String]| {
+        let mut command = Command::new(tools::lastword());
+        command.args(["spool", "send", &dir, "--from", from]);
+        command.args(drains.iter().flat_map(|drain| ["--drain", drain]));
+        let out = command.output().expect("it runs");
+        (out.status.code(), String::from_utf8_lossy(&out.stderr).into_owned())
+    };
+    let (code, said) = send(&url, &[new.url("new"), new.url("newer")]);
+    assert!(code == Some(125) && said.contains("--from: there are 2 drains"), "{said}");
+    let (code, said) = send("https://misspelt.example/", &[new.url("new")]);
+    assert!(code == Some(1) && said.contains("no lines wait for a drain of that name"), "{said}");
+    assert_eq!(new.lines(), 0);
+    // The name is the URL, as `ls` and each start say it.
+    let name = String::from_utf8(look(&["ls"], Path::new(&dir)).1).expect("text");
+    let name = name.lines().find_map(|line| line.strip_suffix(": 70 lines to send")).expect("a backlog").to_owned();
+    let (code, said) = send(&name, &[new.url("new")]);
+    assert!(code == Some(0) && said.contains("adopted 70 = confirmed 70"), "{said}");
+    assert_eq!(new.collect().units.len(), 70);
+    assert!(String::from_utf8_lossy(&look(&["ls"], Path::new(&dir)).1).contains("nothing is waiting"));
+}
+
+#[test]
 fn a_damaged_frame_costs_its_lines_counted_and_announced_and_no_other() {
     let backlog = Backlog::new("--count 400 --rate 2000");
     assert_eq!(backlog.first.report.as_ref().expect("a report").of("http").spooled, 400);

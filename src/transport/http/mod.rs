@@ -204,6 +204,7 @@ impl Http {
             request = request.header(CONTENT_ENCODING, encoding.name());
         }
         let begun = Instant::now();
+        self.pulse.wait_for(format!("no answer from {}", self.endpoint()), crate::clock::now());
         let answer = match request.send().await {
             Ok(response) => {
                 self.patience.answered(begun.elapsed());
@@ -212,6 +213,7 @@ impl Http {
             Err(error) => Answer::Broken(error),
         };
         self.busy = false;
+        self.pulse.waited();
         Ok(answer)
     }
 
@@ -272,11 +274,16 @@ impl Http {
     }
 
     fn failure(&self, verdict: Verdict, reason: &str) -> Failure {
+        Failure { verdict, reason: format!("{}: {reason}", self.endpoint()) }
+    }
+
+    /// Host and port, and by what proxy.
+    fn endpoint(&self) -> String {
         let url = &self.target.url;
         let host = url.host_str().unwrap_or_default();
         let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
         let way = self.target.proxy.as_ref().map(|proxy| format!(" by the proxy {proxy}")).unwrap_or_default();
-        Failure { verdict, reason: format!("{host}{port}{way}: {reason}") }
+        format!("{host}{port}{way}")
     }
 }
 

@@ -21,7 +21,7 @@ use super::{
     Failure, Payload, Progress, Pulse, Transport, Verdict,
     tcp::dial::{Connector, Peer},
 };
-use crate::{config::RelpTarget, ledger::Grade};
+use crate::{clock, config::RelpTarget, ledger::Grade};
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
@@ -52,23 +52,17 @@ impl Relp {
     pub fn new(target: RelpTarget) -> Self {
         let RelpTarget { peer, tls, max_message, window } = target;
         let connector = Connector::new(peer, tls);
-        Self {
-            connector,
-            max_message,
-            window,
-            session: None,
-            epoch: 0,
-            confirmed: 0,
-            careful: 0,
-            pulse: Pulse::default(),
-        }
+        let pulse = connector.pulse().clone();
+        Self { connector, max_message, window, session: None, epoch: 0, confirmed: 0, careful: 0, pulse }
     }
 
     async fn connect(&mut self, base: u64) -> Result<(), Failure> {
         let pipe = self.connector.connect(base).await?;
         let refused_by_silence = pipe.may_be_refused();
         let mut session = Session::new(pipe);
+        self.pulse.wait_for(format!("RELP session with {} not open", Peer(self.connector.peer())), clock::now());
         let opened = timeout_at(Instant::now() + OPEN_TIME, session.open()).await;
+        self.pulse.waited();
         self.epoch += 1;
         self.confirmed = self.confirmed.max(base);
         match opened {

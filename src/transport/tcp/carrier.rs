@@ -30,7 +30,8 @@ pub(crate) struct Carrier<D: Dial> {
 impl<D: Dial> Carrier<D> {
     /// Connects at the first payload.
     pub(crate) fn new(connector: D, policy: Policy) -> Self {
-        Self { connector, policy, link: None, epoch: 0, last: None, pulse: Pulse::default() }
+        let pulse = connector.pulse();
+        Self { connector, policy, link: None, epoch: 0, last: None, pulse }
     }
 
     /// The connection that `payload` continues, or a new one.

@@ -2,9 +2,10 @@
 
 use super::pipe::{Ending, Pipe};
 use crate::{
+    clock,
     config::{HostPort, TlsTarget},
     names, sys,
-    transport::{Failure, Verdict, tls},
+    transport::{Failure, Pulse, Verdict, tls},
 };
 use nix::sys::socket::{setsockopt, sockopt};
 use rustls::ClientConfig;
@@ -93,12 +94,13 @@ pub(in crate::transport) struct Connector {
     config: Option<Arc<ClientConfig>>,
     /// Address of the last connection.
     favourite: Option<SocketAddr>,
+    pulse: Pulse,
 }
 
 impl Connector {
     /// Connects to nothing yet.
     pub(in crate::transport) fn new(peer: HostPort, tls: Option<TlsTarget>) -> Self {
-        Self { peer, tls, config: None, favourite: None }
+        Self { peer, tls, config: None, favourite: None, pulse: Pulse::default() }
     }
 
     /// The peer.
@@ -106,8 +108,20 @@ impl Connector {
         &self.peer
     }
 
+    /// Where it tells what it waits for.
+    pub(in crate::transport) fn pulse(&self) -> &Pulse {
+        &self.pulse
+    }
+
     /// A fresh connection, ready to carry what is to be sent from `base` on.
     pub(in crate::transport) async fn connect(&mut self, base: u64) -> Result<Pipe, Failure> {
+        self.pulse.wait_for(format!("no connection to {}", Peer(&self.peer)), clock::now());
+        let pipe = self.establish(base).await;
+        self.pulse.waited();
+        pipe
+    }
+
+    async fn establish(&mut self, base: u64) -> Result<Pipe, Failure> {
         let retry = |reason| Failure { verdict: Verdict::Retry { resend_from: base, after: None }, reason };
         let socket = dial(&self.peer, self.favourite).await.map_err(retry)?;
         self.favourite = socket.peer_addr().ok();
@@ -119,6 +133,7 @@ impl Connector {
             Some(config) => Arc::clone(config),
             None => Arc::clone(self.config.insert(tls::client_config(tls, &self.peer.host).map_err(hold)?)),
         };
+        self.pulse.wait_for(format!("TLS handshake with {} not finished", Peer(&self.peer)), clock::now());
         match timeout(HANDSHAKE_TIME, pipe.secure(config, name)).await {
             Ok(Ok(())) => Ok(pipe),
             Ok(Err(Ending::Closed | Ending::Truncated)) => {

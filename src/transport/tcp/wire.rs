@@ -5,7 +5,10 @@ use super::{
     dial::Connector,
     pipe::{Counters, Ending, Pipe},
 };
-use crate::{config::HostPort, transport::Failure};
+use crate::{
+    config::HostPort,
+    transport::{Failure, Pulse},
+};
 use std::{fmt::Debug, io};
 
 /// The bytes of one connection. [`Pipe`] says what each call is.
@@ -41,6 +44,11 @@ pub(crate) trait Dial: Debug {
 
     /// The peer.
     fn peer(&self) -> &HostPort;
+
+    /// Where it tells what it waits for.
+    fn pulse(&self) -> Pulse {
+        Pulse::default()
+    }
 }
 
 impl Wire for Pipe {
@@ -118,5 +126,9 @@ impl Dial for Connector {
 
     fn peer(&self) -> &HostPort {
         self.peer()
+    }
+
+    fn pulse(&self) -> Pulse {
+        self.pulse().clone()
     }
 }
