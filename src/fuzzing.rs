@@ -51,9 +51,9 @@ pub fn scanner(data: &[u8]) {
         let items = scan(whole, &disk, body);
         let (mut batches, mut ends) = (Vec::new(), Vec::new());
         for item in items {
-            if let Item::Frame { batch, end } = item {
+            if let Item::Frame { batch, before, end } = item {
                 let mut frame = Vec::new();
-                encode_frame(&batch, salt, &mut frame);
+                encode_frame(&batch, before, salt, &mut frame);
                 assert_eq!(bytes[..end as usize][end as usize - frame.len()..], frame, "it is in the file");
                 batches.push(batch);
                 ends.push(end);

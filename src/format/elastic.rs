@@ -60,7 +60,7 @@ fn judge(answer: &Answer<'_>) -> Ruling {
     if !answer.is_success() {
         return Meaning::Status.into();
     }
-    let bulk = match serde_json::from_slice::<Bulk>(answer.body) {
+    let bulk = match answer.json::<Bulk>() {
         Ok(bulk) if bulk.items.len() == answer.items => bulk,
         // VictoriaLogs answers 200 with nothing when it could not decode the body.
         _ => {

@@ -124,6 +124,15 @@ impl Answer<'_> {
     pub const fn is_success(&self) -> bool {
         self.status / 100 == 2
     }
+
+    /// The body read as JSON. A byte of it that is no UTF-8 (a receiver may repeat a line in its words) must not hide what the
+    /// rest says.
+    ///
+    /// # Errors
+    /// It is none, or not what is asked for.
+    pub(crate) fn json<T: serde::de::DeserializeOwned>(&self) -> serde_json::Result<T> {
+        serde_json::from_str(&String::from_utf8_lossy(self.body))
+    }
 }
 
 /// What an answer means for the payload.

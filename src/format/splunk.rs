@@ -40,7 +40,7 @@ pub(crate) const PROTOCOL: Protocol = Protocol {
 /// The HEC card: the events before a bad one are indexed, and none behind it.
 fn judge(answer: &Answer<'_>) -> Ruling {
     // Field by field: what is odd in one must not hide what another says.
-    let said: Value = serde_json::from_slice(answer.body).unwrap_or_default();
+    let said: Value = answer.json().unwrap_or_default();
     let Some(code) = said["code"].as_u64() else { return Meaning::Status.into() };
     let reason = format!("{} code {code}: {}", answer.status, brief(said["text"].as_str().unwrap_or_default()));
     match (answer.status, code) {

@@ -82,7 +82,7 @@ fn axiom(answer: &Answer<'_>) -> Ruling {
         return Meaning::Status.into();
     }
     // Field by field: what is odd in one must not hide what another says.
-    let said: Value = serde_json::from_slice(answer.body).unwrap_or_default();
+    let said: Value = answer.json().unwrap_or_default();
     match said["failed"].as_u64() {
         Some(failed @ 1..) => {
             let why = brief(said["failures"][0]["error"].as_str().unwrap_or_default());
@@ -251,8 +251,11 @@ mod tests {
 
     #[test]
     fn axiom_says_in_a_200_how_many_it_did_not_take() {
-        let judged = |body: &str| axiom(&Answer { status: 200, body: body.as_bytes(), items: 3 }).meaning;
+        let of_bytes = |body: &[u8]| axiom(&Answer { status: 200, body, items: 3 }).meaning;
+        let judged = |body: &str| of_bytes(body.as_bytes());
         assert!(matches!(judged(r#"{"failed":2,"failures":null}"#), Meaning::Items { .. }), "one field is odd");
+        let bytes = b"{\"failed\":2,\"failures\":[{\"error\":\"\xff\"}]}";
+        assert!(matches!(of_bytes(bytes), Meaning::Items { .. }), "its words are no UTF-8");
         let failed =
             r#"{"ingested":2,"failed":1,"failures":[{"timestamp":"x","error":"bad field"}],"processedBytes":9}"#;
         let Meaning::Items { items, .. } = judged(failed) else { panic!("not by item") };

@@ -6,7 +6,7 @@
 use crate::{
     line::{Batch, Lines, Part, Stamp, Stream},
     spool::{
-        codec::{Footer, Header, Owed, encode_footer, encode_frame, encode_header, seal_frame},
+        codec::{FRAME_FIXED, Footer, Header, Owed, encode_footer, encode_frame, encode_header, seal_frame},
         cursor::{Cursor, Place},
         disk::Disk,
         recovery::segment_name,
@@ -123,7 +123,7 @@ impl Maker {
                     // As long as it says, if there is that much.
                     let len = frame
                         .get(4..8)
-                        .map_or(0, |len| 40 + u32::from_le_bytes([len[0], len[1], len[2], len[3]]) as usize);
+                        .map_or(0, |len| FRAME_FIXED + u32::from_le_bytes([len[0], len[1], len[2], len[3]]) as usize);
                     let end = if len > frame.len() { frame.len() } else { len };
                     seal_frame(&mut frame[..end], salt);
                 });
@@ -167,10 +167,10 @@ impl Maker {
             return;
         }
         let batch = batch(first, units, stream, shape & 0x80 != 0);
-        let (salt, mut frame) = (self.salt, 0);
+        let (salt, before, mut frame) = (self.salt, self.footer.units, 0);
         self.edit(|bytes| {
             frame = bytes.len();
-            encode_frame(&batch, salt, bytes);
+            encode_frame(&batch, before, salt, bytes);
         });
         self.frame = frame;
         self.footer.end_seq = batch.end_seq();

@@ -5,15 +5,15 @@ use bytes::Bytes;
 use crc32c::{crc32c, crc32c_append};
 
 const MAGIC: &[u8; 8] = b"LASTWORD";
-/// The only one so far.
-pub(crate) const VERSION: u16 = 1;
+/// In 1, which no release wrote, frames did not say what is before them.
+pub(crate) const VERSION: u16 = 2;
 /// What stands before the header's body.
 pub(crate) const HEADER_FIXED: usize = 20;
 /// A header longer than this is not ours.
 pub(crate) const HEADER_MAX: usize = 1 << 20;
 pub(crate) const FRAME_MAGIC: &[u8; 4] = b"LWfr";
 /// What stands before a frame's payload.
-pub(crate) const FRAME_FIXED: usize = 40;
+pub(crate) const FRAME_FIXED: usize = 52;
 const FOOTER_MAGIC: &[u8; 4] = b"LWft";
 /// Length of a footer.
 pub(crate) const FOOTER_LEN: usize = 64;
@@ -77,6 +77,7 @@ pub(crate) struct FrameHead {
     pub(crate) first_seq: u64,
     pub(crate) time: Stamp,
     pub(crate) stream: Stream,
+    pub(crate) before: [u64; 3],
     pub(crate) parts: u32,
 }
 
@@ -161,8 +162,9 @@ fn header_body(mut body: Reader<'_>) -> Option<Header> {
     Some(Header { run, host, app, instance, labels, drains })
 }
 
-/// Appends a batch as one frame.
-pub(crate) fn encode_frame(batch: &Batch, salt: u32, out: &mut Vec<u8>) {
+/// Appends a batch as one frame. `before`: units of each stream that are before it in the segment, so that a frame that can't be
+/// read is missed by the drains it was for, and no others.
+pub(crate) fn encode_frame(batch: &Batch, before: [u64; 3], salt: u32, out: &mut Vec<u8>) {
     let lines = batch.lines();
     let start = out.len();
     let len = 4 * lines.ends.len() + 8 * lines.parts.len() + lines.data.len();
@@ -175,6 +177,9 @@ pub(crate) fn encode_frame(batch: &Batch, salt: u32, out: &mut Vec<u8>) {
     out.extend_from_slice(&batch.time().0.to_le_bytes());
     out.extend_from_slice(&[streams(Some(batch.stream())), 0, 0, 0]);
     out.extend_from_slice(&(lines.parts.len() as u32).to_le_bytes());
+    for units in before {
+        out.extend_from_slice(&(units as u32).to_le_bytes());
+    }
     for end in &lines.ends {
         out.extend_from_slice(&end.to_le_bytes());
     }
@@ -206,14 +211,15 @@ pub(crate) fn frame_head(bytes: &[u8]) -> Option<FrameHead> {
         _ => return None,
     };
     let parts = reader.u32()?;
+    let before = [reader.u32()?.into(), reader.u32()?.into(), reader.u32()?.into()];
     let tables = 4 * u64::from(units) + 8 * u64::from(parts);
     let plausible =
         units > 0 && parts <= units && tables <= len as u64 && first_seq.checked_add(units.into()).is_some();
-    plausible.then_some(FrameHead { len, crc, units, first_seq, time, stream, parts })
+    plausible.then_some(FrameHead { len, crc, units, first_seq, time, stream, before, parts })
 }
 
-/// The batch of a whole frame; None if anything about it is wrong.
-pub(crate) fn decode_frame(frame: &[u8], salt: u32) -> Option<Batch> {
+/// The batch of a whole frame, and the units of each stream before it; None if anything about it is wrong.
+pub(crate) fn decode_frame(frame: &[u8], salt: u32) -> Option<(Batch, [u64; 3])> {
     let head = frame_head(frame)?;
     let payload = frame.get(FRAME_FIXED..FRAME_FIXED + head.len)?;
     if frame_crc(salt, &frame[..FRAME_FIXED], payload) != head.crc {
@@ -234,7 +240,7 @@ pub(crate) fn decode_frame(frame: &[u8], salt: u32) -> Option<Batch> {
         return None;
     }
     let lines = Lines { data: Bytes::copy_from_slice(data), ends, parts };
-    Some(Batch::new(head.stream, head.first_seq, head.time, lines))
+    Some((Batch::new(head.stream, head.first_seq, head.time, lines), head.before))
 }
 
 fn frame_crc(salt: u32, fixed: &[u8], payload: &[u8]) -> u32 {
@@ -372,13 +378,14 @@ mod tests {
             texts in prop::collection::vec(hostile_text(), 1..6),
             seq in 1..u64::MAX / 2,
             parts: bool,
+            before: [u32; 3],
             salt: u32,
             flip: prop::sample::Index,
         ) {
             let batch = batch(&texts, seq, parts);
             let mut bytes = Vec::new();
-            encode_frame(&batch, salt, &mut bytes);
-            prop_assert_eq!(decode_frame(&bytes, salt), Some(batch));
+            encode_frame(&batch, before.map(u64::from), salt, &mut bytes);
+            prop_assert_eq!(decode_frame(&bytes, salt), Some((batch, before.map(u64::from))));
             prop_assert_eq!(decode_frame(&bytes, salt ^ 1), None, "another segment's frame");
             prop_assert_eq!(decode_frame(&bytes[..bytes.len() - 1], salt), None);
             let bit = flip.index(bytes.len() * 8);
@@ -412,8 +419,8 @@ mod tests {
             assert!(decode_header(&bytes).is_err(), "bit {bit}");
         }
         let mut newer = bytes;
-        newer[8] = 2;
-        assert_eq!(decode_header(&newer), Err(BadHeader::Version(2)));
+        newer[8] = 3;
+        assert_eq!(decode_header(&newer), Err(BadHeader::Version(3)));
     }
 
     #[test]

@@ -7,14 +7,14 @@ use super::{
     cursor::Place,
     index::Index,
     log::{Extent, Log},
+    members::{Members, complete},
     recovery::Segment,
-    shared::{QUIET, Shared, State, cost_of},
+    shared::{Shared, State, cost_of},
     syncer::{Syncer, sync},
     thread::{Member, Settings},
 };
-use crate::{clock, config::SpoolSync, drain::queue::Low, format::thousands, line::Batch};
+use crate::{clock, config::SpoolSync, line::Batch};
 use std::{
-    collections::BTreeMap,
     io,
     sync::Arc,
     time::{Duration, Instant},
@@ -34,7 +34,7 @@ pub(crate) struct Keeper {
     shared: Arc<Shared>,
     log: Log,
     index: Arc<Index>,
-    members: Vec<Member>,
+    members: Members,
     settings: Settings,
     /// The unit behind the last one that was appended.
     next: u64,
@@ -51,8 +51,6 @@ pub(crate) struct Keeper {
     behind: bool,
     /// An order to sync that the syncer could not take yet.
     hurried: bool,
-    /// When the loss of lines for a drain that is not configured was last spoken of.
-    mourned_at: Option<Instant>,
 }
 
 /// What there is to do.
@@ -87,33 +85,30 @@ impl Keeper {
     ) -> Self {
         log.tell(Arc::clone(&index));
         let syncer = Syncer::new(log.disk());
-        let (last, now, hurried, mourned_at) = (Vec::new(), clock::now(), false, None);
-        let (synced_at, looked_at, searched_at, moving, behind) = (now, now, now, true, false);
-        // Sequence numbers begin at 1.
-        let next = 1;
+        let (members, now) = (Members::new(members, Arc::clone(&shared)), clock::now());
         Self {
             shared,
             log,
             index,
             members,
             settings,
-            next,
-            last,
+            // Sequence numbers begin at 1.
+            next: 1,
+            last: Vec::new(),
             syncer,
-            synced_at,
-            looked_at,
-            moving,
-            searched_at,
-            behind,
-            hurried,
-            mourned_at,
+            synced_at: now,
+            looked_at: now,
+            moving: true,
+            searched_at: now,
+            behind: false,
+            hurried: false,
         }
     }
 
     /// Goes on where `next` was the next unit to append, in another directory.
     pub(super) fn resume(&mut self, next: u64) {
         self.behind = true;
-        self.next = self.held(1, next).iter().map(|batch| batch.first_seq()).min().unwrap_or(next);
+        self.next = self.members.held(1, next).iter().map(|batch| batch.first_seq()).min().unwrap_or(next);
     }
 
     /// Until the books are closed: waits for work, does it. False if the directory vanished.
@@ -236,7 +231,7 @@ impl Keeper {
             return gone.is_empty();
         }
         gone.iter().for_each(|&segment| self.index.remove(segment));
-        self.tell_vanished(&gone.iter().copied().map(Some).collect::<Vec<_>>());
+        self.members.vanished(gone.iter().copied().map(Some));
         let what = format!("files removed by somebody else: {}", gone.len());
         self.shared.vanished(&what, "what the drains still hold of those files is in memory alone");
         true
@@ -244,36 +239,20 @@ impl Keeper {
 
     /// The spool is not what it was: what was only there is lost. Returns where the next one goes on: the segment and the unit.
     pub(super) fn give_up(&mut self) -> (u64, u64) {
-        self.tell_vanished(&[None]);
+        self.members.vanished([None]);
         self.shared.vanished("it was moved, removed or replaced", "all that the drains still hold is in it");
         (self.log.next_number(), self.next)
-    }
-
-    fn tell_vanished(&self, segments: &[Option<u64>]) {
-        for member in &self.members {
-            let lost: u64 = segments.iter().map(|&segment| member.inbox.vanished(segment)).sum();
-            if lost > 0 {
-                let (drain, lost) = (&member.identity, thousands(lost));
-                self.shared.say(format_args!("{lost} lines for {drain} that were in it alone are lost to this run"));
-            }
-        }
-    }
-
-    /// Batches of this run that the drains hold and that begin with a unit in `from..to`, in order.
-    fn held(&self, from: u64, to: u64) -> Vec<Arc<Batch>> {
-        let held = self.members.iter().flat_map(|member| member.inbox.held_between(from, to));
-        let held: BTreeMap<u64, _> = held.map(|batch| (batch.first_seq(), batch)).collect();
-        held.into_values().collect()
     }
 
     /// False if the disk refused; what is not appended goes back to the inbox.
     fn append(&mut self, batches: Vec<Arc<Batch>>, closing: bool) -> bool {
         self.log.set_instance(self.settings.instance.wait());
         let taken: usize = batches.iter().map(|batch| cost_of(batch)).sum();
-        let mut batches = complete(self.next, batches, |from, to| self.held(from, to));
+        let mut batches = complete(self.next, batches, |from, to| self.members.held(from, to));
         if self.behind {
             // What the drains hold may come through the inbox, too.
-            batches.extend(self.held(batches.last().map_or(self.next, |last| last.end_seq()), u64::MAX));
+            let behind = batches.last().map_or(self.next, |last| last.end_seq());
+            batches.extend(self.members.held(behind, u64::MAX));
         }
         let mut next = self.next;
         batches.retain(|batch| {
@@ -286,10 +265,8 @@ impl Keeper {
         self.behind &= result.is_err();
         let evicted = self.log.take_evicted();
         let past = self.note(done, &evicted);
-        self.tell_evicted(evicted);
-        for member in &self.members {
-            member.inbox.appended();
-        }
+        self.members.evicted(evicted);
+        self.members.appended();
         let mut state = self.shared.lock();
         state.in_hand = 0;
         state.bytes -= taken;
@@ -317,25 +294,6 @@ impl Keeper {
             }
         }
         past
-    }
-
-    fn tell_evicted(&mut self, evicted: Vec<Segment>) {
-        for segment in evicted {
-            for member in &self.members {
-                member.inbox.evicted(segment.number);
-            }
-            let known = |identity: &str| self.members.iter().any(|member| member.identity == identity);
-            for owed in segment.drains.iter().filter(|owed| !known(&owed.identity)) {
-                let now = clock::now();
-                if self.mourned_at.is_some_and(|at| now < at + QUIET) {
-                    continue;
-                }
-                self.mourned_at = Some(now);
-                let units = owed.stream.map_or(segment.units.iter().sum(), |stream| segment.units[stream as usize]);
-                let (drain, units) = (&owed.identity, thousands(units));
-                self.shared.say(format_args!("full; old lines for {drain} are lost, up to {units} just now"));
-            }
-        }
     }
 
     /// Has made safe and removed what is due. What came of it, or of what was given to the syncer before, if that is known.
@@ -375,7 +333,7 @@ impl Keeper {
 
     /// Takes down the cursors. Whether any drain has something to settle, if the disk did it.
     fn look(&mut self) -> io::Result<bool> {
-        let (places, open) = self.places();
+        let (places, open) = self.members.places(&self.index, &self.log);
         if places != self.last {
             let noted = self.log.note(&places);
             self.log.release(false).into_iter().for_each(|segment| self.index.remove(segment));
@@ -386,7 +344,7 @@ impl Keeper {
     }
 
     fn last_look(&mut self) {
-        let (places, _) = self.places();
+        let (places, _) = self.members.places(&self.index, &self.log);
         let result = self.log.note(&places);
         self.shared.lock().noted = result.is_ok();
         self.shared.moved.notify_all();
@@ -402,42 +360,5 @@ impl Keeper {
         if let Err(error) = result {
             self.shared.degrade(&error.to_string());
         }
-    }
-
-    fn places(&self) -> (Vec<(String, Place)>, bool) {
-        let mut open = false;
-        let places = self.members.iter().map(|member| {
-            let low = member.inbox.low();
-            open |= low != Low::Nothing;
-            (member.identity.clone(), place_of(low, &self.index, &self.log))
-        });
-        let places = places.collect();
-        (places, open)
-    }
-}
-
-/// `batches`, which are to be appended, and before them what was left out from the unit `next` on, as far as it is `held` yet.
-pub(crate) fn complete<I: IntoIterator<Item = Arc<Batch>>>(
-    next: u64,
-    batches: Vec<Arc<Batch>>,
-    held: impl FnOnce(u64, u64) -> I,
-) -> Vec<Arc<Batch>> {
-    let Some(first) = batches.first().map(|batch| batch.first_seq()).filter(|&first| first > next) else {
-        return batches;
-    };
-    let missing: BTreeMap<u64, _> = held(next, first).into_iter().map(|batch| (batch.first_seq(), batch)).collect();
-    missing.into_values().chain(batches).collect()
-}
-
-/// Where a drain stands in the log.
-pub(crate) fn place_of(low: Low, index: &Index, log: &Log) -> Place {
-    match low {
-        Low::At(place) => place,
-        Low::Nothing => log.end(),
-        Low::Live(seq) => match index.at_or_behind(seq) {
-            Some(extent) => Place { segment: extent.segment, seq: seq.max(extent.first_seq) },
-            // Not on the disk yet: all that is, is settled.
-            None => log.end(),
-        },
     }
 }

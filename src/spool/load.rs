@@ -21,7 +21,7 @@ pub(crate) struct Loaded {
     pub(crate) upto: u64,
     /// Why units are missing, if any are.
     pub(crate) reason: Loss,
-    /// Units of any stream that are missing before `upto`, though there is more behind them.
+    /// Units that are missing before `upto`, though there is more behind them.
     pub(crate) holes: u64,
 }
 
@@ -43,6 +43,8 @@ struct Open {
     scanner: Scanner,
     /// Everything before this was passed.
     passed: u64,
+    /// Units of each stream that are before that.
+    units: [u64; 3],
 }
 
 impl Loader {
@@ -69,12 +71,15 @@ impl Loader {
         let mut size = 0;
         while size < bytes && loaded.upto < range.to {
             match open.scanner.next(&*disk)? {
-                Some(Item::Frame { batch, .. }) => {
-                    open.passed = batch.end_seq();
+                Some(Item::Frame { batch, before, .. }) => {
+                    let passed = open.pass(&batch, before);
                     if batch.end_seq() <= range.from {
                         continue;
                     }
-                    loaded.holes += batch.first_seq().min(range.to).saturating_sub(loaded.upto);
+                    let hole = batch.first_seq().min(range.to).saturating_sub(loaded.upto);
+                    loaded.holes += range.stream.map_or(hole, |stream| {
+                        hole.min(before[stream as usize].saturating_sub(passed[stream as usize]))
+                    });
                     loaded.upto = batch.end_seq().min(range.to);
                     let wanted = range.stream.is_none_or(|stream| stream == batch.stream());
                     if wanted && batch.first_seq() < range.to {
@@ -116,9 +121,19 @@ impl Loader {
                 let foreign = origin.run != self.run;
                 let source = foreign.then(|| Arc::new(Source { origin, segment: range.segment }));
                 let scanner = Scanner::new(name, salt, body, len);
-                Open { segment: range.segment, source, scanner, passed: 0 }
+                Open { segment: range.segment, source, scanner, passed: 0, units: [0; 3] }
             }
         };
         Ok(self.open.insert(open))
+    }
+}
+
+impl Open {
+    /// Goes behind a frame; returns how many units of each stream were passed so far.
+    fn pass(&mut self, batch: &Batch, before: [u64; 3]) -> [u64; 3] {
+        self.passed = batch.end_seq();
+        let passed = std::mem::replace(&mut self.units, before);
+        self.units[batch.stream() as usize] += batch.len() as u64;
+        passed
     }
 }

@@ -1,8 +1,10 @@
-//! The log: appends batches to the newest segment, seals it, makes room, deletes what all drains are done with.
+//! The log: appends batches to the newest segment, and seals it. [`room`] is about what leaves it.
 //!
 //! Invariants: what [`Log::append`] answers for is in the file, whole and checksummed; within a segment the sequence has
 //! no hole; after any failed write or sync a segment is never written to again (what was written before stays readable);
 //! the files together stay within `max_bytes`, or pass it by one segment.
+
+mod room;
 
 use super::{
     codec::{Footer, Header, encode_footer, encode_frame, encode_header},
@@ -17,7 +19,7 @@ use crate::{
     line::{Batch, Source},
 };
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     io,
     sync::Arc,
 };
@@ -123,7 +125,8 @@ impl Log {
         while let Some(first) = left.first() {
             self.make_current(first)?;
             let Some(current) = &mut self.current else { return Ok(()) };
-            let (salt, mut taken, mut next) = (current.segment.salt, 0, first.first_seq());
+            let (salt, mut units) = (current.segment.salt, current.segment.units);
+            let (mut taken, mut next) = (0, first.first_seq());
             self.buffer.clear();
             while let Some(batch) = left.get(taken)
                 && batch.first_seq() == next
@@ -131,7 +134,8 @@ impl Log {
                     || self.buffer.len() < WRITE_BYTES
                         && current.segment.bytes + (self.buffer.len() as u64) < self.segment_bytes)
             {
-                encode_frame(batch, salt, &mut self.buffer);
+                encode_frame(batch, units, salt, &mut self.buffer);
+                units[batch.stream() as usize] += batch.len() as u64;
                 (taken, next) = (taken + 1, batch.end_seq());
             }
             let name = segment_name(current.segment.number);
@@ -141,10 +145,7 @@ impl Log {
             }
             current.dirty = true;
             current.segment.bytes += self.buffer.len() as u64;
-            current.segment.end_seq = next;
-            for batch in &left[..taken] {
-                current.segment.units[batch.stream() as usize] += batch.len() as u64;
-            }
+            (current.segment.end_seq, current.segment.units) = (next, units);
             let extent = Extent { first_seq: first.first_seq(), end_seq: next, segment: current.segment.number };
             done.push(extent);
             left = &left[taken..];
@@ -239,32 +240,6 @@ impl Log {
         result
     }
 
-    /// Segments that nobody is owed any more; their files are to be removed ([`Log::take_removals`]). `closing`: nothing
-    /// more will come.
-    pub(crate) fn release(&mut self, closing: bool) -> Vec<u64> {
-        if closing {
-            self.seal_current();
-        }
-        let (keep, done): (Vec<_>, Vec<_>) =
-            self.segments.drain(..).partition(|segment| is_owed(segment, &self.cursors));
-        self.segments = keep.into();
-        let done: Vec<u64> = done.iter().map(|segment| segment.number).collect();
-        self.unsafe_.dir |= !done.is_empty();
-        self.unsafe_.segments.retain(|number| !done.contains(number));
-        self.unsafe_.remove.extend_from_slice(&done);
-        done
-    }
-
-    /// What is to be removed, and nothing else.
-    pub(crate) fn take_removals(&mut self) -> Unsafe {
-        Unsafe { remove: std::mem::take(&mut self.unsafe_.remove), ..Unsafe::default() }
-    }
-
-    /// Whether there are files to remove.
-    pub(crate) fn has_removals(&self) -> bool {
-        !self.unsafe_.remove.is_empty()
-    }
-
     /// Whether nobody is owed anything.
     pub(crate) fn is_empty(&self) -> bool {
         self.segments.is_empty() && self.current.is_none()
@@ -282,24 +257,6 @@ impl Log {
     /// Where the next segment's numbers begin.
     pub(crate) fn next_number(&self) -> u64 {
         self.next_number
-    }
-
-    /// Segments that are not among these files, though they should be; and whether there is any that is. They are not counted
-    /// on any more.
-    pub(crate) fn miss(&mut self, files: &[(String, u64)]) -> (Vec<u64>, bool) {
-        let names: BTreeSet<&str> = files.iter().map(|(name, _)| &**name).collect();
-        let is_gone = |segment: &Segment| !names.contains(&*segment_name(segment.number));
-        let current = self.current.take_if(|current| is_gone(&current.segment)).map(|current| current.segment);
-        let (gone, left): (Vec<_>, Vec<_>) = self.segments.drain(..).partition(is_gone);
-        self.segments = left.into();
-        let gone: Vec<u64> = gone.iter().chain(&current).map(|segment| segment.number).collect();
-        self.unsafe_.segments.retain(|number| !gone.contains(number));
-        (gone, !self.is_empty())
-    }
-
-    /// Segments that were deleted to make room since the last call.
-    pub(crate) fn take_evicted(&mut self) -> Vec<Segment> {
-        std::mem::take(&mut self.evicted)
     }
 }
 
@@ -344,25 +301,6 @@ impl Log {
         Ok(())
     }
 
-    /// False if there is none.
-    fn make_room(&mut self) -> bool {
-        let used = |segments: &VecDeque<Segment>| segments.iter().map(|segment| segment.bytes).sum::<u64>();
-        while used(&self.segments) + self.segment_bytes > self.max_bytes
-            && let Some(oldest) = self.segments.pop_front()
-        {
-            if self.index.as_ref().is_some_and(|index| !index.evict(oldest.number)) {
-                self.segments.push_front(oldest);
-                return false;
-            }
-            self.unsafe_.segments.retain(|&number| number != oldest.number);
-            // One that can't be removed is not counted on any more; the next run finds it.
-            let _ = self.disk.remove(&segment_name(oldest.number));
-            self.unsafe_.dir = true;
-            self.evicted.push(oldest);
-        }
-        true
-    }
-
     /// A footer that can't be written is left to recovery.
     fn seal_current(&mut self) {
         let Some(Current { mut segment, .. }) = self.current.take() else { return };
@@ -404,13 +342,4 @@ impl Log {
 fn footer(segment: &Segment) -> [u8; super::codec::FOOTER_LEN] {
     let Segment { first_seq, end_seq, units, bytes, .. } = *segment;
     encode_footer(&Footer { first_seq, end_seq, units, offset: bytes })
-}
-
-/// Whether any drain is not done with a segment. A drain without a cursor has done nothing.
-fn is_owed(segment: &Segment, cursors: &BTreeMap<String, Cursor>) -> bool {
-    let done = Place { segment: segment.number, seq: segment.end_seq };
-    segment.drains.iter().any(|owed| {
-        let streams = owed.stream.map_or(1, |stream| segment.units[stream as usize]);
-        streams > 0 && cursors.get(&owed.identity).is_none_or(|cursor| cursor.place < done)
-    })
 }

@@ -19,10 +19,11 @@
 //! a hole (or a failed write or sync) comes a new segment. A file is never appended to by a later run.
 //!
 //! ```text
-//! header  "LASTWORD" | version u16 = 1 | 0 u16 | body length u32 | checksum u32 over all of the header but itself | body
+//! header  "LASTWORD" | version u16 = 2 | 0 u16 | body length u32 | checksum u32 over all of the header but itself | body
 //!         body: run, host, app, instance (each u16 length + UTF-8); u16 count of labels (name, value);
 //!         u16 count of drains that are owed the lines (u8 streams: 1 stdout, 2 stderr, 4 our own lines, 7 all; identity)
 //! frame*  "LWfr" | payload length u32 | checksum u32 | units u32 | first seq u64 | time i64 ns | stream u8 | 0 u8 × 3 | parts u32
+//!         | units of stdout, of stderr, of our own that are before it in the segment u32 × 3
 //!         payload: end of each unit u32 × units; (index u32, number u32, top bit: last) × parts; the bytes
 //!         The checksum starts from the header's, so a frame is valid in its own segment alone; it covers frame header
 //!         (but itself) and payload.
@@ -43,7 +44,7 @@
 //! # Recovery
 //!
 //! It never refuses to start and never tries anything twice. A tail without a valid frame is cut off, and the segment
-//! sealed; a bad frame in the middle is skipped (the hole in the sequence numbers says how many units it had); a file
+//! sealed; a bad frame in the middle is skipped (what the next one says is before it tells how many units of which stream it had); a file
 //! whose header is bad is quarantined; a version that we do not know is left alone and said.
 //!
 //! # Files
@@ -52,13 +53,15 @@
 //! - [`recovery`]: a directory to what is owed to whom. [`log`]: appending, sealing, evicting, deleting.
 //! - [`index`]: which units of this run are on disk. [`load`]: back into memory.
 //! - [`thread`]: the handle to the thread that writes; [`shared`]: what the two share; [`keeper`]: the thread's side;
-//!   [`syncer`]: the thread that waits for the disk.
+//!   [`members`]: the drains; [`syncer`]: the thread that waits for the disk.
 //! - [`open`]: all of it from settings; the lock.
 
 pub(crate) mod codec;
 #[cfg(test)]
 mod crash_tests;
 pub(crate) mod cursor;
+#[cfg(test)]
+mod damage_tests;
 pub(crate) mod disk;
 pub(crate) mod index;
 pub(crate) mod keeper;
@@ -66,6 +69,7 @@ pub(crate) mod keeper;
 mod known_errors;
 pub(crate) mod load;
 pub(crate) mod log;
+pub(crate) mod members;
 pub(crate) mod open;
 pub(crate) mod recovery;
 #[cfg(test)]

@@ -186,7 +186,7 @@ impl Found {
         }
         let Footer { first_seq, end_seq, units, .. } = read.footer;
         if read.damaged > 0 {
-            self.notes.push(format!("{name}: damaged; about {} lines of {} lost", read.damaged, end_seq - first_seq));
+            self.notes.push(format!("{name}: damaged; {} lines of {} lost", read.damaged, end_seq - first_seq));
         }
         let Header { run, host, app, instance, labels, drains } = header;
         let origin = Origin { host, app, instance: Instance::known(instance), run, labels };
@@ -306,22 +306,25 @@ fn sealed(disk: &dyn Disk, name: &str, len: u64) -> io::Result<Option<Footer>> {
 fn read_through(disk: &dyn Disk, name: &str, body: u64, salt: u32, len: u64) -> io::Result<Read> {
     let mut scanner = Scanner::new(name.to_owned(), salt, body, len);
     let mut read = Read { footer: Footer { offset: body, ..Footer::default() }, torn: 0, damaged: 0 };
-    let mut seen = 0;
+    let mut first = true;
     while let Some(item) = scanner.next(disk)? {
         match item {
-            Item::Frame { batch, end } => {
+            Item::Frame { batch, before, end } => {
                 let footer = &mut read.footer;
                 // They ascend; where they do not, recovery must not fall over it.
-                let first_seq = if seen == 0 { batch.first_seq() } else { footer.first_seq.min(batch.first_seq()) };
-                footer.first_seq = first_seq;
+                let first_seq = batch.first_seq().saturating_sub(before.iter().sum());
+                footer.first_seq = if first { first_seq } else { footer.first_seq.min(first_seq) };
                 footer.end_seq = footer.end_seq.max(batch.end_seq());
-                seen += batch.len() as u64;
+                read.damaged += missing(footer.units, before);
+                footer.units = std::array::from_fn(|stream| footer.units[stream].max(before[stream]));
                 footer.units[batch.stream() as usize] += batch.len() as u64;
                 footer.offset = end;
+                first = false;
             }
             Item::Footer(footer) => {
                 // Something was written behind the footer: it says more than what is left before it.
                 read.torn = len - footer.offset - FOOTER_LEN as u64;
+                read.damaged = read.damaged.saturating_add(missing(read.footer.units, footer.units));
                 return Ok(Read { footer, ..read });
             }
             Item::Damage { .. } => {
@@ -331,30 +334,36 @@ fn read_through(disk: &dyn Disk, name: &str, body: u64, salt: u32, len: u64) -> 
             }
         }
     }
-    let Footer { first_seq, end_seq, .. } = read.footer;
-    // Within a segment the sequence has no hole, so what is missing was damaged. Its stream is not known.
-    read.damaged = (end_seq - first_seq).saturating_sub(seen);
-    read.footer.units[0] += read.damaged;
     read.torn = len - read.footer.offset;
     Ok(read)
 }
 
-/// Units of a stream from `from` on. As in [`read_through`], what is damaged counts as stdout's.
+/// Units that are before a place, and were not seen.
+fn missing(seen: [u64; 3], before: [u64; 3]) -> u64 {
+    let missing = seen.iter().zip(before).map(|(seen, before)| before.saturating_sub(*seen));
+    missing.fold(0, u64::saturating_add)
+}
+
+/// Units of a stream from `from` on, damaged ones included.
 fn count(disk: &dyn Disk, segment: &Segment, stream: Stream, from: u64) -> u64 {
+    let total = segment.units[stream as usize];
     let mut scanner = Scanner::new(segment_name(segment.number), segment.salt, segment.body, segment.bytes);
-    let (mut units, mut others) = (0, 0);
+    let mut passed = 0;
     while let Ok(Some(item)) = scanner.next(disk) {
         match item {
-            Item::Frame { batch, .. } => {
-                let sum = if batch.stream() == stream { &mut units } else { &mut others };
-                *sum += batch.end_seq().saturating_sub(from.max(batch.first_seq()));
+            Item::Frame { batch, before, .. } if batch.end_seq() > from => {
+                let before = before[stream as usize];
+                let inside = if batch.stream() == stream { from.saturating_sub(batch.first_seq()) } else { 0 };
+                // Of what is damaged right before it, no more than there is behind `from`.
+                let damaged = before.saturating_sub(passed).min(batch.first_seq().saturating_sub(from));
+                return (total.saturating_sub(before + inside) + damaged).min(segment.end_seq - from);
+            }
+            Item::Frame { batch, before, .. } => {
+                passed = before[stream as usize] + if batch.stream() == stream { batch.len() as u64 } else { 0 };
             }
             Item::Damage { .. } => {}
             Item::Footer(_) => break,
         }
     }
-    match stream {
-        Stream::Stdout => (segment.end_seq - from).saturating_sub(others),
-        _ => units,
-    }
+    total.saturating_sub(passed).min(segment.end_seq - from)
 }

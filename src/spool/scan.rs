@@ -19,8 +19,8 @@ const CHUNK: usize = 128 << 10;
 /// What stands at a place in a segment.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Item {
-    /// A valid frame, and where it ends.
-    Frame { batch: Batch, end: u64 },
+    /// A valid frame, units of each stream that are before it in the segment, and where it ends.
+    Frame { batch: Batch, before: [u64; 3], end: u64 },
     /// Nothing valid, up to here.
     Damage { to: u64 },
     /// The end of a sealed segment.
@@ -104,11 +104,11 @@ impl Scanner {
         if total as u64 > left {
             return Ok(None);
         }
-        let batch = decode_frame(self.fill(disk, at, total)?, salt);
-        if batch.is_none() {
+        let frame = decode_frame(self.fill(disk, at, total)?, salt);
+        if frame.is_none() {
             self.patience = self.patience.saturating_sub(total as u64);
         }
-        Ok(batch.map(|batch| Item::Frame { batch, end: at + total as u64 }))
+        Ok(frame.map(|(batch, before)| Item::Frame { batch, before, end: at + total as u64 }))
     }
 
     /// The first place from `from` on where a frame or footer may begin.

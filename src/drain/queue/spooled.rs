@@ -5,7 +5,7 @@ use crate::{
     drain::sealed::{Piece, Sealed},
     format::Gap,
     ledger::Loss,
-    line::{Batch, Stamp, Stream},
+    line::{Batch, Stamp},
     spool::{cursor::Place, index::Index, load::Loaded, recovery::Range},
 };
 use std::sync::Arc;
@@ -58,9 +58,8 @@ impl Queue {
         }
     }
 
-    /// Takes what was read for the front of `asked`: all its units before `upto`. What is missing there is lost for `reason`
-    /// (nobody knows what stream damaged units were of: as in recovery, they count as stdout's). Changes nothing if the range
-    /// is not in front any more.
+    /// Takes what was read for the front of `asked`: all its units before `upto`. What is missing there is lost for `reason`.
+    /// Changes nothing if the range is not in front any more.
     pub(crate) fn load(&mut self, asked: Range, loaded: Loaded, now: Stamp) {
         let Loaded { batches, upto, reason, holes } = loaded;
         let Some(mut range) = self.to_load().filter(|it| (it.segment, it.from) == (asked.segment, asked.from)) else {
@@ -76,12 +75,11 @@ impl Queue {
             }
         }
         let got = pieces.iter().map(Piece::units).sum::<usize>() as u64;
-        // Damage hides which stream a unit was of, so there may be more than was thought.
+        // A damaged file may have more than it said.
         self.counts.adopted += got.saturating_sub(range.units);
         let (passed, open) = (Range { to: upto, ..range }, range.units.saturating_sub(got));
         // What is missing before `upto` is passed now: who exits now must not call it spooled.
-        let damaged = if matches!(range.stream, None | Some(Stream::Stdout)) { holes } else { 0 };
-        let behind = range.to.saturating_sub(upto).min(open.saturating_sub(damaged));
+        let behind = range.to.saturating_sub(upto).min(open.saturating_sub(holes));
         let (missing, count) = (open - behind, pieces.len());
         (range.units, range.from) = (behind, upto);
         for (range, units) in [(range, behind), (passed, missing)] {
@@ -271,7 +269,7 @@ mod tests {
     use crate::{
         config::WhenFull,
         drain::testing::{batch, limits, origin},
-        line::Source,
+        line::{Source, Stream},
         spool::log::Extent,
     };
 
@@ -283,8 +281,7 @@ mod tests {
 
     #[test]
     fn what_is_damaged_is_lost_when_it_is_passed_so_that_an_exit_does_not_call_it_spooled() {
-        // Damaged units count as stdout's.
-        for stream in [None, Some(Stream::Stdout)] {
+        for stream in [None, Some(Stream::Stdout), Some(Stream::Stderr)] {
             passes_damage_of(stream);
         }
     }

@@ -1,0 +1,95 @@
+//! Which drains miss what, if frames in the midst of a segment can't be read.
+
+use super::{
+    codec::{FOOTER_LEN, Header, Owed, testing::header},
+    cursor::{Cursor, Place},
+    disk::Disk,
+    index::Index,
+    load::{Loaded, Loader},
+    log::Log,
+    recovery::{Found, Range, recover, segment_name},
+    sim::SimDisk,
+};
+use crate::{
+    drain::testing::batch,
+    line::{Batch, Stream},
+};
+use std::sync::Arc;
+
+/// Streams of the frames, each of which has two lines.
+const FRAMES: [Stream; 5] = [Stream::Stdout, Stream::Stderr, Stream::Stderr, Stream::Stdout, Stream::Stderr];
+const DRAINS: [(&str, Option<Stream>); 3] =
+    [("out", Some(Stream::Stdout)), ("err", Some(Stream::Stderr)), ("all", None)];
+
+/// The frame of this number is damaged.
+struct Case {
+    frame: usize,
+    sealed: bool,
+}
+
+impl Case {
+    fn disk(&self) -> Arc<SimDisk> {
+        let disk = Arc::new(SimDisk::default());
+        let drains = DRAINS.map(|(identity, stream)| Owed { identity: identity.into(), stream }).to_vec();
+        let header = Header { drains, ..header() };
+        let mut log = Log::new(Arc::clone(&disk) as Arc<dyn Disk>, header, 1 << 20, 1 << 30, Found::default());
+        let name = segment_name(0);
+        let mut ends = Vec::new();
+        for (first, stream) in (1..).step_by(2).zip(FRAMES) {
+            let lines = batch(first, 2);
+            let lines = Batch::new(stream, first, lines.time(), lines.lines().clone());
+            log.append(&[Arc::new(lines)], &mut Vec::new()).unwrap();
+            ends.push(disk.files()[&name].len());
+        }
+        log.advance(&[], true).unwrap();
+        disk.flip(&name, ends[self.frame] - 1);
+        if !self.sealed {
+            disk.edit(&name, |bytes| bytes.truncate(bytes.len() - FOOTER_LEN));
+        }
+        disk
+    }
+
+    /// Without a footer nobody knows of a last frame that can't be read: it was torn.
+    fn is_known(&self, frame: usize) -> bool {
+        self.sealed || self.frame != frame || frame + 1 < FRAMES.len()
+    }
+
+    /// What is owed to a drain that has come this far, and what it gets.
+    fn read(&self, identity: &str, from: u64) -> Option<(Range, Loaded)> {
+        let disk = self.disk();
+        Cursor::new(identity).store(&*disk, Place { segment: 0, seq: from }).unwrap();
+        let range = recover(&*disk).owed(&*disk, identity).pop()?;
+        let index = Arc::new(Index::new([0]));
+        let loaded = Loader::new(Arc::clone(&disk) as Arc<dyn Disk>, index, "now".into()).load(&range, 1 << 20);
+        Some((range, loaded))
+    }
+
+    fn judge(&self, identity: &str, stream: Option<Stream>, from: u64) {
+        let is_owed = |&frame: &usize| {
+            1 + 2 * frame as u64 >= from && stream.is_none_or(|stream| stream == FRAMES[frame]) && self.is_known(frame)
+        };
+        let owed: Vec<usize> = (0..FRAMES.len()).filter(is_owed).collect();
+        let case = format!("frame {}, sealed {}, {identity} from {from}", self.frame, self.sealed);
+        let Some((range, loaded)) = self.read(identity, from) else { return assert!(owed.is_empty(), "{case}") };
+        assert_eq!(range.units, 2 * owed.len() as u64, "{case}: what is owed, damaged or not");
+        let got: usize = loaded.batches.iter().map(Batch::len).sum();
+        let missing = owed.iter().filter(|&&frame| frame == self.frame).count();
+        assert_eq!(got, 2 * (owed.len() - missing), "{case}: what it gets");
+        // What is missing at the very end shows when the end is reached.
+        let holes = if self.frame + 1 < FRAMES.len() { 2 * missing as u64 } else { 0 };
+        assert_eq!(loaded.holes, holes, "{case}: what it misses on the way");
+    }
+}
+
+#[test]
+fn what_is_damaged_is_missed_by_the_drains_that_it_was_for_wherever_they_stand() {
+    for frame in 0..FRAMES.len() {
+        for sealed in [true, false] {
+            for (identity, stream) in DRAINS {
+                for from in (1..=11).step_by(2) {
+                    Case { frame, sealed }.judge(identity, stream, from);
+                }
+            }
+        }
+    }
+}
