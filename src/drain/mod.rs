@@ -18,6 +18,8 @@ mod fallback;
 mod gate;
 mod health;
 pub(crate) mod inbox;
+#[cfg(test)]
+mod inbox_tests;
 pub(crate) mod pack;
 pub(crate) mod queue;
 #[cfg(test)]
