@@ -48,6 +48,7 @@ impl<S> Gated<S> {
     }
 
     /// Publishers that wait for room.
+    #[cfg(test)]
     pub(crate) fn publishers_waiting(&self) -> usize {
         self.publishers_waiting
     }

@@ -247,13 +247,9 @@ impl Inbox {
         }
     }
 
-    /// The spool has more on its disk: whoever waits for memory may get some.
+    /// The spool has more on its disk: whoever waits for memory looks whether that can leave it.
     pub(crate) fn appended(&self) {
-        let mut state = self.lock();
-        if state.publishers_waiting() > 0 {
-            state.queue.unload();
-        }
-        self.0.let_in(state);
+        self.0.let_in(self.lock());
     }
 
     /// The spool deleted a segment to make room.
@@ -296,74 +292,5 @@ impl Inbox {
     pub(crate) fn admits(&self, bytes: usize) -> bool {
         let mut state = self.lock();
         state.admits(bytes) || state.orders.end_at.is_some_and(|end| clock::now() >= end)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::drain::testing::{batch, limits};
-    use crate::ledger::Grade;
-
-    #[tokio::test]
-    async fn only_a_push_that_passes_the_mark_wakes_the_drain() {
-        let inbox = Inbox::new(WhenFull::DropOldest, 1 << 20);
-        let woken = async |inbox: &Inbox| tokio::time::timeout(Duration::ZERO, inbox.woken()).await.is_ok();
-        inbox.push(&batch(1, 1));
-        assert!(!woken(&inbox).await, "a busy drain is left alone");
-        Inbox::arm(&mut inbox.lock(), 1000);
-        inbox.push(&batch(2, 1));
-        assert!(!woken(&inbox).await, "too little");
-        inbox.push(&batch(3, 1));
-        assert!(!woken(&inbox).await, "still too little");
-        inbox.push(&batch(4, 1));
-        assert!(inbox.lock().queue.ready() < 1100, "just past the mark");
-        assert!(woken(&inbox).await);
-        inbox.push(&batch(10, 1));
-        assert!(!woken(&inbox).await, "woken once");
-        inbox.order(|state| state.orders.hurried = true);
-        assert!(woken(&inbox).await);
-    }
-
-    #[test]
-    fn a_full_queue_that_drops_blocks_no_publisher() {
-        for policy in [WhenFull::DropOldest, WhenFull::DropNewest] {
-            let inbox = Inbox::new(policy, 750);
-            for seq in 1..10 {
-                inbox.wait_for_room(200);
-                inbox.push(&batch(seq, 1));
-            }
-            assert!(inbox.counts().lost.total() > 0, "the queue was full");
-        }
-    }
-
-    #[test]
-    fn a_blocked_publisher_goes_on_when_room_comes_when_the_drain_closes_and_when_it_dies() {
-        let all: [fn(&Inbox); 5] = [
-            |inbox| {
-                let ends = vec![1000].into();
-                inbox.change(|queue| queue.place(1, ends));
-                inbox.progress(Progress { epoch: 1, upto: 1000, grade: Grade::Confirmed });
-            },
-            |inbox| inbox.order(|state| state.orders.closed = true),
-            |inbox| inbox.order(|state| state.orders.unblocked = true),
-            |inbox| inbox.order(|state| state.queue.die()),
-            |inbox| inbox.order(|state| state.orders.end_at = Some(clock::now())),
-        ];
-        for free in all {
-            let inbox = Inbox::new(WhenFull::Block, 750);
-            inbox.push(&batch(1, 1));
-            inbox.push(&batch(2, 1));
-            assert!(inbox.change(|queue| queue.seal(&crate::drain::pack::Limits { items: 1, ..limits() })));
-            std::thread::scope(|scope| {
-                let publisher = scope.spawn(|| inbox.wait_for_room(200));
-                while inbox.lock().publishers_waiting() == 0 {
-                    std::thread::yield_now();
-                }
-                assert!(!publisher.is_finished());
-                free(&inbox);
-                publisher.join().unwrap();
-            });
-        }
     }
 }

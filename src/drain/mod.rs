@@ -20,6 +20,8 @@ mod gate;
 mod hanging_tests;
 mod health;
 pub(crate) mod inbox;
+#[cfg(test)]
+mod inbox_tests;
 pub(crate) mod pack;
 pub(crate) mod queue;
 #[cfg(test)]

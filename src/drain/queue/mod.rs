@@ -20,6 +20,8 @@
 //! Once the books are closed every call does nothing.
 
 mod spooled;
+#[cfg(test)]
+mod tests;
 mod verdicts;
 mod window;
 
