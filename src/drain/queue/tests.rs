@@ -84,7 +84,7 @@ fn books_that_are_closed_twice_keep_what_is_left_for_the_fallback() {
         assert!(queue.close_books());
         assert_eq!(queue.left().iter().map(Piece::units).sum::<usize>(), 3);
     }
-    queue.save_left();
+    queue.save_left(3);
     assert_eq!(queue.counts().lost.total(), 0);
 }
 
