@@ -25,6 +25,8 @@ pub(crate) struct Cursor {
     pub(crate) identity: String,
     pub(crate) place: Place,
     generation: u64,
+    /// The other slot is bad. What it held before it was torn, which a crash of the machine may bring back, may be ahead of this.
+    pub(crate) is_torn: bool,
 }
 
 impl Cursor {
@@ -32,7 +34,7 @@ impl Cursor {
     pub(crate) fn new(identity: &str) -> Self {
         // A slot holds its identity in whole; what is longer than that still names its drain.
         let identity = cut(identity, SLOT_STRIDE as usize - FIXED - 2);
-        Self { identity: identity.to_owned(), place: Place::default(), generation: 0 }
+        Self { identity: identity.to_owned(), place: Place::default(), generation: 0, is_torn: false }
     }
 
     /// The file of a drain: 64 bits of FNV-1a of its identity.
@@ -50,8 +52,11 @@ impl Cursor {
     pub(crate) fn load(disk: &dyn Disk, name: &str) -> io::Result<Option<Self>> {
         let mut bytes = Vec::new();
         disk.read(name, 0, 2 * SLOT_STRIDE as usize, &mut bytes)?;
-        let slots = [0, SLOT_STRIDE as usize].map(|at| bytes.get(at..).and_then(decode));
-        Ok(slots.into_iter().flatten().max_by_key(|cursor| cursor.generation))
+        let slots = [0, SLOT_STRIDE as usize]
+            .map(|at| bytes.get(at..bytes.len().min(at + SLOT_STRIDE as usize)).unwrap_or_default());
+        let is_torn = slots.iter().any(|slot| decode(slot).is_none() && slot.iter().any(|&byte| byte != 0));
+        let newest = slots.into_iter().filter_map(decode).max_by_key(|cursor| cursor.generation);
+        Ok(newest.map(|cursor| Self { is_torn, ..cursor }))
     }
 
     /// Writes the next slot. The cursor in memory moves though the disk fails: it is a hint there. After a failure the same slot
@@ -115,7 +120,12 @@ fn decode(slot: &[u8]) -> Option<Cursor> {
     let (generation, segment, seq) = (reader.u64()?, reader.u64()?, reader.u64()?);
     let identity = reader.text()?;
     let len = body.len() - reader.0.len();
-    (crc32c(&body[..len]) == crc).then_some(Cursor { identity, place: Place { segment, seq }, generation })
+    (crc32c(&body[..len]) == crc).then_some(Cursor {
+        identity,
+        place: Place { segment, seq },
+        generation,
+        is_torn: false,
+    })
 }
 
 #[cfg(test)]
@@ -158,6 +168,6 @@ mod tests {
         disk.flip(&name, 20);
         assert_eq!(Cursor::load(&disk, &name).unwrap(), None);
         cursor.store(&disk, Place { segment: 3, seq: 1 }).unwrap();
-        assert_eq!(Cursor::load(&disk, &name).unwrap().unwrap(), cursor, "and it is written anew");
+        assert_eq!(Cursor::load(&disk, &name).unwrap().unwrap().place, cursor.place, "and it is written anew");
     }
 }

@@ -171,6 +171,25 @@ fn frames_that_do_not_ascend_cost_at_most_themselves() {
     assert_eq!(owed(&disk, &found), 6, "what is missing is found out by the drain that reads");
 }
 
+/// A full disk tears a store, and again; a crash of the machine brings back what the first one left, which was whole but for
+/// its end, and that is the same in each.
+#[test]
+fn what_a_torn_slot_of_a_cursor_held_settles_nothing_that_was_written_since() {
+    let disk = Arc::new(SimDisk::default());
+    let (mut cursor, name) = (Cursor::new("all"), Cursor::file_name("all"));
+    cursor.store(&*disk, Place { segment: 8, seq: 76 }).unwrap();
+    cursor.store(&*disk, Place { segment: 10, seq: 0 }).unwrap();
+    let ghost = disk.files()[&name].clone();
+    disk.edit(&name, |bytes| bytes[8..20].fill(7));
+    assert_eq!(recover(&*disk).cursors["all"].place, Place { segment: 8, seq: 76 });
+    let mut log = Log::new(Arc::clone(&disk) as Arc<dyn Disk>, header(), SEGMENT, 1 << 30, recover(&*disk));
+    log.append(&[batch(1, 2)], &mut Vec::new()).unwrap();
+    disk.edit(&name, |bytes| *bytes = ghost);
+    let found = recover(&*disk);
+    assert_eq!(found.cursors["all"].place, Place { segment: 10, seq: 0 }, "it is back");
+    assert_eq!(owed(&disk, &found), 2);
+}
+
 #[test]
 fn a_cursor_beyond_every_number_is_no_cursor() {
     let disk = spool(3);

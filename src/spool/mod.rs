@@ -39,7 +39,8 @@
 //!
 //! Everything in earlier segments, and everything before `seq` in this one, is settled. Slots are written in turn; the valid one
 //! with the higher generation counts. A cursor is a hint: the segments' headers say which drains are owed what, so a
-//! cursor that is missing or bad costs duplicates, not lines.
+//! cursor that is missing or bad costs duplicates, not lines. What a torn slot held before may come back with a crash of the
+//! machine, so the segments that follow are numbered far behind whatever it can say.
 //!
 //! # Recovery
 //!

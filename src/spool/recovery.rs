@@ -21,6 +21,9 @@ use std::{collections::BTreeMap, io, sync::Arc};
 
 /// No run gets there. What says that it did is not ours, and must not use the numbers up.
 const NUMBER_MAX: u64 = u64::MAX >> 1;
+/// A torn slot of a cursor may have held a place that is ahead of the other slot's by fewer segments than this: what a run
+/// wrote between two stores. Numbers that are behind it are safe from it, whatever a crash of the machine brings back.
+const TORN: u64 = 1 << 32;
 
 /// A segment that is no longer written to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -147,7 +150,7 @@ impl Found {
     fn cursor(&mut self, disk: &dyn Disk, name: &str) {
         let why = match Cursor::load(disk, name) {
             Ok(Some(cursor)) if cursor.place.segment <= NUMBER_MAX => {
-                self.reserve(cursor.place.segment);
+                self.reserve(cursor.place.segment + if cursor.is_torn { TORN } else { 0 });
                 self.cursors.insert(cursor.identity.clone(), cursor);
                 return;
             }
