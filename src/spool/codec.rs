@@ -424,6 +424,23 @@ mod tests {
     }
 
     #[test]
+    fn a_frames_head_is_not_believed_if_its_payload_can_not_hold_what_it_says() {
+        let mut bytes = Vec::new();
+        encode_frame(&batch(&[Vec::new(), Vec::new()], 7, true), [0; 3], 1, &mut bytes);
+        let believes = |at: usize, value: &[u8]| {
+            let mut bytes = bytes.clone();
+            bytes[at..at + value.len()].copy_from_slice(value);
+            frame_head(&bytes).is_some()
+        };
+        let [len, units, first_seq, parts] = [4, 12, 16, 36];
+        // Two ends of four bytes, two parts of eight.
+        assert_eq!([25_u32, 24, 23].map(|value| believes(len, &value.to_le_bytes())), [true, true, false]);
+        assert_eq!([0_u32, 1, 2, 3].map(|value| believes(units, &value.to_le_bytes())), [false, false, true, false]);
+        assert_eq!([0_u32, 2, 3].map(|value| believes(parts, &value.to_le_bytes())), [true, true, false]);
+        assert!(believes(first_seq, &(u64::MAX - 2).to_le_bytes()) && !believes(first_seq, &u64::MAX.to_le_bytes()));
+    }
+
+    #[test]
     fn a_footer_is_valid_at_its_own_place_alone() {
         let footer = Footer { first_seq: 7, end_seq: 19, units: [4, 7, 1], offset: 4096 };
         let bytes = encode_footer(&footer);
