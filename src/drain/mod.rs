@@ -7,13 +7,14 @@
 //! - [`sealed`], [`queue`]: what is where, and the accounts; pure.
 //! - [`inbox`]: the same behind a lock, with the waking.
 //! - [`pack`], [`backoff`], [`health`]: how much, when again, what to say; pure.
-//! - [`worker`]: the loop.
+//! - [`worker`]: the loop; [`thread`]: what it runs on. [`books`]: the end.
 //!
 //! A panic in a drain's thread is caught at its root: the drain is dead, its lines are counted, nothing else stops.
 
 mod backoff;
 #[doc(hidden)]
 pub mod bench;
+mod books;
 mod fallback;
 mod gate;
 #[cfg(test)]
@@ -36,40 +37,23 @@ mod status;
 mod tcp_tests;
 #[cfg(test)]
 pub(crate) mod testing;
+mod thread;
 pub(crate) mod worker;
 
 pub use status::{Condition, DrainStatus};
 
-use self::{
-    fallback::{Writing, Written},
-    inbox::Inbox,
-    pack::Limits,
-    sealed::Piece,
-    worker::Worker,
-};
+use self::{inbox::Inbox, pack::Limits, thread::DrainThread};
 use crate::{
     clock,
-    config::{Config, DrainSpec, Fallback, Target},
-    event::{Bell, Event},
-    format::{Encoder, Origin, thousands},
-    ledger::{Counts, DrainReport},
+    config::{Config, DrainSpec, Fallback},
+    event::Bell,
+    ledger::Counts,
     line::{Batch, Stream},
     report::SpoolReport,
-    say::say,
     spool::{open::Plan, thread::Spool},
     sys,
-    transport::{Transport, file, http, relp, tcp, udp, unix},
 };
-use std::{
-    io,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-    thread,
-    time::{Duration, Instant},
-};
-
-/// How long the spool is waited for at a time, when the books are closed: three times.
-const LAST_WORDS: Duration = Duration::from_millis(80);
+use std::{io, sync::Arc, time::Instant};
 
 /// One part in so many of `--memory` is left to the holes that batches of all sizes leave between them.
 const HOLES: usize = 8;
@@ -119,7 +103,7 @@ impl Drains {
                 inbox: Arc::clone(&inbox),
                 bell: bell.clone(),
             };
-            thread::Builder::new().name(format!("drain-{index}")).spawn(move || {
+            std::thread::Builder::new().name(format!("drain-{index}")).spawn(move || {
                 sys::wait_our_turn();
                 thread.run();
             })?;
@@ -245,67 +229,6 @@ impl Drains {
         let look = |drain: &Drain| status::of(&drain.name, &drain.url, &mut drain.inbox.lock(), now);
         self.drains.iter().map(look).collect()
     }
-
-    /// [`Self::close_books_within`] a quarter of a second.
-    pub fn close_books(&self) -> Vec<DrainReport> {
-        self.close_books_within(3 * LAST_WORDS)
-    }
-
-    /// Freezes every account: what is pending becomes spooled, written to the fallback or lost(deadline), later news is ignored.
-    /// Asserts the identity. Returns the report; waits for no thread but those of spool and fallback, and for them at most
-    /// `limit`, for a disk that hangs must not keep the report from its reader.
-    pub fn close_books_within(&self, limit: Duration) -> Vec<DrainReport> {
-        let end = clock::now() + limit;
-        let left = || end.saturating_duration_since(clock::now());
-        let patience = || LAST_WORDS.min(left());
-        if let Some(spool) = &self.spool {
-            // What a disk that hangs does not take is the fallback's.
-            let limit = if self.fallback.is_some() { left() / 2 } else { left() };
-            spool.settle(LAST_WORDS.min(limit));
-        }
-        let mut reports = self.freeze();
-        let fallback = self.fallback.as_ref().and_then(|fallback| self.fall_back(fallback));
-        if let Some(spool) = &self.spool {
-            let spooled: u64 = reports.iter().map(|report| report.counts.spooled).max().unwrap_or(0);
-            let dir = spool.dir();
-            let dir = dir.display();
-            if !spool.finish(patience()) {
-                say(format_args!("spool {dir}: the disk is slow to end; the next run may send some lines again"));
-            }
-            spool.tidy(patience());
-            if spooled > 0 {
-                say(format_args!("what was not delivered is in {dir}; the next run with this --spool sends it first"));
-            }
-        }
-        if let Some((left, writing)) = fallback {
-            self.book_fallback(&left, writing.end(end), &mut reports);
-        }
-        reports
-    }
-
-    /// The books alone.
-    fn freeze(&self) -> Vec<DrainReport> {
-        let now = clock::now();
-        self.drains.iter().map(|drain| drain.close_books(now)).collect()
-    }
-
-    /// What each drain left is being written; None if nothing was left.
-    fn fall_back(&self, fallback: &Fallback) -> Option<(Vec<Vec<Piece>>, Writing)> {
-        let left: Vec<_> = self.drains.iter().map(|drain| drain.inbox.lock().queue.left().to_vec()).collect();
-        let all = left.concat();
-        (!all.is_empty()).then(|| (left, Writing::start(&all, fallback)))
-    }
-
-    fn book_fallback(&self, left: &[Vec<Piece>], written: Written, reports: &mut [DrainReport]) {
-        for ((drain, left), report) in self.drains.iter().zip(left).zip(reports) {
-            let units = written.units_of(left);
-            drain.inbox.change(|queue| queue.save_left(units));
-            report.counts = drain.inbox.counts();
-        }
-        if let (Some(fallback), Some((why, lost))) = (&self.fallback, written.trouble) {
-            say(format_args!("--fallback {fallback}: {why}; {} lines are lost", thousands(lost as u64)));
-        }
-    }
 }
 
 #[cfg(test)]
@@ -322,7 +245,7 @@ impl Drains {
     }
 
     /// [`Self::close_books`] without what waits.
-    pub(crate) fn close_books_at_once(&self) -> Vec<DrainReport> {
+    pub(crate) fn close_books_at_once(&self) -> Vec<crate::ledger::DrainReport> {
         self.freeze()
     }
 }
@@ -330,27 +253,6 @@ impl Drains {
 impl Drain {
     fn wants(&self, stream: Stream) -> bool {
         self.stream.is_none_or(|wanted| wanted == stream)
-    }
-
-    fn close_books(&self, now: Instant) -> DrainReport {
-        let mut state = self.inbox.lock();
-        let balanced = state.queue.close_books();
-        let end = state.done_at.unwrap_or(now);
-        let report = DrainReport {
-            name: self.name.clone(),
-            url: self.url.clone(),
-            counts: *state.queue.counts(),
-            flush: state.closed_at.map_or(Duration::ZERO, |from| end.saturating_duration_since(from)),
-            trouble: state.trouble.clone().or_else(|| state.pulse.missing(now)),
-        };
-        drop(state);
-        self.inbox.order(|_| {});
-        debug_assert!(balanced, "the accounts of drain {} do not balance: {report:?}", self.name);
-        if !balanced {
-            // Never a panic here: this may be PID 1.
-            say(format_args!("drain {}: the accounts do not balance; this is a bug in lastword", self.name));
-        }
-        report
     }
 }
 
@@ -365,66 +267,6 @@ fn start_spool(specs: &[DrainSpec], config: &Config, inboxes: &[Arc<Inbox>]) -> 
     plan.start(first, inboxes.to_vec()).map(Some)
 }
 
-/// What the thread of a drain starts with.
-struct DrainThread {
-    index: usize,
-    spec: DrainSpec,
-    origin: Origin,
-    seed: u64,
-    limits: Limits,
-    inbox: Arc<Inbox>,
-    bell: Bell,
-}
-
-impl DrainThread {
-    /// The thread's life.
-    fn run(mut self) {
-        let limits = self.limits;
-        match self.spec.target.clone() {
-            Target::Http(target) => self.live(move |encoder| http::Http::new(target, encoder.protocol())),
-            Target::Tcp(target) => self.live(move |_| tcp::Tcp::new(&target, limits.in_flight as u64)),
-            Target::Relp(target) => self.live(move |_| relp::Relp::new(target)),
-            Target::Udp(peer) => self.live(move |_| udp::Udp::new(peer)),
-            Target::Unix(path) => self.live(move |_| unix::Unix::new(path)),
-            Target::File(target) => self.live(move |_| file::File::new(target)),
-        }
-    }
-
-    /// Runs the loop to its end, and tells the supervisor. A panic kills the drain, not the process.
-    fn live<T: Transport>(&mut self, transport: impl FnOnce(&Encoder) -> T) {
-        let ended = catch_unwind(AssertUnwindSafe(|| self.drain(transport)));
-        if !matches!(ended, Ok(Ok(()))) {
-            let reason = match ended {
-                Ok(Err(error)) => error.to_string(),
-                _ => "died of a bug in lastword".to_owned(),
-            };
-            let mut kept = false;
-            self.inbox.order(|state| {
-                state.queue.die();
-                kept = state.queue.has_heirs();
-                state.trouble = Some(reason.clone());
-            });
-            let fate = if kept { "kept until the end, and sent by no one in this run" } else { "lost" };
-            say(format_args!("drain {}: {reason}; from here on its lines are {fate}", self.spec.name));
-        }
-        self.inbox.lock().done_at = Some(clock::now());
-        self.bell.ring(Event::DrainDone(self.index));
-    }
-
-    fn drain<T: Transport>(&mut self, transport: impl FnOnce(&Encoder) -> T) -> io::Result<()> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let encoder = Encoder::new(self.spec.format, self.origin.clone()).limited(self.spec.max_message());
-        let key = format!("{}-{}", self.origin.run, self.index);
-        let speak = |line: &str| say(format_args!("drain {}: {line}", self.spec.name));
-        let transport = transport(&encoder);
-        let worker = Worker::new(&self.inbox, transport, encoder, self.limits, self.seed, key, &speak);
-        runtime.block_on(worker.run());
-        // A name lookup that hangs on a blocking thread is not waited for.
-        runtime.shutdown_background();
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::{
@@ -432,12 +274,13 @@ mod tests {
         *,
     };
     use crate::{
-        config::{FileTarget, WhenFull},
+        config::{FileTarget, Target, WhenFull},
+        event::Event,
         format::Format,
         ledger::Loss,
-        transport::{Failure, Payload, Progress},
+        transport::{Failure, Payload, Progress, Transport},
     };
-    use std::path::PathBuf;
+    use std::{path::PathBuf, thread, time::Duration};
 
     fn spec(path: PathBuf, stream: Option<Stream>) -> DrainSpec {
         DrainSpec {
