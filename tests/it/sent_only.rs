@@ -94,6 +94,15 @@ impl Daemon {
             }
         }
     }
+
+    /// Messages that it has read already: the sender may have seen them read to the end, so a death must not take them.
+    fn read_ahead(self) -> Vec<Vec<u8>> {
+        let Self::Stream(_, _, bytes) = self else { return Vec::new() };
+        let mut messages: Vec<_> = bytes.split(|&byte| byte == 0).map(<[u8]>::to_vec).collect();
+        // Half of one, or nothing.
+        messages.pop();
+        messages
+    }
 }
 
 /// A daemon on a Unix socket that comes and goes: in each life it reads so many messages, and is away for so many
@@ -105,7 +114,7 @@ fn unix_daemon(path: &Path, stream: bool, lives: Vec<(usize, u64)>, stop: &Atomi
         if !receive(|buffer| daemon.recv(buffer), messages, stop, &mut got) {
             break;
         }
-        drop(daemon);
+        got.extend(daemon.read_ahead());
         pause(Duration::from_millis(away));
     }
     got

@@ -140,7 +140,7 @@ fn files_of_others_and_of_newer_versions_are_said_and_left_as_they_are() {
     fs::write(&other, "not one of ours").expect("writable");
     let before = [&newer, &other].map(|path| fs::read(path).expect("readable"));
     let run = backlog.next_run();
-    assert!(run.err().contains("written by another version of lastword (format 9, this one reads 1); left alone"));
+    assert!(run.err().contains("written by another version of lastword (format 9, this one reads 2); left alone"));
     assert!(run.err().contains("00000000000000ff.seg: not a file of lastword's; left alone"), "{}", run.err());
     assert_eq!([&newer, &other].map(|path| fs::read(path).expect("readable")), before);
 }
