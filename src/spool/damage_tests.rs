@@ -93,3 +93,30 @@ fn what_is_damaged_is_missed_by_the_drains_that_it_was_for_wherever_they_stand()
         }
     }
 }
+
+#[test]
+fn frames_behind_much_that_is_no_frame_are_found() {
+    let case = Case { frame: 0, sealed: false };
+    let disk = case.disk();
+    let body = recover(&*disk).segments[0].body as usize;
+    // More than is read at a time; and nothing of it looks like the beginning of a frame.
+    disk.edit(&segment_name(0), |bytes| drop(bytes.splice(body..body, vec![b'x'; 400_000])));
+    let found = recover(&*disk);
+    assert_eq!((found.segments[0].first_seq, found.segments[0].end_seq), (1, 11), "{:?}", found.notes);
+    assert!(found.notes.iter().any(|note| note.contains("damaged; 2 lines of 10 lost")), "{:?}", found.notes);
+}
+
+#[test]
+fn a_header_with_less_than_a_frame_or_with_zeroes_behind_it_promised_nothing() {
+    for behind in [&b"LWfr and a bit"[..], &[0; 100], b""] {
+        let disk = Case { frame: 0, sealed: false }.disk();
+        let body = recover(&*disk).segments[0].body as usize;
+        disk.edit(&segment_name(0), |bytes| {
+            bytes.truncate(body);
+            bytes.extend_from_slice(behind);
+        });
+        let found = recover(&*disk);
+        assert!(found.segments.is_empty() && found.unreadable.files == 0, "{behind:?}: {:?}", found.notes);
+        assert!(disk.files().is_empty(), "{behind:?}");
+    }
+}

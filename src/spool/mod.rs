@@ -64,6 +64,8 @@ pub(crate) mod cursor;
 #[cfg(test)]
 mod damage_tests;
 pub(crate) mod disk;
+#[cfg(test)]
+mod disk_tests;
 pub(crate) mod index;
 pub(crate) mod keeper;
 #[cfg(test)]

@@ -13,13 +13,14 @@ use super::{
     thread::{Member, Opened, Settings, Spool},
 };
 use crate::{
+    clock,
     config::{SpoolSync, WhenFull},
     drain::{inbox::Inbox, testing::batch},
     format::Instance,
     report::Unreadable,
 };
 use nix::libc::EIO;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 fn log(disk: &Arc<SimDisk>) -> Log {
     let found = recover(&**disk);
@@ -136,6 +137,30 @@ fn small(disk: &Arc<SimDisk>, inbox: &Arc<Inbox>) -> (Spool, Keeper, Arc<Index>)
 fn turn(keeper: &mut Keeper) {
     let work = keeper.take();
     keeper.turn(work);
+}
+
+#[test]
+fn a_spool_with_nothing_to_do_wakes_nobody() {
+    let inbox = Arc::new(Inbox::new(WhenFull::DropOldest, 1 << 20));
+    let (spool, mut keeper, _) = small(&Arc::new(SimDisk::default()), &inbox);
+    until_idle(&mut keeper);
+    assert!(spool.has_nothing_to_do());
+    spool.push(&batch(1, 5));
+    assert!(!spool.has_nothing_to_do());
+    // What was written is made safe, and where the drains stand is noted, without being asked.
+    turn(&mut keeper);
+    assert!(keeper.patience().is_some());
+    until_idle(&mut keeper);
+    assert!(!keeper.is_dirty());
+}
+
+fn until_idle(keeper: &mut Keeper) {
+    let end = clock::now() + Duration::from_secs(20);
+    while keeper.patience().is_some() {
+        assert!(clock::now() < end, "it looks after something for ever");
+        turn(keeper);
+        std::thread::yield_now();
+    }
 }
 
 /// An append that is larger than the whole spool evicts segments that it has only just begun.

@@ -292,6 +292,11 @@ impl Spool {
         (!state.has_nothing_to_do(), state.noted, state.finished)
     }
 
+    /// Neither batches nor an order wait for the thread.
+    pub(crate) fn has_nothing_to_do(&self) -> bool {
+        self.shared.lock().has_nothing_to_do()
+    }
+
     /// A disk that refused is to be asked again without a pause.
     pub(crate) fn is_at_once(&self) -> bool {
         let state = self.shared.lock();
