@@ -7,11 +7,15 @@
 //!
 //! While the app runs, a full buffer blocks the reader, as the app would have been blocked without us. From the app's exit
 //! on, there is room for what its pipe holds, and the reader waits for more no longer than [`STALL`] without progress; what is
-//! not taken is counted and reported. A closed stdout (EPIPE, EBADF) swallows the rest: drains and app go on.
+//! not taken is counted and reported. A closed stdout (EPIPE, EBADF) swallows the rest: drains and app go on. Any other error (a
+//! full disk) costs what was being written, as it would cost the app its write, and is said; what comes next is tried anew.
 
 use crate::{
+    clock,
     event::{Bell, Event},
+    format::thousands,
     line::Stream,
+    say::say,
     sys,
 };
 use nix::{
@@ -23,7 +27,7 @@ use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// Bytes that wait for the writer.
@@ -34,6 +38,9 @@ const RESIDUE: usize = 1 << 20;
 
 /// How long the reader waits for a stuck stdout once the app has exited.
 const STALL: Duration = Duration::from_millis(500);
+
+/// Trouble with stdout is not spoken of more often than this.
+const QUIET: Duration = Duration::from_secs(60);
 
 /// The reader's end of one stream's pass-through.
 #[derive(Debug, Clone)]
@@ -87,7 +94,7 @@ impl Passthrough {
         let writer = Arc::clone(&shared);
         thread::Builder::new().name(format!("pass-{}", stream.name())).spawn(move || {
             sys::wait_our_turn();
-            writer.write_all_to(out.as_fd());
+            writer.write_all_to(stream, out.as_fd());
             bell.ring(Event::PassthroughDone(stream));
         })?;
         Ok(Self { shared })
@@ -156,6 +163,48 @@ impl State {
     const fn room(&self) -> usize {
         if self.impatient { ROOM + RESIDUE } else { ROOM }
     }
+
+    /// What the writer has in its hands is not taken, and, if stdout is gone `for_good`, nothing that waits or comes. Returns
+    /// how many bytes that was.
+    fn refuse(&mut self, for_good: bool) -> u64 {
+        let refused = if for_good { self.waiting() } else { self.writing } as u64;
+        self.refused += refused;
+        self.writing = 0;
+        if for_good {
+            self.broken = true;
+            self.buffer = Vec::new();
+        }
+        refused
+    }
+}
+
+/// A stdout that is open and takes nothing, as one on a full disk.
+#[derive(Debug, Default)]
+struct Trouble {
+    /// Bytes that are missing since it took any, if that was said.
+    missing: Option<u64>,
+    said_at: Option<Instant>,
+}
+
+impl Trouble {
+    /// Returns what to say, if anything.
+    fn met(&mut self, error: Errno, refused: u64, now: Instant) -> Option<String> {
+        if let Some(missing) = &mut self.missing {
+            *missing += refused;
+            return None;
+        }
+        if self.said_at.is_some_and(|at| now < at + QUIET) {
+            return None;
+        }
+        (self.missing, self.said_at) = (Some(refused), Some(now));
+        let why = error.desc().to_lowercase();
+        Some(format!("takes nothing: {why}; app and drains go on, what is not taken is counted, and it is tried again"))
+    }
+
+    fn is_over(&mut self) -> Option<String> {
+        let missing = self.missing.take()?;
+        Some(format!("takes bytes again; {} are missing in it", thousands(missing)))
+    }
 }
 
 impl Shared {
@@ -187,30 +236,33 @@ impl Shared {
         }
     }
 
-    fn write_all_to(&self, out: BorrowedFd<'_>) {
+    fn write_all_to(&self, stream: Stream, out: BorrowedFd<'_>) {
         let mut mine = Vec::new();
+        let mut trouble = Trouble::default();
         while self.take(&mut mine) {
             let mut rest = &mine[..];
             while !rest.is_empty() {
                 let result = write_some(out, rest);
                 let mut state = self.lock();
-                match result {
+                let words = match result {
                     Ok(count) => {
                         let count = if planted!(passthrough_short_write) { rest.len() } else { count };
                         state.written += count as u64;
                         state.writing -= count;
                         rest = &rest[count..];
+                        trouble.is_over()
                     }
-                    Err(_) => {
-                        state.broken = true;
-                        state.refused += state.waiting() as u64;
-                        state.writing = 0;
-                        state.buffer = Vec::new();
+                    Err(error) => {
+                        let refused = state.refuse(matches!(error, Errno::EPIPE | Errno::EBADF));
                         rest = &[];
+                        if state.broken { None } else { trouble.met(error, refused, clock::now()) }
                     }
-                }
+                };
                 drop(state);
                 self.drained.notify_one();
+                if let Some(words) = words {
+                    say(format_args!("pass-through: our {} {words}", stream.name()));
+                }
             }
         }
     }
@@ -306,6 +358,36 @@ mod tests {
         }
         passthrough.end();
         assert_eq!(passthrough.untaken(), 3 << 20);
+    }
+
+    /// A full disk ended the pass-through for as long as the process lived, though there was room again a minute later.
+    #[test]
+    fn a_stdout_that_refuses_for_a_while_gets_what_comes_after_it() {
+        let (out, reader) = std::os::unix::net::UnixDatagram::pair().unwrap();
+        let bell = Bell::new().unwrap();
+        let passthrough = Passthrough::start(Stream::Stdout, out.into(), bell.clone()).unwrap();
+        // Too large for a datagram: an error that says nothing of the next write.
+        passthrough.push(&vec![b'x'; 8 << 20]);
+        assert!(wait_for(|| passthrough.untaken() == 8 << 20 && passthrough.shared.lock().waiting() == 0));
+        passthrough.push(b"after");
+        let mut buffer = [0; 16];
+        reader.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        assert_eq!(reader.recv(&mut buffer).unwrap(), 5);
+        passthrough.end();
+        assert!(wait_for(|| bell.take() == [Event::PassthroughDone(Stream::Stdout)]));
+        assert_eq!((passthrough.written(), passthrough.untaken()), (5, 8 << 20));
+    }
+
+    #[test]
+    fn a_stdout_in_trouble_is_spoken_of_at_the_beginning_and_the_end_and_not_again_within_a_minute() {
+        let (start, mut trouble) = (clock::now(), Trouble::default());
+        assert!(
+            trouble.met(Errno::ENOSPC, 1000, start).unwrap().starts_with("takes nothing: no space left on device;")
+        );
+        assert_eq!(trouble.met(Errno::ENOSPC, 500, start), None);
+        assert_eq!(trouble.is_over().unwrap(), "takes bytes again; 1,500 are missing in it");
+        assert_eq!((trouble.is_over(), trouble.met(Errno::EIO, 1, start), trouble.is_over()), (None, None, None));
+        assert!(trouble.met(Errno::EIO, 1, start + QUIET).is_some());
     }
 
     #[test]
