@@ -10,9 +10,12 @@ use nix::sys::resource::{UsageWho, getrusage};
 use serde::{Serialize, Serializer};
 use std::{
     fmt,
-    fs::OpenOptions,
+    fs::{File, Metadata, OpenOptions},
     io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::{
+        fd::AsFd,
+        unix::fs::{MetadataExt, OpenOptionsExt},
+    },
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -124,13 +127,29 @@ impl Report {
         Errand::start("report", move || report.write(&path))
     }
 
-    /// Writes that text to `path`. A FIFO without a reader is an error: nobody is to be waited for at the exit.
+    /// Writes that text to `path`, in the place of what is there, unless it is our own stdout or stderr: then behind it. A FIFO
+    /// without a reader is an error: nobody is to be waited for at the exit.
     ///
     /// # Errors
     /// What the file system says.
     pub fn write(&self, path: &Path) -> io::Result<()> {
+        let ours = [io::stdout().as_fd().try_clone_to_owned(), io::stderr().as_fd().try_clone_to_owned()];
+        self.write_beside(path, &ours.map(|fd| fd.ok().map(File::from)))
+    }
+
+    /// `/dev/stdout` opened anew has a place of its own in the file that is behind it, at its beginning: the app's output there
+    /// would be lost.
+    fn write_beside(&self, path: &Path, ours: &[Option<File>]) -> io::Result<()> {
         let mut options = OpenOptions::new();
-        let mut file = options.write(true).create(true).truncate(true).custom_flags(sys::OPEN_AT_ONCE).open(path)?;
+        let mut file = options.write(true).create(true).truncate(false).custom_flags(sys::OPEN_AT_ONCE).open(path)?;
+        let id = |meta: Metadata| meta.is_file().then(|| (meta.dev(), meta.ino()));
+        let named = file.metadata().ok().and_then(id);
+        let same = |file: &&File| named.is_some() && file.metadata().ok().and_then(id) == named;
+        match ours.iter().flatten().find(same) {
+            Some(mut own) => return own.write_all(self.to_json().as_bytes()),
+            None if named.is_some() => file.set_len(0)?,
+            None => {}
+        }
         file.write_all(self.to_json().as_bytes())
     }
 }
@@ -240,6 +259,19 @@ mod tests {
                 },
             })
         );
+    }
+
+    /// `--report /dev/stdout >app.log` left nothing of what the app had written.
+    #[test]
+    fn a_report_to_our_own_output_stands_behind_what_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("app.log");
+        let mut stdout = File::create(&path).unwrap();
+        stdout.write_all(b"what the app wrote\n").unwrap();
+        let name = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&stdout));
+        report().write_beside(Path::new(&name), &[None, Some(stdout)]).unwrap();
+        let expected = format!("what the app wrote\n{}", report().to_json());
+        assert_eq!(std::fs::read_to_string(path).unwrap(), expected);
     }
 
     #[test]
