@@ -10,6 +10,9 @@
 //! moved or deleted (logrotate) is noticed within a second of the next write, and opened anew by its name; what was written
 //! until then is in the moved one. Only regular files are rotated or looked after. A file that cannot be set aside is
 //! appended to, and it is tried again a minute later.
+//!
+//! `/dev/stdout` and `/dev/stderr` are our own, not opened anew: that would fail on a socket (systemd's journal), or for a user who
+//! was dropped to, and write into a file at a place that the pass-through does not know of.
 
 mod shelf;
 
@@ -18,11 +21,17 @@ pub(crate) use self::shelf::directory_of;
 use self::shelf::Shelf;
 use super::{Failure, Payload, Progress, Pulse, Transport, Verdict};
 use crate::{config::FileTarget, ledger::Grade, say::say, sys};
-use nix::errno::Errno;
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+};
 use std::{
     fs::{self, OpenOptions},
     io::{self, ErrorKind, Write},
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::fs::{MetadataExt, OpenOptionsExt},
+    },
     path::Path,
     time::Duration,
 };
@@ -39,11 +48,16 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// When setting aside failed, and between two times.
 const RETRY_EVERY: Duration = Duration::from_secs(60);
 
+/// What a pipe that is ready to be written to takes without making the writer wait (pipe(7), PIPE_BUF).
+const AT_ONCE: usize = 4096;
+
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct File {
     target: FileTarget,
     file: Option<std::fs::File>,
+    /// It is our own stdout or stderr, whose flags others share: it may make a write wait.
+    may_wait: bool,
     /// What is known of a regular one.
     regular: Option<Regular>,
     shelf: Shelf,
@@ -93,6 +107,7 @@ impl File {
         Self {
             target,
             file: None,
+            may_wait: false,
             regular: None,
             shelf,
             new_name: false,
@@ -117,6 +132,12 @@ impl File {
     }
 
     fn open_file(&mut self) -> io::Result<()> {
+        if let Some(own) = own_output(&self.target.path) {
+            let file = fs::File::from(own?);
+            self.may_wait = !file.metadata()?.is_file();
+            self.file = Some(file);
+            return Ok(());
+        }
         let mut options = OpenOptions::new();
         options.append(true).create(true).mode(self.target.mode).custom_flags(sys::OPEN_AT_ONCE);
         let file = options.open(&self.target.path)?;
@@ -200,7 +221,7 @@ impl File {
         let mut stuck_since = None;
         while !bytes.is_empty() {
             let Some(file) = &mut self.file else { return Ok(()) };
-            match file.write(bytes) {
+            match if self.may_wait { write_at_once(file, bytes) } else { file.write(bytes) } {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(length) => {
                     bytes = &bytes[length..];
@@ -259,6 +280,27 @@ impl File {
         };
         Failure { verdict, reason: format!("{}: {what}", self.target.path.display()) }
     }
+}
+
+/// Our own stdout or stderr, if that is what the path means.
+fn own_output(path: &Path) -> Option<io::Result<OwnedFd>> {
+    match path.to_str()? {
+        "/dev/stdout" | "/dev/fd/1" | "/proc/self/fd/1" => Some(io::stdout().as_fd().try_clone_to_owned()),
+        "/dev/stderr" | "/dev/fd/2" | "/proc/self/fd/2" => Some(io::stderr().as_fd().try_clone_to_owned()),
+        _ => None,
+    }
+}
+
+/// A write that waits for nobody, as long as nobody else writes between the look and it. Of whole lines, where they fit, so that
+/// the pass-through's stand between them.
+fn write_at_once(file: &mut fs::File, bytes: &[u8]) -> io::Result<usize> {
+    let mut ready = [PollFd::new(file.as_fd(), PollFlags::POLLOUT)];
+    if poll(&mut ready, PollTimeout::ZERO)? == 0 {
+        return Err(ErrorKind::WouldBlock.into());
+    }
+    let most = &bytes[..bytes.len().min(AT_ONCE)];
+    let lines = memchr::memrchr(b'\n', most).map_or(most.len(), |at| at + 1);
+    file.write(&most[..lines])
 }
 
 impl Transport for File {
@@ -363,6 +405,19 @@ mod tests {
         null.finish(Instant::now()).await.unwrap();
         let confirmed = Progress { epoch: 1, upto: 4, grade: Grade::Confirmed };
         assert_eq!(null.progress(Instant::now()), Some(confirmed));
+    }
+
+    #[test]
+    fn a_pipe_that_is_full_makes_no_write_wait() {
+        let (reader, writer) = io::pipe().unwrap();
+        let mut file = fs::File::from(OwnedFd::from(writer));
+        assert_eq!(write_at_once(&mut file, b"two\nlines\nand a half").unwrap(), "two\nlines\n".len());
+        while let Ok(length) = write_at_once(&mut file, &[7; 9999]) {
+            assert_eq!(length, AT_ONCE);
+        }
+        assert_eq!(write_at_once(&mut file, b"x").unwrap_err().kind(), ErrorKind::WouldBlock);
+        drop(reader);
+        assert_eq!(write_at_once(&mut file, b"x").unwrap_err().kind(), ErrorKind::BrokenPipe);
     }
 
     fn rotating(path: &Path) -> FileTarget {
