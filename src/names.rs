@@ -49,7 +49,7 @@ fn without_dns(host: &str) -> Option<Vec<IpAddr>> {
     if let Ok(address) = host.parse() {
         return Some(vec![address]);
     }
-    let hosts = std::fs::read_to_string(HOSTS).unwrap_or_default();
+    let hosts = std::fs::read(HOSTS).unwrap_or_default();
     let name = host.trim_end_matches('.');
     let mut found = in_hosts(&hosts, name);
     let local = name.eq_ignore_ascii_case("localhost") || name.to_ascii_lowercase().ends_with(".localhost");
@@ -59,10 +59,10 @@ fn without_dns(host: &str) -> Option<Vec<IpAddr>> {
     (!found.is_empty()).then_some(found)
 }
 
-/// hosts(5): an address and its names on each line, `#` to the end is a comment.
-fn in_hosts(hosts: &str, name: &str) -> Vec<IpAddr> {
+/// hosts(5): an address and its names on each line, `#` to the end is a comment, in whatever encoding.
+fn in_hosts(hosts: &[u8], name: &str) -> Vec<IpAddr> {
     let mut found: Vec<IpAddr> = Vec::new();
-    for line in hosts.lines() {
+    for line in String::from_utf8_lossy(hosts).lines() {
         let mut words = line.split('#').next().unwrap_or_default().split_ascii_whitespace();
         let Some(address) = words.next().and_then(|word| word.parse().ok()) else { continue };
         if words.any(|word| word.eq_ignore_ascii_case(name)) && !found.contains(&address) {
@@ -126,8 +126,9 @@ mod tests {
 
     #[test]
     fn hosts_entries_are_found_by_any_of_their_names() {
+        // A comment in Latin-1 hid all entries.
         let hosts =
-            "# comment\n127.0.0.1 localhost\n::1 db.example\n10.0.0.7\tdb DB.example # main\nbad db\n10.0.0.7 db\n";
+            b"# caf\xe9\n127.0.0.1 localhost\n::1 db.example\n10.0.0.7\tdb DB.example # main\nbad db\n10.0.0.7 db\n";
         let expect: [IpAddr; 2] = ["10.0.0.7".parse().unwrap(), "::1".parse().unwrap()];
         assert_eq!(in_hosts(hosts, "db.EXAMPLE"), expect);
         assert_eq!(in_hosts(hosts, "db"), expect[..1]);
