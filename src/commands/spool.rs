@@ -3,11 +3,13 @@
 //! All may look at a spool that a running lastword writes to: what they see is then the state of a moment.
 
 use crate::{
+    config::one_line,
     format::{StampText, thousands},
     line::Batch,
     say::say,
     spool::{
-        disk::{Disk, LOCK, ReadOnly},
+        disk::{Disk, ReadOnly},
+        open::{is_spool, seconds},
         recovery::{Found, Range, Segment, recover, segment_name},
         scan::{Item, Scanner},
     },
@@ -54,84 +56,109 @@ pub fn run(command: &SpoolCommand) -> u8 {
     }
 }
 
-fn open(dir: &Path) -> io::Result<(ReadOnly, Found)> {
-    let disk = ReadOnly::new(dir.to_owned());
+/// One directory of a spool.
+struct Part {
+    /// What stands before the names of its files: nothing, or `second-1/`.
+    prefix: String,
+    disk: ReadOnly,
+    found: Found,
+}
+
+/// The spool, and behind it what runs left in it that could not have it: the next run takes their lines, too.
+fn open(dir: &Path) -> io::Result<Vec<Part>> {
     let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", dir.display()));
-    disk.list().map_err(named)?;
-    let found = recover(&disk);
-    Ok((disk, found))
+    let is_there = is_spool(&ReadOnly::new(dir.to_owned())).map_err(named)?;
+    let part = |dir: PathBuf, prefix: String| {
+        let disk = ReadOnly::new(dir);
+        Part { prefix, found: recover(&disk), disk }
+    };
+    let seconds = seconds(dir).filter(|second| second.is_dir()).map(|second| {
+        let name = second.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        part(second, name + "/")
+    });
+    let all: Vec<_> = std::iter::once(part(dir.to_owned(), String::new())).chain(seconds).collect();
+    if !is_there && all.len() == 1 {
+        return Err(named(io::Error::new(io::ErrorKind::NotFound, "there is no spool in it")));
+    }
+    Ok(all)
 }
 
 /// Identities that segments name.
-fn drains(found: &Found) -> BTreeSet<&str> {
-    found.segments.iter().flat_map(|segment| segment.drains.iter()).map(|owed| owed.identity.as_str()).collect()
+fn drains(parts: &[Part]) -> BTreeSet<&str> {
+    let segments = parts.iter().flat_map(|part| &part.found.segments);
+    segments.flat_map(|segment| segment.drains.iter()).map(|owed| owed.identity.as_str()).collect()
 }
 
 fn ls(dir: &Path, out: &mut impl Write) -> io::Result<u8> {
-    let (disk, found) = open(dir)?;
-    for segment in &found.segments {
-        let Segment { number, bytes, first_seq, end_seq, source, .. } = segment;
-        let origin = &source.origin;
-        writeln!(
-            out,
-            "{}  {:>13} bytes  {:>9} lines  seq {first_seq}-{}  {} on {}, run {}",
-            segment_name(*number),
-            thousands(*bytes),
-            thousands(end_seq - first_seq),
-            end_seq - 1,
-            origin.app,
-            origin.host,
-            origin.run,
-        )?;
+    let parts = open(dir)?;
+    for Part { prefix, found, .. } in &parts {
+        for segment in &found.segments {
+            let Segment { number, bytes, first_seq, end_seq, source, .. } = segment;
+            let origin = &source.origin;
+            let whose = format!("{} on {}, run {}", origin.app, origin.host, origin.run);
+            writeln!(
+                out,
+                "{prefix}{}  {:>13} bytes  {:>9} lines  seq {first_seq}-{}  {}",
+                segment_name(*number),
+                thousands(*bytes),
+                thousands(end_seq - first_seq),
+                end_seq - 1,
+                one_line(&whose),
+            )?;
+        }
     }
-    for identity in drains(&found) {
-        let units: u64 = found.owed(&disk, identity).iter().map(|range| range.units).sum();
-        writeln!(out, "{identity}: {} lines to send", thousands(units))?;
+    for identity in drains(&parts) {
+        let owed = |part: &Part| part.found.owed(&part.disk, identity).iter().map(|range| range.units).sum::<u64>();
+        let units: u64 = parts.iter().map(owed).sum();
+        writeln!(out, "{}: {} lines to send", one_line(identity), thousands(units))?;
     }
-    for note in &found.notes {
-        writeln!(out, "{note}")?;
+    for Part { prefix, found, .. } in &parts {
+        for note in &found.notes {
+            writeln!(out, "{prefix}{}", one_line(note))?;
+        }
+        for (name, bytes) in &found.set_aside {
+            let (name, bytes) = (one_line(name), thousands(*bytes));
+            writeln!(out, "{prefix}{name}: {bytes} bytes set aside by an earlier run, never read; delete it at will")?;
+        }
     }
-    for (name, bytes) in &found.set_aside {
-        writeln!(
-            out,
-            "{name}: {} bytes set aside by an earlier run, never read; delete it at will",
-            thousands(*bytes)
-        )?;
-    }
-    if found.segments.is_empty() {
+    if parts.iter().all(|part| part.found.segments.is_empty() && part.found.unreadable.files == 0) {
         writeln!(out, "nothing is waiting")?;
     }
     Ok(0)
 }
 
 fn cat(dir: &Path, drain: Option<&str>, out: &mut impl Write) -> io::Result<u8> {
-    let (disk, found) = open(dir)?;
-    let whole = |segment: &Segment| Range {
-        segment: segment.number,
-        from: segment.first_seq,
-        to: segment.end_seq,
-        stream: None,
-        units: 0,
-    };
-    let ranges: Vec<Range> = match drain {
-        None => found.segments.iter().map(whole).collect(),
-        Some(drain) if !drains(&found).contains(drain) => {
-            let known: Vec<_> = drains(&found).into_iter().collect();
-            say(format_args!("spool: no drain `{drain}` in {}; there are: {}", dir.display(), known.join(", ")));
-            return Ok(1);
+    let parts = open(dir)?;
+    if let Some(drain) = drain.filter(|&drain| !drains(&parts).contains(drain)) {
+        let known: Vec<_> = drains(&parts).into_iter().collect();
+        let known =
+            if known.is_empty() { "nothing is waiting".into() } else { format!("there are: {}", known.join(", ")) };
+        say(format_args!("spool: no drain `{drain}` in {}; {known}", dir.display()));
+        return Ok(1);
+    }
+    for Part { disk, found, .. } in &parts {
+        let whole = |segment: &Segment| Range {
+            segment: segment.number,
+            from: segment.first_seq,
+            to: segment.end_seq,
+            stream: None,
+            units: 0,
+        };
+        let ranges: Vec<Range> = match drain {
+            None => found.segments.iter().map(whole).collect(),
+            Some(drain) => found.owed(disk, drain),
+        };
+        for range in ranges {
+            let Some(segment) = found.segments.iter().find(|segment| segment.number == range.segment) else { continue };
+            each_frame(disk, segment, |item| {
+                if let Item::Frame { batch, .. } = item
+                    && range.stream.is_none_or(|stream| stream == batch.stream())
+                {
+                    print(&batch, &range, out)?;
+                }
+                Ok(())
+            })?;
         }
-        Some(drain) => found.owed(&disk, drain),
-    };
-    for range in ranges {
-        let Some(segment) = found.segments.iter().find(|segment| segment.number == range.segment) else { continue };
-        each_frame(&disk, segment, |item| {
-            if let Item::Frame { batch, .. } = item
-                && range.stream.is_none_or(|stream| stream == batch.stream())
-            {
-                print(&batch, &range, out)?;
-            }
-            Ok(())
-        })?;
     }
     Ok(0)
 }
@@ -147,22 +174,20 @@ fn print(batch: &Batch, range: &Range, out: &mut impl Write) -> io::Result<()> {
 }
 
 fn verify(dir: &Path, out: &mut impl Write) -> io::Result<u8> {
-    let (disk, found) = open(dir)?;
-    let is_ours = |name: &str| name == LOCK || name.ends_with(".cur") || name.contains(".seg");
-    if !disk.list()?.iter().any(|(name, _)| is_ours(name)) {
-        let error = format!("{}: there is no spool in it", dir.display());
-        return Err(io::Error::new(io::ErrorKind::NotFound, error));
-    }
-    let mut damaged = !found.notes.is_empty();
-    for note in &found.notes {
-        writeln!(out, "{note}")?;
-    }
-    for segment in &found.segments {
-        damaged |= verify_one(&disk, segment, out)?;
-    }
-    for (name, bytes) in &found.set_aside {
-        damaged = true;
-        writeln!(out, "{name}: {} bytes set aside by an earlier run; its lines are lost", thousands(*bytes))?;
+    let mut damaged = false;
+    for Part { prefix, disk, found } in open(dir)? {
+        damaged |= !found.notes.is_empty() || !found.set_aside.is_empty();
+        for note in &found.notes {
+            writeln!(out, "{prefix}{}", one_line(note))?;
+        }
+        for segment in &found.segments {
+            write!(out, "{prefix}")?;
+            damaged |= verify_one(&disk, segment, out)?;
+        }
+        for (name, bytes) in &found.set_aside {
+            let (name, bytes) = (one_line(name), thousands(*bytes));
+            writeln!(out, "{prefix}{name}: {bytes} bytes set aside by an earlier run; its lines are lost")?;
+        }
     }
     writeln!(out, "{}", if damaged { "some of it is damaged" } else { "all is well" })?;
     Ok(u8::from(damaged))
@@ -217,7 +242,11 @@ mod tests {
     use super::*;
     use crate::{
         drain::testing::batch,
-        spool::{codec::testing::header, disk::RealDisk, log::Log},
+        spool::{
+            codec::testing::header,
+            disk::{LOCK, RealDisk},
+            log::Log,
+        },
     };
     use std::sync::Arc;
 
@@ -267,6 +296,43 @@ mod tests {
         // One that has nothing left to send is one all the same.
         std::fs::write(dir.path().join(LOCK), "").unwrap();
         assert_eq!(text(|out| verify(dir.path(), out)), (0, "all is well\n".to_owned()));
+    }
+
+    /// `ls` said that nothing was waiting where a second lastword had left lines.
+    #[test]
+    fn what_a_second_lastword_left_is_shown_too() {
+        let dir = spool();
+        std::fs::rename(spool().keep(), dir.path().join("second-2")).unwrap();
+        let lines: String = (1..=18).map(|seq| format!("line {seq}\n")).collect();
+        for drain in [None, Some("all")] {
+            assert_eq!(text(|out| cat(dir.path(), drain, out)), (0, lines.repeat(2)));
+        }
+        let (_, list) = text(|out| ls(dir.path(), out));
+        assert!(list.contains("all: 36 lines to send") && list.contains("\nsecond-2/0000000000000001.seg "), "{list}");
+        let path = dir.path().join("second-2").join(segment_name(1));
+        let mut bytes = std::fs::read(&path).unwrap();
+        let at = bytes.windows(6).position(|window| window == b"line 2").unwrap();
+        bytes[at] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+        let (code, said) = text(|out| verify(dir.path(), out));
+        assert!(code == 1 && said.contains("second-2/0000000000000001.seg: "), "{said}");
+    }
+
+    #[test]
+    fn nothing_is_waiting_only_where_there_is_a_spool_and_all_of_it_can_be_read() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("notes.txt"), "not a spool").unwrap();
+        let looks = [ls(dir.path(), &mut Vec::new()), cat(dir.path(), None, &mut Vec::new())];
+        assert!(
+            looks
+                .iter()
+                .all(|look| look.as_ref().is_err_and(|error| error.to_string().contains("there is no spool in it")))
+        );
+        std::fs::write(dir.path().join(LOCK), "").unwrap();
+        assert_eq!(text(|out| ls(dir.path(), out)), (0, "nothing is waiting\n".to_owned()));
+        std::fs::write(dir.path().join(segment_name(1)), b"LASTWORD\x02\0\0\0\xff\0\0\0").unwrap();
+        let (_, list) = text(|out| ls(dir.path(), out));
+        assert!(list.contains("lines are lost") && !list.contains("nothing is waiting"), "{list}");
     }
 
     #[test]

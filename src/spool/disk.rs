@@ -3,6 +3,7 @@
 //! Files are opened anew for each call: a directory or file that vanished is noticed at once, nothing leaks, and the
 //! two system calls more are little beside the write itself.
 
+use crate::sys;
 use nix::fcntl::{Flock, FlockArg};
 use std::{
     fmt::Debug,
@@ -83,6 +84,17 @@ fn file_id(meta: &fs::Metadata) -> FileId {
     (meta.dev(), meta.ino())
 }
 
+/// A FIFO that somebody put in the place of a file is not waited for: the app's start may depend on it.
+fn open(path: &Path) -> io::Result<fs::File> {
+    fs::OpenOptions::new().read(true).custom_flags(sys::OPEN_AT_ONCE).open(path)
+}
+
+fn for_writing() -> fs::OpenOptions {
+    let mut options = fs::OpenOptions::new();
+    options.write(true).custom_flags(sys::OPEN_AT_ONCE);
+    options
+}
+
 /// Makes the directory (others may not look into it: log lines are nobody's business) and takes its lock.
 ///
 /// # Errors
@@ -95,10 +107,10 @@ pub(crate) fn lock(dir: &Path) -> io::Result<Lock> {
     }
     let path = dir.join(LOCK);
     // Held open for reading alone: a file that is open for writing would keep an operator from a read-only remount.
-    let file = match fs::File::open(&path) {
+    let file = match open(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            drop(fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path)?);
-            fs::File::open(&path)?
+            drop(for_writing().create(true).truncate(false).mode(0o600).open(&path)?);
+            open(&path)?
         }
         file => file?,
     };
@@ -140,7 +152,7 @@ impl Disk for RealDisk {
     }
 
     fn read(&self, name: &str, offset: u64, max: usize, out: &mut Vec<u8>) -> io::Result<()> {
-        let file = fs::File::open(self.path(name))?;
+        let file = open(&self.path(name))?;
         let start = out.len();
         out.resize(start + max, 0);
         let mut filled = start;
@@ -164,15 +176,15 @@ impl Disk for RealDisk {
     }
 
     fn write(&self, name: &str, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        fs::OpenOptions::new().write(true).open(self.path(name))?.write_all_at(bytes, offset)
+        for_writing().open(self.path(name))?.write_all_at(bytes, offset)
     }
 
     fn truncate(&self, name: &str, len: u64) -> io::Result<()> {
-        fs::OpenOptions::new().write(true).open(self.path(name))?.set_len(len)
+        for_writing().open(self.path(name))?.set_len(len)
     }
 
     fn sync(&self, name: &str) -> io::Result<()> {
-        fs::File::open(self.path(name))?.sync_data()
+        open(&self.path(name))?.sync_data()
     }
 
     fn sync_dir(&self) -> io::Result<()> {

@@ -2,11 +2,11 @@
 
 use super::{
     codec::Owed,
-    disk::{Disk, Lock, RealDisk, lock, probe},
+    disk::{Disk, LOCK, Lock, RealDisk, lock, probe},
     index::Index,
     load::Loader,
     log::{Log, SEGMENT_BYTES},
-    recovery::{Found, recover, segment_name},
+    recovery::{Found, NUMBER_MAX, recover, segment_name},
     thread::{Member, Opened, Settings, Spool, header},
 };
 use crate::{
@@ -179,6 +179,9 @@ fn lock_it(dir: &Path) -> io::Result<(PathBuf, Lock)> {
     if !std::fs::metadata(dir)?.is_dir() {
         return Err(io::ErrorKind::NotADirectory.into());
     }
+    if !is_spool(&RealDisk::new(dir.to_owned()))? {
+        return Err(io::Error::new(io::ErrorKind::NotFound, "there is no spool in it"));
+    }
     match lock(dir) {
         Ok(held) => Ok((dir.to_owned(), held)),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -186,6 +189,11 @@ fn lock_it(dir: &Path) -> io::Result<(PathBuf, Lock)> {
         }
         Err(error) => Err(error),
     }
+}
+
+/// Where runs work that find the directory's lock taken.
+pub(crate) fn seconds(dir: &Path) -> impl Iterator<Item = PathBuf> {
+    (1..=SECONDS).map(move |number| dir.join(format!("second-{number}")))
 }
 
 /// `empty`: only one without lines will do.
@@ -197,8 +205,7 @@ fn lock_one(dir: &Path, empty: bool) -> io::Result<(PathBuf, Lock)> {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
         Err(error) => return Err(error),
     }
-    for number in 1..=SECONDS {
-        let second = dir.join(format!("second-{number}"));
+    for second in seconds(dir) {
         match lock(&second) {
             Ok(held) if will_do(&second) => return Ok((second, held)),
             Ok(_) => {}
@@ -208,6 +215,15 @@ fn lock_one(dir: &Path, empty: bool) -> io::Result<(PathBuf, Lock)> {
     }
     let taken = format!("another lastword has it, and others the {SECONDS} directories in it");
     Err(io::Error::new(io::ErrorKind::WouldBlock, taken))
+}
+
+/// Whether a directory is, or was, a spool: misspelt names are mostly of others.
+///
+/// # Errors
+/// If it can't be listed.
+pub(crate) fn is_spool(disk: &dyn Disk) -> io::Result<bool> {
+    let is_ours = |name: &str| name == LOCK || name.ends_with(".cur") || name.contains(".seg");
+    Ok(disk.list()?.iter().any(|(name, _)| is_ours(name)))
 }
 
 /// Whether there is anything in it that is or was a segment, or nobody can tell.
@@ -226,8 +242,7 @@ fn say_notes(dir: &Path, found: &Found) {
 /// run that had partly sent a segment sends the rest of it again whole: duplicates, no loss. True if there was any.
 fn adopt_seconds(dir: &Path, mut next: u64, unreadable: &mut Unreadable) -> bool {
     let mut adopted = false;
-    for number in 1..=SECONDS {
-        let second = dir.join(format!("second-{number}"));
+    for second in seconds(dir) {
         if !second.is_dir() {
             continue;
         }
@@ -241,7 +256,10 @@ fn adopt_seconds(dir: &Path, mut next: u64, unreadable: &mut Unreadable) -> bool
         let mut moved = true;
         for segment in &found.segments {
             let from = second.join(segment_name(segment.number));
-            if owed.contains(&segment.number) {
+            if owed.contains(&segment.number) && next > NUMBER_MAX {
+                // There is no name that the next run would read: they stay where they are.
+                moved = false;
+            } else if owed.contains(&segment.number) {
                 moved &= std::fs::rename(from, dir.join(segment_name(next))).is_ok();
                 (next, adopted) = (next + 1, true);
             } else {

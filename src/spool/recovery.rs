@@ -20,7 +20,7 @@ use crate::{
 use std::{collections::BTreeMap, io, sync::Arc};
 
 /// No run gets there. What says that it did is not ours, and must not use the numbers up.
-const NUMBER_MAX: u64 = u64::MAX >> 1;
+pub(crate) const NUMBER_MAX: u64 = u64::MAX >> 1;
 /// A torn slot of a cursor may have held a place that is ahead of the other slot's by fewer segments than this: what a run
 /// wrote between two stores. Numbers that are behind it are safe from it, whatever a crash of the machine brings back.
 const TORN: u64 = 1 << 32;

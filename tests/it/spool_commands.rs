@@ -90,6 +90,11 @@ fn send_refuses_what_can_only_be_a_mistake() {
     let nowhere = backlog.spool.join("nowhere");
     let (code, said) = send(&nowhere, &["--drain", &backlog.http.url("http")]);
     assert!(code == 125 && said.contains("No such file or directory") && !nowhere.exists(), "{code}: {said}");
+    // One without a spool became one, with nothing to send in it, and code 0.
+    fs::create_dir(&nowhere).expect("a fresh directory");
+    let (code, said) = send(&nowhere, &["--drain", &backlog.http.url("http")]);
+    let left = fs::read_dir(&nowhere).expect("it is there").count();
+    assert!(code == 125 && said.contains("there is no spool in it") && left == 0, "{code}: {said}");
 }
 
 #[test]

@@ -216,3 +216,33 @@ fn a_full_disk_at_the_start_keeps_no_backlog_from_being_sent_and_a_spool_that_is
     let books = two.report.as_ref().expect("a report").of("http");
     assert_eq!((books.adopted, books.confirmed, books.lost()), (300, 300, 0), "{books:?}; {}", two.err());
 }
+
+/// A FIFO of the name `lock` kept the app from starting until somebody wrote into it.
+#[test]
+fn fifos_in_the_place_of_a_spools_files_keep_no_app_from_starting() {
+    let setup = Setup::new().flags(["--flush-timeout", "1s"]).drain("http://127.0.0.1:1/#name=http");
+    let spool = setup.path("spool");
+    fs::create_dir(&spool).expect("a fresh directory");
+    // The second is the cursor of a drain called `http`: FNV-1a of its name.
+    for name in ["lock", "8874a3cc15dc8285.cur", "0000000000000001.seg", "probe"] {
+        nix::unistd::mkfifo(&spool.join(name), nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
+    }
+    let setup = setup.flags(["--spool", &spool.to_string_lossy()]);
+    let done = setup.start_oracle("--count 30 --rate 0").finish(Duration::from_secs(20));
+    assert_eq!((done.code(), done.record.done()), (0, 30), "{}", done.err());
+    assert_eq!(done.report.as_ref().expect("a report").of("http").spooled, 30, "{}", done.err());
+}
+
+/// The next number is one that no run reads back: lines were called spooled that no next run would find.
+#[test]
+fn a_file_with_the_highest_number_makes_no_line_count_as_spooled_that_the_next_run_does_not_find() {
+    let setup = Setup::loud().flags(["--flush-timeout", "1s"]).drain("http://127.0.0.1:1/#name=http");
+    let spool = setup.path("spool");
+    fs::create_dir(&spool).expect("a fresh directory");
+    fs::write(spool.join("7fffffffffffffff.seg"), "somebody else's").expect("a fresh file");
+    let setup = setup.flags(["--spool", &spool.to_string_lossy()]);
+    let done = setup.start_oracle("--count 30 --rate 0").finish(Duration::from_secs(20));
+    let books = done.report.as_ref().expect("a report").of("http");
+    assert_eq!((books.spooled, books.lost()), (0, 30), "{books:?}; {}", done.err());
+    assert!(done.err().contains("a file has the highest number that there is; remove it"), "{}", done.err());
+}
