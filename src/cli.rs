@@ -448,6 +448,9 @@ fn explain(error: &clap::Error, first: &str) -> Exit {
         ErrorKind::InvalidValue if typed.starts_with('-') => {
             (flag, Problem::new("the value is missing", format!("write `{typed}`")))
         }
+        ErrorKind::InvalidValue if typed.contains("DIR") => {
+            ("spool", Problem::new("the directory's name is empty", "write `lastword spool ls DIR`"))
+        }
         ErrorKind::InvalidValue => {
             let value = text(ContextKind::InvalidValue).unwrap_or_default();
             ("completions", Problem::new(format!("unknown shell `{value}`"), shells()))

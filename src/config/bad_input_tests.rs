@@ -136,6 +136,23 @@ fn complaints_about_values_name_the_flag_or_the_variable() {
     );
 }
 
+/// That of the fallback was noticed at the exit, when it was needed, that of a socket never; and of that of a spool it was said that it
+/// is no shell.
+#[test]
+fn an_empty_name_of_a_file_and_one_that_no_socket_can_have_are_refused_for_what_they_are() {
+    let expected = "--fallback: the name is empty; name a file, write `stderr`, or leave it out";
+    assert_eq!(complaint(&[("LASTWORD_FALLBACK", "/a")], &["--fallback", "", "--", "app"]), expected);
+    assert!(load_in(&[("LASTWORD_FALLBACK", "")], &["--", "app"]).is_ok(), "an empty variable is an unset one");
+    let long = format!("syslog+unix:/{}", "x".repeat(107));
+    let expected = "--drain: the path is too long for a socket; name one of at most 107 bytes";
+    assert_eq!(complaint(&[], &["--drain", &long, "--", "app"]), expected);
+    assert!(load_in(&[], &["--drain", &long[..long.len() - 1], "--", "app"]).is_ok());
+    for word in ["ls", "cat", "verify", "send"] {
+        let expected = "spool: the directory's name is empty; write `lastword spool ls DIR`";
+        assert_eq!(complaint(&[], &["spool", word, ""]), expected, "{word}");
+    }
+}
+
 #[test]
 fn complaints_about_drain_urls() {
     let supported = "supported: syslog+tcp, syslog+tls, relp+tcp, syslog+udp, syslog+unix, https, ndjson+tcp, \

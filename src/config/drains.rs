@@ -8,8 +8,14 @@ use super::{
     problem::{Exit, Problem},
     schemes::{Encoding, Scheme, Way},
 };
-use crate::format::{Format, gelf::Carrier, syslog::Framing};
+use crate::{
+    format::{Format, gelf::Carrier, syslog::Framing},
+    transport,
+};
 use base64::{Engine, prelude::BASE64_STANDARD};
+
+/// Longest name of a Unix socket (unix(7)), the NUL behind it not counted.
+const SOCKET_NAME_MAX: usize = 107;
 
 /// Those of `--drain` in their order, then those of the variables, sorted by name. The same URL counts once.
 pub(crate) fn all(typed: &[String], environment: &Environment) -> Result<Vec<DrainSpec>, Exit> {
@@ -111,7 +117,14 @@ fn target(url: &DrainUrl<'_>, environment: &Environment) -> Result<Target, Probl
             }
             Target::File(FileTarget::new(path))
         }
-        Way::Unix => Target::Unix(url.file(environment)?),
+        Way::Unix => {
+            let path = url.file(environment)?;
+            if path.as_os_str().len() > SOCKET_NAME_MAX {
+                let right = format!("name one of at most {SOCKET_NAME_MAX} bytes");
+                return Err(Problem::new("the path is too long for a socket", right));
+            }
+            Target::Unix(path)
+        }
         Way::Http | Way::Https => {
             let mut http = HttpTarget::new(url.http_url(environment)?);
             http.headers.extend(basic(url.user(environment)?)?);
@@ -194,7 +207,10 @@ fn tls(options: &mut DrainOptions, scheme: &Scheme) -> Result<Option<TlsTarget>,
         }
     };
     let (servername, ca_pem, fingerprint) = (options.servername.take(), options.ca_pem.take(), options.fingerprint);
-    Ok(Some(TlsTarget { servername, ca_pem, identity, fingerprint }))
+    let target = TlsTarget { servername, ca_pem, identity, fingerprint };
+    let right = "name files of PEM certificates, and the key that belongs to the first of `cert`";
+    transport::tls::check(&target).map_err(|why| Problem::new(why, right))?;
+    Ok(Some(target))
 }
 
 #[cfg(test)]
@@ -249,6 +265,38 @@ mod tests {
         assert_eq!(format("file:x"), Format::Raw);
         for text in ["https://h", "ndjson+http://h", "ndjson+tcp://h:1", "ndjson+file:x"] {
             assert_eq!(format(text), Format::Ndjson, "{text}");
+        }
+    }
+
+    /// A key of another certificate, or what is none, was noticed when the drain connected: the app ran, and its lines were held.
+    #[test]
+    fn certificates_and_keys_that_cannot_be_used_are_refused_before_the_start() {
+        let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/src/transport/http/fixtures");
+        let dir = tempfile::tempdir().unwrap();
+        let broken = dir.path().join("broken.pem").display().to_string();
+        std::fs::write(&broken, "-----BEGIN CERTIFICATE-----\naGVsbG8=\n-----END CERTIFICATE-----\n").unwrap();
+        let locked = dir.path().join("locked.pem").display().to_string();
+        std::fs::write(&locked, "-----BEGIN ENCRYPTED PRIVATE KEY-----\n").unwrap();
+        let pem = |name: &str| format!("{fixtures}/{name}.pem");
+        let key = format!("{fixtures}/server.key");
+        for scheme in ["https", "syslog+tls"] {
+            let drain = |options: String| drains(&[&format!("{scheme}://h#{options}")], &[]);
+            assert!(drain(format!("ca={},cert={},key={key}", pem("ca"), pem("server"))).is_ok());
+            for (options, wrong) in [
+                (format!("ca={broken}"), "option `ca`: something in its file is no certificate; ".to_owned()),
+                (
+                    format!("cert={},key={key}", pem("ca")),
+                    format!("the key in `{key}` is not that of `{}`; ", pem("ca")),
+                ),
+                (format!("cert={broken},key={key}"), format!("what `{broken}` holds first is no certificate; ")),
+                (
+                    format!("cert={},key={locked}", pem("ca")),
+                    format!("option `key`: the key in `{locked}` is encrypted; "),
+                ),
+            ] {
+                let complaint = drain(options).unwrap_err();
+                assert!(complaint.starts_with(&format!("lastword: --drain: {wrong}name ")), "{complaint}");
+            }
         }
     }
 

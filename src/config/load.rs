@@ -181,10 +181,7 @@ fn config(options: &Options, command: Vec<OsString>, role: Role, environment: &E
         config.when_full = found.read(when_full)?;
     }
     config.spool = spool(options, environment)?;
-    config.fallback = find("--fallback", &options.fallback)?.map(|found| match found.text.trim() {
-        "stderr" => Fallback::Stderr,
-        path => Fallback::File(path.into()),
-    });
+    config.fallback = find("--fallback", &options.fallback)?.map(|found| found.read(fallback)).transpose()?;
     if let Some(found) = find("--flush-timeout", &options.flush_timeout)? {
         config.flush_timeout = found.read(units::duration)?;
     }
@@ -253,6 +250,14 @@ fn config(options: &Options, command: Vec<OsString>, role: Role, environment: &E
         config.warnings.push(warning.to_owned());
     }
     Ok(config)
+}
+
+fn fallback(text: &str) -> Result<Fallback, Problem> {
+    match text {
+        "" => Err(Problem::new("the name is empty", "name a file, write `stderr`, or leave it out")),
+        "stderr" => Ok(Fallback::Stderr),
+        path => Ok(Fallback::File(path.into())),
+    }
 }
 
 fn when_full(text: &str) -> Result<WhenFull, Problem> {

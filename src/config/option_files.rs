@@ -8,8 +8,14 @@ use std::{fs, io::Read, path::PathBuf};
 pub(super) fn key_file(path: &str) -> Result<PathBuf, Problem> {
     let wrong = |what: String| Problem::new(format!("option `key`: {what}"), "name a readable file with a PEM key");
     let pem = regular_file(path).map_err(|why| wrong(format!("can't read `{path}`: {why}")))?;
-    rustls::pki_types::PrivateKeyDer::from_pem_slice(&pem).map_err(|_| wrong(format!("no key in `{path}`")))?;
-    Ok(path.into())
+    match rustls::pki_types::PrivateKeyDer::from_pem_slice(&pem) {
+        Ok(_) => Ok(path.into()),
+        Err(_) if memchr::memmem::find(&pem, b"ENCRYPTED").is_some() => Err(Problem::new(
+            format!("option `key`: the key in `{path}` is encrypted"),
+            "name a file with the bare key, as `openssl pkey -in FILE` writes it",
+        )),
+        Err(_) => Err(wrong(format!("no key in `{path}`"))),
+    }
 }
 
 /// What is in a file of certificates.

@@ -13,7 +13,7 @@ pub mod http;
 mod pulse;
 pub mod relp;
 pub mod tcp;
-mod tls;
+pub(crate) mod tls;
 pub mod udp;
 pub mod unix;
 

@@ -5,7 +5,7 @@
 //! so that each connection checks the peer's certificate, and shows ours, anew. There is no way back to plain text.
 
 use super::Verdict;
-use crate::config::TlsTarget;
+use crate::config::{Identity, TlsTarget};
 use rustls::{
     AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, RootCertStore,
     SignatureScheme, SupportedCipherSuite,
@@ -15,8 +15,13 @@ use rustls::{
     },
     crypto::{self, CryptoProvider, ring},
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
+    sign::CertifiedKey,
 };
-use std::{fmt::Write, sync::Arc};
+use std::{
+    fmt::{Display, Write},
+    path::Path,
+    sync::Arc,
+};
 
 /// What rustls-webpki calls a server's certificate that may sign others: what `openssl req -x509` makes.
 const SELF_SIGNED: &str = "CaUsedAsEndEntity";
@@ -43,16 +48,41 @@ pub(super) fn client_config(target: &TlsTarget, host: &str) -> Result<Arc<Client
     let mut config = match &target.identity {
         None => builder.with_no_client_auth(),
         Some(identity) => {
-            let wrong = |what: &std::path::Path, error: &dyn std::fmt::Display| format!("{}: {error}", what.display());
-            let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(&identity.cert)
-                .and_then(Iterator::collect)
-                .map_err(|error| wrong(&identity.cert, &error));
-            let key = PrivateKeyDer::from_pem_file(&identity.key).map_err(|error| wrong(&identity.key, &error))?;
-            builder.with_client_auth_cert(chain?, key).map_err(|error| wrong(&identity.cert, &error))?
+            let (chain, key) = pair(identity)?;
+            let wrong = |error: Error| format!("{}: {error}", identity.cert.display());
+            builder.with_client_auth_cert(chain, key).map_err(wrong)?
         }
     };
     config.resumption = Resumption::disabled();
     Ok(Arc::new(config))
+}
+
+/// What can be known of a target's files before there is a peer: whether they hold what they are to hold, and belong together.
+///
+/// # Errors
+/// In words: an unusable root, certificate or key.
+pub(crate) fn check(target: &TlsTarget) -> Result<(), String> {
+    add_roots(&mut RootCertStore::empty(), target.ca_pem.as_deref())
+        .map_err(|_| "option `ca`: something in its file is no certificate".to_owned())?;
+    let Some(identity) = &target.identity else { return Ok(()) };
+    let (chain, key) = pair(identity)?;
+    let (cert_name, key_name) = (identity.cert.display(), identity.key.display());
+    match CertifiedKey::from_der(chain, key, &ring::default_provider()) {
+        Ok(_) => Ok(()),
+        Err(Error::InconsistentKeys(_)) => Err(format!("the key in `{key_name}` is not that of `{cert_name}`")),
+        Err(Error::InvalidCertificate(_)) => Err(format!("what `{cert_name}` holds first is no certificate")),
+        Err(error) => Err(format!("`{key_name}`: {error}")),
+    }
+}
+
+/// A client certificate with those that vouch for it, and its key.
+fn pair(identity: &Identity) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), String> {
+    let wrong = |what: &Path, error: &dyn Display| format!("{}: {error}", what.display());
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(&identity.cert)
+        .and_then(Iterator::collect)
+        .map_err(|error| wrong(&identity.cert, &error));
+    let key = PrivateKeyDer::from_pem_file(&identity.key).map_err(|error| wrong(&identity.key, &error))?;
+    Ok((chain?, key))
 }
 
 /// The name that the peer's certificate must have.
@@ -81,11 +111,16 @@ pub(super) fn roots(ca_pem: Option<&[u8]>) -> Result<RootCertStore, String> {
         roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     }
     tracing::debug!(count = roots.len(), compiled_in, "roots");
+    add_roots(&mut roots, ca_pem)?;
+    Ok(roots)
+}
+
+fn add_roots(roots: &mut RootCertStore, ca_pem: Option<&[u8]>) -> Result<(), String> {
     for certificate in ca_pem.into_iter().flat_map(CertificateDer::pem_slice_iter) {
         let certificate = certificate.map_err(|error| format!("ca: not a PEM certificate: {error}"))?;
         roots.add(certificate).map_err(|error| format!("ca: not a root certificate: {error}"))?;
     }
-    Ok(roots)
+    Ok(())
 }
 
 /// What to do about a TLS error: certificates, ours or theirs, need a person; the rest is weather.
