@@ -5,6 +5,7 @@
 //! has no time for each of them. So does one for its turn, while another message hangs. No panic, no SIGPIPE (blocked in all
 //! threads), no O_NONBLOCK on a description that others share: `poll` promises room for [`MAX_LEN`] bytes in a pipe.
 
+use crate::config::one_line;
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     unistd::write,
@@ -38,7 +39,12 @@ pub fn say(message: fmt::Arguments<'_>) {
     if crate::clock::simulated::begun().is_some() {
         return crate::sim::said(message);
     }
-    say_raw(format!("lastword: {message}\n").as_bytes());
+    say_raw(line(&message.to_string()).as_bytes());
+}
+
+/// Names and answers in a message come from anywhere.
+fn line(message: &str) -> String {
+    format!("lastword: {}\n", one_line(message))
 }
 
 /// Writes text that is already whole lines. False if stderr did not take all of it.
@@ -106,6 +112,12 @@ macro_rules! say {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The name of a spool's directory, and what a RELP receiver answered, were obeyed by the terminal.
+    #[test]
+    fn a_message_is_one_line_whatever_a_name_in_it_holds() {
+        assert_eq!(line("spool a\nb\x1b[31m: full"), "lastword: spool a\\nb\\u{1b}[31m: full\n");
+    }
 
     #[test]
     fn whoever_hangs_in_his_turn_keeps_nobody_for_longer_than_their_patience() {

@@ -235,7 +235,13 @@ impl Http {
         }
         // Credentials are for one origin (scheme, host and port) alone, and only these two keep the method.
         let may_follow = matches!(status, StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT);
-        let points_to = moved.as_ref().map(|to| brief(&to.origin().ascii_serialization()));
+        let points_to = moved.as_ref().map(|to| match to.origin() {
+            // Of its path nothing is shown: it may repeat a credential of ours.
+            origin if origin == url.origin() => {
+                "another path there, which the URL is to name: a POST is sent there after 307 and 308 alone".into()
+            }
+            origin => brief(&origin.ascii_serialization()),
+        });
         if let Some(to) = moved.filter(|to| may_follow && to.origin() == url.origin()) {
             return Answer::Moved(to);
         }

@@ -264,11 +264,14 @@ async fn redirects_are_followed_on_the_same_origin_with_307_and_308_only_34() {
     let elsewhere = "http://127.0.0.1:1/steal";
     let replies = vec![moved("307 Temporary Redirect", elsewhere), moved("302 Found", "/new")];
     let server = Server::start(replies).await;
-    let mut http = server.http();
+    let (mut http, mut reasons) = (server.http(), Vec::new());
     for _ in 0..2 {
         let failure = http.send(&payload(0, &["x\n"])).await.unwrap_err();
         assert!(matches!(failure.verdict, Verdict::Hold), "{failure:?}");
+        reasons.push(failure.reason.split_once("it points to ").unwrap().1.to_owned());
     }
+    assert_eq!(reasons[0], "http://127.0.0.1:1");
+    assert!(reasons[1].starts_with("another path there, which the URL is to name"), "{reasons:?}");
     let endless = format!("http://{}example/", "far.".repeat(500));
     let server = Server::start(vec![moved("302 Found", &endless)]).await;
     let failure = server.http().send(&payload(0, &["x\n"])).await.unwrap_err();
