@@ -14,6 +14,7 @@ use crate::{
     event::{Bell, Event},
     line::{Batch, Beginning, Framer, HOLD, Join, Lines, Stamp, Stream},
     passthrough::Passthrough,
+    say::say,
     sys,
 };
 use nix::{
@@ -23,9 +24,12 @@ use nix::{
     unistd::read,
 };
 use std::{
-    io,
+    io::{self, IsTerminal},
     os::fd::{AsFd, OwnedFd},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -145,11 +149,15 @@ pub struct Outlet {
     pub max_line: usize,
     /// `--multiline`.
     pub multiline: Option<Beginning>,
+    /// A last line without a newline gets one in the drains: lines of our own follow it, and would go on where it ended in a file of
+    /// lines as they are.
+    pub ends_lines: bool,
 }
 
 /// The readers of a run, as the supervisor sees them.
 pub struct Intake {
     finish: Arc<EventFd>,
+    failed: Arc<AtomicBool>,
     passthroughs: Vec<Passthrough>,
 }
 
@@ -160,17 +168,23 @@ impl Intake {
     /// If a thread or a descriptor cannot be had.
     pub fn start(sources: Vec<(Stream, OwnedFd, Outlet)>, bell: &Bell) -> io::Result<Self> {
         let finish = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
+        let failed = Arc::<AtomicBool>::default();
         let mut passthroughs = Vec::new();
         for (stream, fd, outlet) in sources {
             passthroughs.extend(outlet.passthrough.clone());
-            let reader = Reader::new(stream, fd, outlet, Arc::clone(&finish));
+            let reader = Reader::new(stream, fd, outlet, Arc::clone(&finish), Arc::clone(&failed));
             let bell = bell.clone();
             thread::Builder::new().name(format!("read-{}", stream.name())).spawn(move || {
                 reader.run();
                 bell.ring(Event::ReaderDone(stream));
             })?;
         }
-        Ok(Self { finish, passthroughs })
+        Ok(Self { finish, failed, passthroughs })
+    }
+
+    /// A source could not be read to its end.
+    pub fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::SeqCst)
     }
 
     /// Everything that may write is gone (or given up): read what is in the pipes, and end.
@@ -195,6 +209,7 @@ struct Reader {
     due: Option<Instant>,
     outlet: Outlet,
     finish: Arc<EventFd>,
+    failed: Arc<AtomicBool>,
     /// Bytes read since memory was given back.
     untidy: usize,
 }
@@ -210,9 +225,9 @@ enum Wake {
 }
 
 impl Reader {
-    fn new(stream: Stream, fd: OwnedFd, outlet: Outlet, finish: Arc<EventFd>) -> Self {
+    fn new(stream: Stream, fd: OwnedFd, outlet: Outlet, finish: Arc<EventFd>, failed: Arc<AtomicBool>) -> Self {
         let join = outlet.multiline.clone().map(|beginning| Join::new(beginning, outlet.max_line));
-        Self { stream, fd, framer: Framer::new(outlet.max_line), join, due: None, outlet, finish, untidy: 0 }
+        Self { stream, fd, framer: Framer::new(outlet.max_line), join, due: None, outlet, finish, failed, untidy: 0 }
     }
 
     fn run(mut self) {
@@ -238,7 +253,10 @@ impl Reader {
             }
         }
         // The pass-through is not ended: another run of the app may follow.
-        let rest = self.framer.finish();
+        let mut rest = self.framer.finish();
+        if self.outlet.ends_lines {
+            rest.iter_mut().for_each(Lines::end);
+        }
         self.publish(rest);
         self.publish_held();
     }
@@ -268,8 +286,11 @@ impl Reader {
                     let mut ready = [PollFd::new(self.fd.as_fd(), PollFlags::POLLIN)];
                     let _ = poll(&mut ready, PollTimeout::NONE);
                 }
-                // A pipe has no other errors; a terminal that hung up says EIO, which is its end of file.
-                result => break result.unwrap_or(0),
+                Ok(count) => break count,
+                Err(error) => {
+                    self.give_up(error);
+                    break 0;
+                }
             }
         };
         let chunk = &buffer[..count];
@@ -282,6 +303,16 @@ impl Reader {
         }
         self.tidy_up(count);
         count
+    }
+
+    /// A pipe has no such errors, but `tee` reads whatever it is given: a directory, a disk that fails, a socket that was reset. A
+    /// terminal that hung up says EIO, which is its end of file.
+    fn give_up(&self, error: Errno) {
+        if error == Errno::EIO && self.fd.is_terminal() {
+            return;
+        }
+        self.failed.store(true, Ordering::SeqCst);
+        say(format_args!("the input can't be read any further: {}", error.desc().to_lowercase()));
     }
 
     /// Batches of all sizes come and go in a full queue, and leave holes that the next ones do not fit.
@@ -355,7 +386,13 @@ mod tests {
         let ((from_app, app), (out, to_out)) = (pipe().unwrap(), pipe().unwrap());
         let bell = Bell::new().unwrap();
         let passthrough = Passthrough::start(Stream::Stdout, to_out, bell.clone()).unwrap();
-        let outlet = Outlet { publisher: None, passthrough: Some(passthrough.clone()), max_line: 64, multiline: None };
+        let outlet = Outlet {
+            publisher: None,
+            passthrough: Some(passthrough.clone()),
+            max_line: 64,
+            multiline: None,
+            ends_lines: false,
+        };
         // As the supervisor has it: readers first, then the pass-through.
         let reader_bell = Bell::new().unwrap();
         let intake = Intake::start(vec![(Stream::Stdout, from_app, outlet)], &reader_bell).unwrap();

@@ -179,6 +179,7 @@ impl Plumbing<'_> {
             passthrough: self.passthroughs.iter().find(|(of, _)| *of == stream).map(|(_, it)| it.clone()),
             max_line: self.config.max_line,
             multiline: self.config.multiline.clone(),
+            ends_lines: self.config.lifecycle_lines == LifecycleLines::On,
         };
         let sources = sources.into_iter().map(|(stream, fd)| (stream, fd, outlet(stream))).collect();
         self.intake = Some(Intake::start(sources, &self.bell)?);
@@ -229,6 +230,8 @@ impl Plumbing<'_> {
                 let is_left = drains.iter().any(|it| it.counts.spooled > 0);
                 u8::from(lost || is_left || self.found_nothing(drains))
             }
+            // As tee(1) has it.
+            0 if self.source == Source::Stdin => u8::from(self.intake.as_ref().is_some_and(Intake::has_failed)),
             code => code,
         };
         let mapped = self.config.exit_map.iter().rev().find(|(from, _)| *from == code);

@@ -1,9 +1,10 @@
 //! Raw: the bytes as the app wrote them.
 //!
 //! What one stream's units leave behind is that stream, byte for byte: parts join up again, and a last line that had
-//! no newline gets none. With both streams in one drain their lines interleave in reading order, and an unfinished line
-//! or part of one stream is continued by the other's next bytes, as on a terminal; `#stream=` keeps them apart. A gap
-//! line stands outside of that promise: it ends with a newline of its own. Lines about the app's life begin with `lastword: `, here
+//! no newline gets none from here (the reader gives it one where lines of ours follow). With both streams in one drain their
+//! lines interleave in reading order, and an unfinished line or part of one stream is continued by the other's next bytes, as on
+//! a terminal; `#stream=` keeps them apart. A gap line stands outside of that promise: it ends with a newline of its own. Lines
+//! about the app's life begin with `lastword: `, here
 //! as in every format.
 
 use super::{Encode, Gap};

@@ -20,6 +20,15 @@ pub struct Lines {
     pub parts: Vec<(u32, Part)>,
 }
 
+impl Lines {
+    /// Puts a newline behind the last unit, if it has none.
+    pub fn end(&mut self) {
+        let Some(end) = self.ends.last_mut().filter(|_| self.data.last() != Some(&b'\n')) else { return };
+        self.data = [&self.data[..], b"\n"].concat().into();
+        *end += 1;
+    }
+}
+
 /// Units of one stream, read together, numbered without a gap.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Batch {

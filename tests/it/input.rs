@@ -101,3 +101,13 @@ fn a_drain_that_is_down_is_weather_and_the_app_runs() {
     let done = setup.start(&["sh", "-c", "exit 8"]).finish(Duration::from_secs(10));
     assert_eq!(done.code(), 8, "{}", done.err());
 }
+
+/// It was taken for the end of the input: code 0, and not a word.
+#[test]
+fn an_input_of_tee_that_cannot_be_read_is_said_and_is_a_failure() {
+    let directory = std::fs::File::open("/").expect("a directory");
+    let setup = Setup::command(&["tee"]).stdin(directory.into()).flags(["--quiet"]);
+    let done = setup.start::<&str>(&[]).finish(Duration::from_secs(10));
+    assert_eq!(done.code(), 1, "{}", done.err());
+    assert_eq!(done.err(), "lastword: the input can't be read any further: is a directory\n");
+}

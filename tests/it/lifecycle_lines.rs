@@ -169,3 +169,17 @@ fn they_go_to_stderr_or_nowhere_on_request() {
     let (all, stdout, err) = files("off");
     assert_eq!((all, stdout, err), (vec!["hello".to_owned()], vec!["hello".to_owned()], String::new()));
 }
+
+/// An app's very last word, without a newline, and what lastword said of its exit were one line of a raw file.
+#[test]
+fn a_last_line_without_a_newline_is_a_line_of_its_own_before_ours_and_as_it_is_where_none_follows() {
+    for (mode, ends) in [("on", "\nfatal: b\nlastword: exit: "), ("off", "a\nfatal: b")] {
+        let setup = Setup::new().env("LASTWORD_LIFECYCLE_LINES", mode);
+        let path = setup.path("raw");
+        let setup = setup.drain(&format!("file:{}", path.display()));
+        let done = setup.start(&["printf", "a\\nfatal: b"]).finish(LIMIT);
+        assert_eq!((done.code(), done.stdout.as_slice()), (0, &b"a\nfatal: b"[..]), "{}", done.err());
+        let raw = fs::read_to_string(&path).expect("it was written");
+        assert!(if mode == "on" { raw.contains(ends) } else { raw == ends }, "{mode}: {raw}");
+    }
+}
