@@ -36,9 +36,29 @@ impl<T: Send + 'static> Errand<T> {
     }
 }
 
+/// What comes of a question that may hang; None if it does not come within `limit`. When it has come, the thread that asked is gone,
+/// too: before the app is started there must be one thread alone, or others that do nothing.
+pub(crate) fn ask<T: Send + 'static>(limit: Duration, question: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let (answer, result) = sync_channel(1);
+    let asked = thread::Builder::new().name("ask".to_owned()).spawn(move || {
+        // Nobody may be waiting any more.
+        let _ = answer.send(question());
+    });
+    let found = result.recv_timeout(limit).ok()?;
+    let _ = asked.ok()?.join();
+    Some(found)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_question_that_hangs_is_not_waited_for_beyond_its_limit() {
+        let (_release, released) = sync_channel::<u8>(0);
+        assert_eq!(ask(Duration::from_millis(10), move || released.recv().ok()), None);
+        assert_eq!(ask(Duration::from_secs(30), || 7), Some(7));
+    }
 
     #[test]
     fn an_errand_that_hangs_is_left_alone_and_one_that_is_done_says_what_came_of_it() {

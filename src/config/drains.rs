@@ -5,6 +5,7 @@ use super::{
     drain_options::DrainOptions,
     drain_url::DrainUrl,
     environment::Environment,
+    option_files::is_directory,
     problem::{Exit, Problem},
     schemes::{Encoding, Scheme, Way},
 };
@@ -112,7 +113,7 @@ fn target(url: &DrainUrl<'_>, environment: &Environment) -> Result<Target, Probl
     Ok(match url.scheme.way {
         Way::File => {
             let path = url.file(environment)?;
-            if path.is_dir() {
+            if is_directory(&path) {
                 return Err(Problem::new("the path is a directory", "name a file in it"));
             }
             Target::File(FileTarget::new(path))

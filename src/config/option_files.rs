@@ -1,8 +1,17 @@
 //! Files that settings name, read and looked into before the app starts.
 
 use super::problem::Problem;
+use crate::errand::ask;
 use rustls::pki_types::pem::PemObject;
-use std::{fs, io::Read, path::PathBuf};
+use std::{
+    fs,
+    io::Read,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+/// How long a disk is waited for.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A file with a private key.
 pub(super) fn key_file(path: &str) -> Result<PathBuf, Problem> {
@@ -44,10 +53,21 @@ fn open_regular(path: &str) -> Result<fs::File, String> {
     fs::File::open(path).map_err(|error| reason(&error))
 }
 
+/// What is in a file. A disk that hangs is not waited for: the app's start depends on it.
 pub(super) fn regular_file(path: &str) -> Result<Vec<u8>, String> {
-    let mut content = Vec::new();
-    open_regular(path)?.read_to_end(&mut content).map_err(|error| reason(&error))?;
-    Ok(content)
+    let path = path.to_owned();
+    let content = ask(PATIENCE, move || {
+        let mut content = Vec::new();
+        open_regular(&path)?.read_to_end(&mut content).map_err(|error| reason(&error))?;
+        Ok(content)
+    });
+    content.unwrap_or_else(|| Err(format!("its disk does not answer within {} s", PATIENCE.as_secs())))
+}
+
+/// Whether a path is known to be a directory; one on a disk that hangs may well be none.
+pub(super) fn is_directory(path: &Path) -> bool {
+    let path = path.to_owned();
+    ask(PATIENCE, move || path.is_dir()).unwrap_or(false)
 }
 
 /// "No such file or directory", without "(os error 2)".

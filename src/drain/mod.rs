@@ -259,12 +259,7 @@ impl Drain {
 /// The spool of the run, if it is to have one. One that can't be opened is tried again later, unless it is required.
 fn start_spool(specs: &[DrainSpec], config: &Config, inboxes: &[Arc<Inbox>]) -> io::Result<Option<Spool>> {
     let Some(spec) = config.spool.as_ref().filter(|_| !specs.is_empty()) else { return Ok(None) };
-    let plan = Plan::new(spec, specs, config);
-    let first = plan.open(inboxes, None);
-    if let (true, Err(error)) = (spec.required, &first) {
-        return Err(io::Error::new(error.kind(), format!("--spool {}: {error}", spec.dir.display())));
-    }
-    plan.start(first, inboxes.to_vec()).map(Some)
+    Plan::new(spec, specs, config).start(inboxes.to_vec()).map(Some)
 }
 
 #[cfg(test)]

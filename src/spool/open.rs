@@ -21,7 +21,13 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
+
+/// How long the start of the app waits for a disk that may hang.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// The same where there is no start without it: longer, for a disk that is slow is one.
+const REQUIRED_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Directories of runs that found the lock taken: `second-1` to this.
 const SECONDS: u32 = 64;
@@ -113,13 +119,24 @@ impl Plan {
         }
     }
 
-    /// Starts the thread. What could not be opened is tried again there.
+    /// Starts the thread, which opens the spool. What can't be opened, or not in time, is tried again there, unless it is required.
     ///
     /// # Errors
-    /// If the system has no thread left.
-    pub(crate) fn start(self, first: io::Result<Opened>, inboxes: Vec<Arc<Inbox>>) -> io::Result<Spool> {
+    /// If the system has no thread left, or there is no spool and the settings require one.
+    pub(crate) fn start(self, inboxes: Vec<Arc<Inbox>>) -> io::Result<Spool> {
         let (members, settings) = (self.members(&inboxes), self.settings());
-        Spool::start(first, Box::new(move |after| self.open(&inboxes, after)), members, settings)
+        let SpoolSpec { required, dir, .. } = self.spec.clone();
+        let patience = if required { REQUIRED_PATIENCE } else { PATIENCE };
+        let open = Box::new(move |after| self.open(&inboxes, after));
+        let (spool, first) = Spool::start(open, members, settings, patience)?;
+        match first {
+            Err(error) if required => {
+                return Err(io::Error::new(error.kind(), format!("--spool {}: {error}", dir.display())));
+            }
+            Err(error) => spool.begin_without(&error),
+            Ok(()) => {}
+        }
+        Ok(spool)
     }
 
     fn members(&self, inboxes: &[Arc<Inbox>]) -> Vec<Member> {

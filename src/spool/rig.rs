@@ -119,7 +119,7 @@ pub(super) fn start(
     let members = vec![Member { identity: "all".into(), inbox: Arc::clone(&inbox) }];
     let settings =
         Settings { dir: "spool".into(), capacity, sync: SpoolSync::Interval, instance: Instance::known("1") };
-    let spool = Spool::start(first, again, members, settings).unwrap();
+    let spool = Spool::start_with(first, again, members, settings).unwrap();
     Rig { spool, inbox, index }
 }
 

@@ -29,7 +29,7 @@ use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
-    sync::{Arc, MutexGuard, PoisonError},
+    sync::{Arc, MutexGuard, PoisonError, mpsc::sync_channel},
     thread,
     time::Duration,
 };
@@ -75,31 +75,53 @@ pub(crate) struct Settings {
 }
 
 impl Spool {
-    /// Starts the thread, on a log that is open or with the reason why it is not; then `again` is asked for one.
+    /// Starts the thread, which opens the log, and waits for that at most `patience`: a disk that hangs must not keep the app from
+    /// starting. What came of it; what failed, or takes longer, is tried again, or waited for, there.
     ///
     /// # Errors
     /// If the system has no thread left.
     pub(crate) fn start(
-        first: io::Result<Opened>,
-        mut again: Open,
+        mut open: Open,
         members: Vec<Member>,
         settings: Settings,
-    ) -> io::Result<Self> {
+        patience: Duration,
+    ) -> io::Result<(Self, io::Result<()>)> {
         let shared = Arc::new(Shared::new(settings.capacity, settings.dir.clone()));
-        if let Err(error) = &first {
-            shared.degrade(&error.to_string());
-        }
-        let spool = Self { shared: Arc::clone(&shared) };
+        let (tell, told) = sync_channel(1);
+        let first = move |open: &mut Open| {
+            let (opened, outcome) = match open(None) {
+                Ok(opened) => (Some(opened), Ok(())),
+                Err(error) => (None, Err(error)),
+            };
+            // Nobody may be waiting any more.
+            let _ = tell.send(outcome);
+            opened
+        };
+        Self::spawn(&shared, move |shared| {
+            let first = first(&mut open);
+            live(shared, first, &mut open, &members, &settings)
+        })?;
+        let late = || Err(io::Error::other(format!("the disk does not answer within {} s", patience.as_secs())));
+        let outcome = told.recv_timeout(patience).unwrap_or_else(|_| late());
+        Ok((Self { shared }, outcome))
+    }
+
+    /// Says that there is no log yet, and why. Nobody waits for it from here on.
+    pub(crate) fn begin_without(&self, error: &io::Error) {
+        self.shared.degrade(&error.to_string());
+    }
+
+    fn spawn(shared: &Arc<Shared>, life: impl FnOnce(&Arc<Shared>) -> Option<()> + Send + 'static) -> io::Result<()> {
+        let shared = Arc::clone(shared);
         thread::Builder::new().name("spool".into()).spawn(move || {
             sys::wait_our_turn();
-            let life = || live(&shared, first.ok(), &mut again, &members, &settings);
-            let ended = catch_unwind(AssertUnwindSafe(life));
+            let ended = catch_unwind(AssertUnwindSafe(|| life(&shared)));
             if ended.is_err() {
                 shared.degrade("the spool died of a bug in lastword");
             }
             shared.end();
         })?;
-        Ok(spool)
+        Ok(())
     }
 
     /// Takes a batch. Called after the drains have it.
@@ -252,6 +274,21 @@ pub(crate) fn header(origin: &crate::format::Origin, drains: Vec<super::codec::O
 
 #[cfg(test)]
 impl Spool {
+    /// On a log that is open, or with the reason why it is not; then `again` is asked for one.
+    pub(crate) fn start_with(
+        first: io::Result<Opened>,
+        mut again: Open,
+        members: Vec<Member>,
+        settings: Settings,
+    ) -> io::Result<Self> {
+        let shared = Arc::new(Shared::new(settings.capacity, settings.dir.clone()));
+        if let Err(error) = &first {
+            shared.degrade(&error.to_string());
+        }
+        Self::spawn(&shared, move |shared| live(shared, first.ok(), &mut again, &members, &settings))?;
+        Ok(Self { shared })
+    }
+
     /// The handle, and what its thread would run: the caller is that thread.
     pub(crate) fn idle(opened: Opened, members: Vec<Member>, settings: Settings) -> (Self, Keeper) {
         let shared = Arc::new(Shared::new(settings.capacity, settings.dir.clone()));

@@ -246,3 +246,24 @@ fn a_file_with_the_highest_number_makes_no_line_count_as_spooled_that_the_next_r
     assert_eq!((books.spooled, books.lost()), (0, 30), "{books:?}; {}", done.err());
     assert!(done.err().contains("a file has the highest number that there is; remove it"), "{}", done.err());
 }
+
+/// The app was never started, and lastword heard no stop: it hung in the opening of the spool, or in a look at the drain's file.
+#[test]
+fn a_disk_that_hangs_at_the_start_keeps_no_app_from_starting_and_a_spool_that_is_required_refuses_it() {
+    for (required, names) in
+        [("off", "the disk does not answer within 2 s"), ("on", "the disk does not answer within 10 s")]
+    {
+        let disk = SmallDisk::hanging();
+        let file = format!("file:{}#name=file", disk.inside("app.log"));
+        let setup = disk.setup().flags(["--flush-timeout", "1s"]).env("LASTWORD_SPOOL_REQUIRED", required).drain(&file);
+        let done = setup.start_oracle("--count 30 --rate 0").finish(Duration::from_secs(40));
+        let expected = if required == "on" { (125, 0) } else { (0, 30) };
+        assert_eq!((done.code(), done.record.done()), expected, "{}", done.err());
+        assert!(done.err().contains(names), "{}", done.err());
+        if required == "off" {
+            let books = done.report.as_ref().expect("a report").of("file");
+            assert_eq!((books.read, books.lost()), (30, 30), "{books:?}");
+            assert!(done.err().contains("last trouble: no answer from the disk of "), "{}", done.err());
+        }
+    }
+}

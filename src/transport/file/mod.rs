@@ -20,7 +20,7 @@ pub(crate) use self::shelf::directory_of;
 
 use self::shelf::Shelf;
 use super::{Failure, Payload, Progress, Pulse, Transport, Verdict};
-use crate::{config::FileTarget, ledger::Grade, say::say, sys};
+use crate::{clock, config::FileTarget, ledger::Grade, say::say, sys};
 use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
@@ -311,7 +311,9 @@ impl Transport for File {
     async fn send(&mut self, payload: &Payload) -> Result<(), Failure> {
         // Writes to a file never wait in the runtime, so other tasks and timers get their turn here.
         tokio::task::consume_budget().await;
+        self.pulse.wait_for(format!("no answer from the disk of {}", self.target.path.display()), clock::now());
         let result = self.append(payload).await;
+        self.pulse.waited();
         if self.synced < self.written {
             self.sync_at.get_or_insert(Instant::now() + SYNC_EVERY);
         }
