@@ -24,8 +24,8 @@ const PART: &str = ".gz.part";
 /// `.2026-01-02T03-04-05.678901Z`.
 const STAMP_LENGTH: usize = 28;
 
-/// The files beside one path.
-#[derive(Debug)]
+/// The files beside one path. Clones share the thread and the turn.
+#[derive(Clone, Debug)]
 pub(super) struct Shelf {
     path: PathBuf,
     keep: usize,
@@ -47,6 +47,19 @@ impl Shelf {
     /// # Errors
     /// If the file is still where it was; whoever has it open must let go of it otherwise.
     pub(super) fn set_aside(&self) -> io::Result<()> {
+        self.behind_links().set_aside_file()
+    }
+
+    /// The shelf of the file that a symbolic link leads to: a link that was set aside in its place would have the next file where the
+    /// link was, perhaps on another disk.
+    fn behind_links(&self) -> Self {
+        // A link whose file somebody moved just now still says where it was.
+        let target = |_| fs::read_link(&self.path).map(|target| directory_of(&self.path).join(target));
+        let path = fs::canonicalize(&self.path).or_else(target).unwrap_or_else(|_| self.path.clone());
+        Self { path, ..self.clone() }
+    }
+
+    fn set_aside_file(&self) -> io::Result<()> {
         let mut stamp = StampText::default();
         let mut name = self.path.clone().into_os_string();
         name.push(format!(".{}", stamp.render(clock::stamp()).replace(':', "-")));
@@ -97,8 +110,7 @@ impl Shelf {
         if self.busy.swap(true, Ordering::SeqCst) {
             return;
         }
-        let (busy, turn) = (Arc::clone(&self.busy), Arc::clone(&self.turn));
-        let shelf = Self { path: self.path.clone(), busy, turn, ..*self };
+        let shelf = self.clone();
         let thread = thread::Builder::new().name("compress".into()).spawn(move || {
             if let Err(error) = shelf.compress_all() {
                 tracing::warn!(%error, path = %shelf.path.display(), "files set aside stay uncompressed");
@@ -181,6 +193,25 @@ mod tests {
             assert_eq!(text, format!("content {number}\n").repeat(1000));
         }
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 6, "what is not ours stays");
+    }
+
+    /// The link was renamed, and the next file was where it had been.
+    #[test]
+    fn a_file_behind_a_symbolic_link_is_set_aside_where_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let (disk, link) = (dir.path().join("disk"), dir.path().join("app.log"));
+        fs::create_dir(&disk).unwrap();
+        std::os::unix::fs::symlink("disk/app.log", &link).unwrap();
+        let shelf = Shelf::new(link.clone(), 1, false, 0o600);
+        for number in 0..3 {
+            fs::write(&link, format!("content {number}\n")).unwrap();
+            shelf.set_aside().unwrap();
+            assert!(link.is_symlink() && !link.exists());
+        }
+        let files: Vec<_> = fs::read_dir(&disk).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert_eq!(files.len(), 1, "{files:?}");
+        assert_eq!(fs::read_to_string(&files[0]).unwrap(), "content 2\n");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "nothing beside the link");
     }
 
     #[test]
