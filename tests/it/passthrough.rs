@@ -234,6 +234,10 @@ fn tee_forwards_standard_input_and_passes_it_through() {
 fn a_drain_to_our_own_stdout_and_the_pass_through_stand_beside_each_other_in_a_file_and_on_a_socket() {
     let file = tempfile::NamedTempFile::new().expect("a temporary file");
     let (mut reader, writer) = std::os::unix::net::UnixStream::pair().expect("a pair of sockets");
+    let reading = std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        reader.read_to_end(&mut bytes).map(|_| bytes)
+    });
     let into_file = file.reopen().expect("our own file");
     for stdout in [into_file.into(), Stdio::from(std::os::fd::OwnedFd::from(writer))] {
         let setup = Setup::new().drain("ndjson+file:/dev/stdout#name=out").stdout(stdout);
@@ -241,8 +245,7 @@ fn a_drain_to_our_own_stdout_and_the_pass_through_stand_beside_each_other_in_a_f
         assert_eq!((done.code(), done.record.done()), (0, 500), "{}", done.err());
         assert_eq!(done.report.as_ref().expect("a report").of("out").confirmed, 500, "{}", done.err());
     }
-    let mut from_socket = Vec::new();
-    reader.read_to_end(&mut from_socket).expect("it is closed");
+    let from_socket = reading.join().expect("no panic").expect("it is closed");
     for bytes in [fs::read(file.path()).expect("it was written"), from_socket] {
         // A write of one is never within a write of the other.
         let json = bytes.split(|&byte| byte == b'\n').filter(|line| line.starts_with(b"{\"ts\":")).count();
