@@ -46,7 +46,8 @@
 //!
 //! It never refuses to start and never tries anything twice. A tail without a valid frame is cut off, and the segment
 //! sealed; a bad frame in the middle is skipped (what the next one says is before it tells how many units of which stream it had); a file
-//! whose header is bad is quarantined; a version that we do not know is left alone and said.
+//! whose header is bad is quarantined; a version that we do not know is left alone and said. Numbers that no run can have
+//! reached use none up: a cursor that holds one is bad, and a segment that is named by one is renamed, behind all others.
 //!
 //! # Files
 //!
@@ -73,6 +74,8 @@ mod known_errors;
 pub(crate) mod load;
 pub(crate) mod log;
 pub(crate) mod members;
+#[cfg(test)]
+mod number_tests;
 pub(crate) mod open;
 pub(crate) mod recovery;
 #[cfg(test)]

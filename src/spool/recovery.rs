@@ -19,8 +19,11 @@ use crate::{
 };
 use std::{collections::BTreeMap, io, sync::Arc};
 
-/// No run gets there. What says that it did is not ours, and must not use the numbers up.
-pub(crate) const NUMBER_MAX: u64 = u64::MAX >> 1;
+/// No run gets there: it takes 2^16 torn cursors, or 2^48 segments. What says that it did must not use the numbers up: a
+/// cursor is none then, and a segment gets a number that a run could have given it.
+const NUMBER_MAX: u64 = 1 << 48;
+/// What is named by a higher number is no segment, whatever is in it.
+pub(crate) const NAME_MAX: u64 = u64::MAX >> 1;
 /// A torn slot of a cursor may have held a place that is ahead of the other slot's by fewer segments than this: what a run
 /// wrote between two stores. Numbers that are behind it are safe from it, whatever a crash of the machine brings back.
 const TORN: u64 = 1 << 32;
@@ -86,7 +89,7 @@ pub(crate) fn segment_name(number: u64) -> String {
 
 fn segment_number(name: &str) -> Option<u64> {
     let digits = name.get(..16).filter(|_| name.get(16..).is_some_and(|rest| rest.starts_with(".seg")))?;
-    u64::from_str_radix(digits, 16).ok().filter(|&number| number <= NUMBER_MAX)
+    u64::from_str_radix(digits, 16).ok().filter(|&number| number <= NAME_MAX)
 }
 
 /// Reads the directory, and mends what can be mended.
@@ -101,18 +104,26 @@ pub(crate) fn recover(disk: &dyn Disk) -> Found {
         }
     };
     files.sort();
+    let mut unreachable = Vec::new();
     for (name, len) in files {
         if let Some(number) = segment_number(&name) {
-            found.reserve(number);
+            if number <= NUMBER_MAX {
+                found.reserve(number);
+            }
             // Other spellings of the same number are looked for by nobody.
-            if name == segment_name(number) {
+            if name != segment_name(number) {
+                found.set_aside.push((name, len));
+            } else if number <= NUMBER_MAX {
                 found.segment(disk, name, number, len);
             } else {
-                found.set_aside.push((name, len));
+                unreachable.push((name, number, len));
             }
         } else if name.ends_with(".cur") {
             found.cursor(disk, &name);
         }
+    }
+    for (name, number, len) in unreachable {
+        found.renumber(disk, name, number, len);
     }
     found
 }
@@ -148,17 +159,44 @@ impl Found {
     }
 
     fn cursor(&mut self, disk: &dyn Disk, name: &str) {
+        let reach = |cursor: &Cursor| cursor.place.segment.saturating_add(if cursor.is_torn { TORN } else { 0 });
         let why = match Cursor::load(disk, name) {
-            Ok(Some(cursor)) if cursor.place.segment <= NUMBER_MAX => {
-                self.reserve(cursor.place.segment + if cursor.is_torn { TORN } else { 0 });
+            Ok(Some(cursor)) if reach(&cursor) <= NUMBER_MAX => {
+                self.reserve(reach(&cursor));
                 self.cursors.insert(cursor.identity.clone(), cursor);
                 return;
             }
-            Ok(_) => "both slots are bad".to_owned(),
+            Ok(Some(_)) => "it names a segment that no run reaches".to_owned(),
+            Ok(None) => "both slots are bad".to_owned(),
             Err(error) => error.to_string(),
         };
         self.notes.push(format!("{name}: {why}; its drain gets its lines again"));
         self.doubtful.push(name.to_owned());
+    }
+
+    /// Puts a segment that no run can have numbered behind those that one has, where no cursor is ahead of it. All that are
+    /// reserved are below `number`, and so is the next one, or it is `number` itself: no other file has that name.
+    fn renumber(&mut self, disk: &dyn Disk, name: String, number: u64, len: u64) {
+        let to = self.next_number;
+        if to == number {
+            self.reserve(number);
+            return self.segment(disk, name, number, len);
+        }
+        let renamed = match read_header(disk, &name) {
+            Ok(Ok(_)) => disk.rename(&name, &segment_name(to)),
+            // No segment, or one that can't be read: as with any other number.
+            _ => return self.segment(disk, name, number, len),
+        };
+        match renamed {
+            Ok(()) => {
+                self.notes.push(format!("{name}: no run reaches that number; it is {} now", segment_name(to)));
+                self.reserve(to);
+                self.segment(disk, segment_name(to), to, len);
+            }
+            // Who only looks sees it under its own.
+            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => self.segment(disk, name, number, len),
+            Err(error) => self.leave(&name, len, &error),
+        }
     }
 
     fn segment(&mut self, disk: &dyn Disk, name: String, number: u64, len: u64) {
