@@ -1,23 +1,39 @@
 //! Whether what is written at the exit, or kept for the next run, can be written: `check` says it before it is needed.
 //!
-//! Nothing is created and nothing opened: a spool may be in use by the lastword whose settings are checked.
+//! Nothing is created and nothing opened: a spool may be in use by the lastword whose settings are checked. A disk that hangs
+//! is asked on a thread of its own, and given up after [`PATIENCE`].
 
 use crate::{
+    clock,
     config::{Config, Fallback, reason},
+    errand::{Errand, PATIENCE},
     transport::file::directory_of,
 };
 use nix::unistd::{AccessFlags, access};
 use std::{io, path::Path};
 
+/// Looks at a place.
+type Look = fn(&Path) -> io::Result<()>;
+
 /// `--spool DIR: why not`, one for each place that can't be written.
 pub(super) fn troubles(config: &Config) -> Vec<String> {
-    let spool = config.spool.as_ref().map(|spool| ("--spool", &*spool.dir, directory(&spool.dir)));
+    let spool = config.spool.as_ref().map(|spool| ("--spool", &*spool.dir, directory as Look));
     let fallback = match &config.fallback {
-        Some(Fallback::File(path)) => Some(("--fallback", &**path, file(path))),
+        Some(Fallback::File(path)) => Some(("--fallback", &**path, file as Look)),
         Some(Fallback::Stderr) | None => None,
     };
-    let report = config.report.as_deref().map(|path| ("--report", path, file(path)));
-    let bad = [spool, fallback, report].into_iter().flatten();
+    let report = config.report.as_deref().map(|path| ("--report", path, file as Look));
+    let looks = [spool, fallback, report].into_iter().flatten().map(|(flag, path, look)| {
+        let place = path.to_owned();
+        (flag, path, Errand::start("place", move || look(&place)))
+    });
+    // All at once: they may be on one disk.
+    let (looks, end): (Vec<_>, _) = (looks.collect(), clock::now() + PATIENCE);
+    let found = |errand: Errand<io::Result<()>>| {
+        let silent = || Err(io::Error::other(format!("no answer in {} s: its disk hangs", PATIENCE.as_secs())));
+        errand.wait(end.saturating_duration_since(clock::now())).unwrap_or_else(silent)
+    };
+    let bad = looks.into_iter().map(|(flag, path, errand)| (flag, path, errand.and_then(found)));
     bad.filter_map(|(flag, path, found)| Some(format!("{flag} {}: {}", path.display(), reason(&found.err()?))))
         .collect()
 }

@@ -43,6 +43,23 @@ fn a_disk_that_hangs_keeps_neither_report_nor_fallback_from_the_exit_and_its_lin
     }
 }
 
+/// It waited for the first path's answer for ever.
+#[test]
+fn check_names_each_setting_whose_disk_hangs_and_does_not_wait_for_it() {
+    let disk = SmallDisk::hanging();
+    let [nsenter, namespace] = disk.launcher();
+    let [spool, fallback, report] = ["spool", "fallback", "report"].map(|name| disk.inside(name));
+    let setup = Setup::command(&["check"]).launcher(&[&nsenter, &namespace]);
+    let setup = setup.flags(["--spool", &spool, "--fallback", &fallback, "--report", &report]);
+    let done = setup.start::<&str>(&[]).finish(ms(30_000));
+    let said = String::from_utf8_lossy(&done.stdout).into_owned();
+    assert_eq!(done.code(), 1, "{said}");
+    for place in [format!("--spool {spool}"), format!("--fallback {fallback}"), format!("--report {report}")] {
+        assert!(said.contains(&format!("CAN'T BE WRITTEN: {place}: no answer in 2 s: its disk hangs\n")), "{said}");
+    }
+    assert!(done.took < ms(10_000), "{:?}", done.took);
+}
+
 #[test]
 fn a_report_that_hangs_after_all_is_delivered_costs_two_seconds_and_no_line() {
     let disk = SmallDisk::hanging();
