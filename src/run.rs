@@ -15,6 +15,7 @@ use crate::{
     reader::{Intake, Outlet, Publisher},
     report::{Report, Usage},
     say,
+    say::{Lines, flush},
     signals::{self, Inherited, Signal},
     supervisor::{FlushEnd, Notice, Outcome, Plant, Setup, supervise},
 };
@@ -23,6 +24,9 @@ use std::{
     os::fd::{AsFd, OwnedFd},
     time::{Duration, Instant},
 };
+
+/// What a stderr that hangs costs at the exit at least, though a report that does has used up the time.
+const LEAST: Duration = Duration::from_millis(200);
 
 /// What to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,9 +43,6 @@ pub enum Source {
 /// [`crate::signals::block_all`] returned.
 pub fn run(config: Config, source: Source, inherited: Inherited) -> u8 {
     trace_if_asked(&config);
-    for warning in &config.warnings {
-        say!("{warning}");
-    }
     match start_and_supervise(&config, source, inherited) {
         Ok((outcome, plumbing)) => {
             let code = plumbing.close(&outcome);
@@ -50,6 +51,7 @@ pub fn run(config: Config, source: Source, inherited: Inherited) -> u8 {
         }
         Err(error) => {
             say!("could not start: {error}");
+            flush(PATIENCE);
             125
         }
     }
@@ -71,15 +73,16 @@ fn end_as_the_app_did(config: &Config, outcome: &Outcome, code: u8) {
 /// `LASTWORD_LOG=debug` (or any filter of `tracing`) shows each decision on stderr.
 pub(crate) fn trace_if_asked(config: &Config) {
     if let Some(Ok(filter)) = config.log.as_ref().map(tracing_subscriber::EnvFilter::try_new) {
-        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(io::stderr).try_init();
+        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(|| Lines).try_init();
     }
 }
 
 fn start_and_supervise(config: &Config, source: Source, inherited: Inherited) -> io::Result<(Outcome, Plumbing<'_>)> {
     let begun = clock::now();
     let shared = shares_terminal();
-    // Before any thread.
+    // Before any thread, and so before any word.
     let canary = (source == Source::App && config.broadcast_guard).then(|| start_canary(config, shared)).flatten();
+    config.warnings.iter().for_each(|warning| say!("{warning}"));
     let bell = Bell::new()?;
     let metrics = config.metrics.map(Metrics::bind).transpose()?;
     // Drains come first: what an app says in its first microsecond has somewhere to go.
@@ -215,6 +218,7 @@ impl Plumbing<'_> {
         {
             say!("--report {}: {error}", path.display());
         }
+        flush(left().clamp(LEAST, PATIENCE));
         code
     }
 

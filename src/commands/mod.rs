@@ -16,12 +16,12 @@ pub(crate) mod signals;
 pub mod sink;
 pub mod spool;
 
-use crate::{cli, config::Command};
+use crate::{cli, config::Command, errand::PATIENCE, say::flush};
 use std::io::Write;
 
 /// Runs one of our own commands; returns its exit code.
 pub fn run(command: Command) -> u8 {
-    match command {
+    let code = match command {
         Command::Check(config) => check::run(*config),
         Command::Completions(shell) => u8::from(std::io::stdout().write_all(&cli::completions(shell)).is_err()),
         Command::Demo => demo::run(),
@@ -29,5 +29,7 @@ pub fn run(command: Command) -> u8 {
         Command::PlainInit(options) => demo::plain_init::run(&options),
         Command::Sink(options) => sink::run(&options),
         Command::Spool(command) => spool::run(&command),
-    }
+    };
+    flush(PATIENCE);
+    code
 }

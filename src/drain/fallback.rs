@@ -10,7 +10,7 @@ use crate::{
     config::Fallback,
     errand::{Errand, PATIENCE},
     line::Unit,
-    say::{MAX_LEN, say_raw},
+    say::{MAX_LEN, say_here},
     sys,
 };
 use std::{
@@ -88,7 +88,7 @@ struct Stderr;
 
 impl Write for Stderr {
     fn write(&mut self, text: &[u8]) -> io::Result<usize> {
-        if say_raw(text) { Ok(text.len()) } else { Err(io::Error::other("stderr takes nothing")) }
+        if say_here(text) { Ok(text.len()) } else { Err(io::Error::other("stderr takes nothing")) }
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -5,6 +5,8 @@ use crate::{
     spool::{moody, numbers},
     spool_disk::SmallDisk,
     support::{
+        http::{Act, HttpSink},
+        judge::Terms,
         ms,
         wrapper::{Setup, without_own},
     },
@@ -70,6 +72,27 @@ fn a_report_that_hangs_after_all_is_delivered_costs_two_seconds_and_no_line() {
     assert!(done.took >= ms(2000) && done.took < ms(10_000), "{:?}; {err}", done.took);
     assert!(err.contains("read 1 = confirmed 1 + lost 0"), "{err}");
     assert!(err.contains(&format!("--report {}: not written in 2.0 s", disk.inside("report"))), "{err}");
+}
+
+/// The first word hung, and with it all of lastword: here before the app was started.
+#[test]
+fn a_stderr_on_a_disk_that_hangs_keeps_neither_lines_from_the_drains_nor_signals_from_the_app_nor_the_exit() {
+    for pid1 in [false, true] {
+        let disk = SmallDisk::hanging_once_open();
+        let [nsenter, namespace] = disk.launcher();
+        let redirected = [&nsenter, &namespace, "sh", "-c", "exec \"$@\" 2>>\"$0\"", &disk.inside("stderr")];
+        let http = HttpSink::start(|_, _| Act::Take);
+        // A word at the start, words of each state of the app, and many in a row at the end.
+        let setup = Setup::loud().launcher(&redirected).pid1(pid1).env("LASTWORD_NO_SUCH", "1");
+        let setup = setup.flags(["--verbose", "--lifecycle-lines", "stderr"]).stop_timeout(6).drain(&http.url("http"));
+        let mut run = setup.start_oracle("--rate 500 --on-term goodbye:20");
+        run.wrote(20);
+        run.stop();
+        let done = run.finish(ms(30_000));
+        assert!(done.since_stop < Some(ms(6000)), "{:?}", done.since_stop);
+        done.acquit("http", &http.collect(), Terms { confirmed: true, ..Terms::default() });
+        done.all_said_goodbye();
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@
 use crate::{
     spool::{look, moody, nothing_but_a_tail_is_missing, numbers},
     support::{
+        fuse,
         http::HttpSink,
         judge::Terms,
         ms,
@@ -19,6 +20,7 @@ use std::{
     io::Write,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    thread,
     time::Duration,
 };
 
@@ -37,12 +39,30 @@ impl SmallDisk {
 
     /// Whoever asks it for anything hangs, as on a network disk that is gone: nobody serves it (fuse(4)).
     pub fn hanging() -> Self {
+        Self::fuse().0
+    }
+
+    /// A file on it can be opened (by a shell, for appending) as the stderr of a program in Rust, and hangs in each write.
+    pub fn hanging_once_open() -> Self {
+        let (disk, device) = Self::fuse();
+        thread::spawn(move || fuse::serve(device));
+        disk
+    }
+
+    /// With the device by which it is served.
+    fn fuse() -> (Self, fs::File) {
         assert!(Path::new("/dev/fuse").exists(), "/dev/fuse is missing: modprobe fuse; a container needs the device");
-        let options = "fd=3,rootmode=40000,user_id=0,group_id=0";
-        Self::by(&format!("exec 3<>/dev/fuse && mount -i -t fuse -o {options} hanging \"$0\""))
+        let device = fs::OpenOptions::new().read(true).write(true).open("/dev/fuse").expect("the device opens");
+        let options = "fd=1,rootmode=40000,user_id=0,group_id=0";
+        let stdout = device.try_clone().expect("a descriptor").into();
+        (Self::by_with(&format!("mount -i -t fuse -o {options} hanging \"$0\""), stdout), device)
     }
 
     fn by(mount: &str) -> Self {
+        Self::by_with(mount, Stdio::null())
+    }
+
+    fn by_with(mount: &str, stdout: Stdio) -> Self {
         tools::root();
         tools::program("/usr/bin/unshare", "util-linux");
         tools::program("/usr/bin/nsenter", "util-linux");
@@ -51,7 +71,7 @@ impl SmallDisk {
         let script = format!("{mount} && echo mounted >&2 && exec cat");
         let mut command = Command::new("unshare");
         command.args(["--mount", "--propagation", "private", "sh", "-c", &script]).arg(dir.path());
-        let holder = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
+        let holder = command.stdin(Stdio::piped()).stdout(stdout).stderr(Stdio::piped()).spawn();
         let disk = Self { holder: holder.expect("unshare starts"), dir };
         until("the file system to be mounted", ms(10_000), || {
             let mounts = fs::read_to_string(format!("/proc/{}/mounts", disk.holder.id())).unwrap_or_default();

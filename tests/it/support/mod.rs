@@ -9,6 +9,7 @@ pub mod dns;
 pub mod drain;
 pub mod fakes;
 pub mod fate;
+pub mod fuse;
 pub mod http;
 pub mod hundred;
 pub mod judge;
