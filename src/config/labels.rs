@@ -1,12 +1,30 @@
 //! `--label k=v`: what the lines wear beside their own names.
 
-use super::problem::Problem;
+use super::{
+    environment::Environment,
+    problem::{Exit, Problem},
+};
+use crate::cli::Options;
 
 /// Most labels that are taken: receivers have limits of their own, and every line pays for them.
 const MOST: usize = 32;
 
+/// Those typed, else those of the variable.
+pub(super) fn read(options: &Options, environment: &Environment) -> Result<Vec<(String, String)>, Exit> {
+    let mut labels = Vec::new();
+    for text in &options.label {
+        add(text, &mut labels).map_err(|problem| problem.of("--label"))?;
+    }
+    if options.label.is_empty()
+        && let Some(found) = environment.variable("LASTWORD_LABEL")?
+    {
+        found.read(|text| add(text, &mut labels))?;
+    }
+    Ok(labels)
+}
+
 /// One label, or several with commas between them. A later one of the same name holds.
-pub(crate) fn add(text: &str, labels: &mut Vec<(String, String)>) -> Result<(), Problem> {
+fn add(text: &str, labels: &mut Vec<(String, String)>) -> Result<(), Problem> {
     let right = "write it as in `env=prod`";
     for item in text.split(',').map(str::trim) {
         let Some((name, value)) = item.split_once('=') else {

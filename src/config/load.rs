@@ -1,25 +1,21 @@
 //! From what was typed and the environment to what it means.
 
 use super::{
-    Budget, Command, Config, Environment, Fallback, Invocation, LifecycleLines, SpoolSpec, SpoolSync, WhenFull, drains,
+    Budget, Command, Config, Environment, Fallback, Invocation, LifecycleLines, WhenFull, drains,
     environment::PREFIX,
-    labels, memory,
-    platform::{self, Platform},
+    memory, origin, platform,
     problem::{Exit, Problem, nearest},
-    process, relaying, stop_signals, units,
+    process, relaying, spool, stop_signals, units,
 };
 use crate::{
     cli::{self, Options, SpoolWhat, Subcommands, Typed},
     clock,
     commands::{demo::plain_init::PlainInitOptions, sink::SinkOptions, spool::SpoolCommand},
-    format::{Instance, Origin},
 };
 use std::{
-    ffi::{OsStr, OsString},
-    fs,
+    ffi::OsString,
     hash::{BuildHasher, Hasher, RandomState},
     net::{Ipv4Addr, SocketAddr},
-    path::Path,
     time::Duration,
 };
 
@@ -111,7 +107,7 @@ fn some_command(command: Option<Vec<OsString>>) -> Result<Vec<OsString>, Exit> {
 
 /// What the settings are for; some defaults differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Role {
+pub(super) enum Role {
     Run,
     Tee,
     Check,
@@ -138,38 +134,10 @@ fn quoted(word: &str) -> String {
     }
 }
 
-/// The value of a setting and where it was found.
-pub(super) struct Setting {
-    /// The flag or the variable.
-    name: String,
-    text: String,
-}
-
-impl Setting {
-    pub(super) fn read<T>(self, parse: impl FnOnce(&str) -> Result<T, Problem>) -> Result<T, Exit> {
-        parse(self.text.trim()).map_err(|problem| problem.of(&self.name))
-    }
-}
-
-/// What was typed, else the variable.
-pub(super) fn setting(
-    flag: &str,
-    variable: &str,
-    typed: Option<&String>,
-    environment: &Environment,
-) -> Result<Option<Setting>, Exit> {
-    if let Some(text) = typed {
-        return Ok(Some(Setting { name: flag.into(), text: text.clone() }));
-    }
-    let text = environment.text(variable).map_err(|problem| problem.of(variable))?;
-    Ok(text.map(|text| Setting { name: variable.into(), text: text.into() }))
-}
-
 fn config(options: &Options, command: Vec<OsString>, role: Role, environment: &Environment) -> Result<Config, Exit> {
-    let find = |flag: &str, typed: &Option<String>| setting(flag, &cli::variable(flag), typed.as_ref(), environment);
     let platform = platform::detect(environment);
     let mut config =
-        Config::defaults(origin(options, &command, role, platform.as_ref(), environment)?, seed(environment)?);
+        Config::defaults(origin::read(options, &command, role, platform.as_ref(), environment)?, seed(environment)?);
     if role == Role::Tee {
         config.when_full = WhenFull::Block;
         // Nobody lives there.
@@ -177,37 +145,38 @@ fn config(options: &Options, command: Vec<OsString>, role: Role, environment: &E
     }
     config.command = command;
     config.drains = drains::all(&options.drain, environment)?;
-    if let Some(found) = find("--when-full", &options.when_full)? {
+    if let Some(found) = environment.flag("--when-full", &options.when_full)? {
         config.when_full = found.read(when_full)?;
     }
-    config.spool = spool(options, environment)?;
-    config.fallback = find("--fallback", &options.fallback)?.map(|found| found.read(fallback)).transpose()?;
-    if let Some(found) = find("--flush-timeout", &options.flush_timeout)? {
+    config.spool = spool::read(options, environment)?;
+    config.fallback =
+        environment.flag("--fallback", &options.fallback)?.map(|found| found.read(fallback)).transpose()?;
+    if let Some(found) = environment.flag("--flush-timeout", &options.flush_timeout)? {
         config.flush_timeout = found.read(units::duration)?;
     }
     if let Some(platform) = &platform {
         (config.budget, config.budget_why) = (platform.budget, platform.why());
     }
-    if let Some(found) = find("--stop-timeout", &options.stop_timeout)?.filter(|found| found.text.trim() != "auto") {
-        config.budget_why = format!("stated by {}", found.name);
+    if let Some(found) = environment.flag("--stop-timeout", &options.stop_timeout)?.filter(|found| !found.is("auto")) {
+        config.budget_why = format!("stated by {}", found.name());
         config.budget = Budget::Stated(found.read(stop_timeout)?);
     }
     config.stop_signals = stop_signals(options, environment)?;
     relaying::read(&mut config, options, environment)?;
-    if let Some(found) = find("--passthrough", &options.passthrough)? {
+    if let Some(found) = environment.flag("--passthrough", &options.passthrough)? {
         config.passthrough = found.read(units::switch)?;
     }
-    if let Some(found) = find("--quiet", &options.quiet)? {
+    if let Some(found) = environment.flag("--quiet", &options.quiet)? {
         config.quiet = found.read(units::switch)?;
     }
-    if let Some(found) = find("--verbose", &options.verbose)? {
+    if let Some(found) = environment.flag("--verbose", &options.verbose)? {
         config.verbose = found.read(units::switch)?;
     }
-    config.log = setting("", LOG, None, environment)?.map(|found| found.read(process::log_filter)).transpose()?;
-    if let Some(found) = find("--restart", &options.restart)? {
+    config.log = environment.variable(LOG)?.map(|found| found.read(process::log_filter)).transpose()?;
+    if let Some(found) = environment.flag("--restart", &options.restart)? {
         config.restart.when = found.read(process::restart)?;
     }
-    if let Some(found) = find("--max-restarts", &options.max_restarts)? {
+    if let Some(found) = environment.flag("--max-restarts", &options.max_restarts)? {
         config.restart.max = Some(found.read(process::count)?);
     }
     for (flag, typed, time) in [
@@ -215,34 +184,34 @@ fn config(options: &Options, command: Vec<OsString>, role: Role, environment: &E
         ("--restart-delay-max", &options.restart_delay_max, &mut config.restart.cap),
         ("--healthy-after", &options.healthy_after, &mut config.restart.healthy),
     ] {
-        if let Some(found) = find(flag, typed)? {
+        if let Some(found) = environment.flag(flag, typed)? {
             *time = found.read(units::duration)?;
         }
     }
-    config.exit_map = listed("--exit-map", &options.exit_map, environment, process::exit_map)?;
-    if let Some(found) = find("--exit-on-loss", &options.exit_on_loss)? {
+    config.exit_map = environment.list("--exit-map", &options.exit_map, process::exit_map)?;
+    if let Some(found) = environment.flag("--exit-on-loss", &options.exit_on_loss)? {
         config.exit_on_loss = Some(found.read(process::exit_on_loss)?);
     }
-    if let Some(found) = find("--exit-signal", &options.exit_signal)? {
+    if let Some(found) = environment.flag("--exit-signal", &options.exit_signal)? {
         config.exit_signal = found.read(process::exit_signal)?;
     }
-    if let Some(found) = find("--lifecycle-lines", &options.lifecycle_lines)? {
+    if let Some(found) = environment.flag("--lifecycle-lines", &options.lifecycle_lines)? {
         config.lifecycle_lines = found.read(process::lifecycle_lines)?;
     }
-    if let Some(found) = find("--metrics", &options.metrics)? {
+    if let Some(found) = environment.flag("--metrics", &options.metrics)? {
         config.metrics = found.read(units::address)?;
     }
     config.report = options.report.clone().or_else(|| environment.raw("LASTWORD_REPORT").map(Into::into));
-    if let Some(found) = find("--pipe-size", &options.pipe_size)? {
+    if let Some(found) = environment.flag("--pipe-size", &options.pipe_size)? {
         // F_SETPIPE_SZ takes an int; what the kernel does not grant is weather.
         config.pipe_size = found.read(|text| units::size_between(text, 4 << 10, 1 << 30))?;
     }
-    if let Some(found) = find("--multiline", &options.multiline)? {
+    if let Some(found) = environment.flag("--multiline", &options.multiline)? {
         config.multiline = found.read(process::multiline)?;
     }
-    let max_line = find("--max-line", &options.max_line)?;
-    let memory = find("--memory", &options.memory)?;
-    (config.max_line, config.memory) = line_and_memory(max_line, memory, config.max_line)?;
+    let max_line = environment.flag("--max-line", &options.max_line)?;
+    let memory = environment.flag("--memory", &options.memory)?;
+    (config.max_line, config.memory) = memory::with_line(max_line, memory, config.max_line)?;
     config.warnings.extend(unknown_variables(environment));
     if config.drains.is_empty() && (config.spool.is_some() || config.fallback.is_some()) {
         let warning =
@@ -269,42 +238,6 @@ fn when_full(text: &str) -> Result<WhenFull, Problem> {
     }
 }
 
-fn spool(options: &Options, environment: &Environment) -> Result<Option<SpoolSpec>, Exit> {
-    let find = |flag: &str, typed: &Option<String>| setting(flag, &cli::variable(flag), typed.as_ref(), environment);
-    let dir = options.spool.clone().or_else(|| environment.raw("LASTWORD_SPOOL").map(Into::into));
-    let (max, sync) = (find("--spool-max", &options.spool_max)?, find("--spool-sync", &options.spool_sync)?);
-    let required = find("--spool-required", &options.spool_required)?;
-    let max_bytes = max.map(|found| found.read(|text| units::size_between(text, 64 << 10, 1 << 50))).transpose()?;
-    let sync = sync.map(|found| found.read(spool_sync)).transpose()?;
-    let dir = dir.filter(|dir| !dir.as_os_str().is_empty());
-    let required = required.map(|found| found.read(|text| required_spool(text, dir.is_some()))).transpose()?;
-    Ok(dir.map(|dir| SpoolSpec {
-        dir,
-        max_bytes: max_bytes.map_or(1 << 30, |bytes| bytes as u64),
-        sync: sync.unwrap_or(SpoolSync::Interval),
-        required: required.unwrap_or(false),
-        existing: false,
-    }))
-}
-
-/// Whoever requires a spool has most likely misspelt the setting that names it, if none does.
-fn required_spool(text: &str, is_there: bool) -> Result<bool, Problem> {
-    let required = units::switch(text)?;
-    if required && !is_there {
-        return Err(Problem::new("there is no spool", "name one with --spool DIR or LASTWORD_SPOOL"));
-    }
-    Ok(required)
-}
-
-fn spool_sync(text: &str) -> Result<SpoolSync, Problem> {
-    match text {
-        "never" => Ok(SpoolSync::Never),
-        "interval" => Ok(SpoolSync::Interval),
-        "always" => Ok(SpoolSync::Always),
-        _ => Err(Problem::new(format!("unknown way `{text}`"), "write `never`, `interval` or `always`")),
-    }
-}
-
 fn stop_timeout(text: &str) -> Result<Duration, Problem> {
     let time = units::duration(text)?;
     if time < Duration::from_secs(1) {
@@ -313,120 +246,15 @@ fn stop_timeout(text: &str) -> Result<Duration, Problem> {
     Ok(time)
 }
 
-/// A flag that repeats, each time with a list; if it is not there, the list in its variable.
-fn listed<T>(
-    flag: &str,
-    typed: &[String],
-    environment: &Environment,
-    parse: fn(&str) -> Result<Vec<T>, Problem>,
-) -> Result<Vec<T>, Exit> {
-    let mut all = Vec::new();
-    for text in typed {
-        all.extend(parse(text.trim()).map_err(|problem| problem.of(flag))?);
-    }
-    if typed.is_empty()
-        && let Some(found) = setting(flag, &cli::variable(flag), None, environment)?
-    {
-        all = found.read(parse)?;
-    }
-    Ok(all)
-}
-
 fn stop_signals(options: &Options, environment: &Environment) -> Result<Vec<i32>, Exit> {
-    let mut signals = listed("--stop-signal", &options.stop_signal, environment, stop_signals::parse)?;
+    let mut signals = environment.list("--stop-signal", &options.stop_signal, stop_signals::parse)?;
     signals.sort_unstable();
     signals.dedup();
     Ok(signals)
 }
 
-/// Both, in bytes. A line must fit into memory twice (in the queue and on its way): an automatic size grows for it, a
-/// stated one has to.
-fn line_and_memory(max_line: Option<Setting>, memory: Option<Setting>, default: usize) -> Result<(usize, usize), Exit> {
-    let line = match max_line {
-        Some(found) => found.read(|text| units::size_between(text, 64, 64 << 20))?,
-        None => default,
-    };
-    let automatic = || usize::try_from(memory::automatic(Path::new("/"))).unwrap_or(usize::MAX).max(4 * line);
-    let Some(found) = memory.filter(|found| found.text.trim() != "auto") else { return Ok((line, automatic())) };
-    let least = 2 * line as u64;
-    let bytes = found.read(|text| {
-        let bytes = units::size_between(text, 4 << 10, 64 << 30)?;
-        if (bytes as u64) < least {
-            let line = units::human_size(line as u64);
-            let right = format!("write at least `{}`, or lower --max-line (now `{line}`)", units::human_size(least));
-            return Err(Problem::new(format!("`{text}` is less than two lines of the largest size"), right));
-        }
-        Ok(bytes)
-    })?;
-    Ok((line, bytes))
-}
-
-/// Those typed, else those of the variable.
-fn labels(options: &Options, environment: &Environment) -> Result<Vec<(String, String)>, Exit> {
-    let mut labels = Vec::new();
-    for text in &options.label {
-        labels::add(text, &mut labels).map_err(|problem| problem.of("--label"))?;
-    }
-    if options.label.is_empty()
-        && let Some(found) = setting("", "LASTWORD_LABEL", None, environment)?
-    {
-        found.read(|text| labels::add(text, &mut labels))?;
-    }
-    Ok(labels)
-}
-
-/// Who the lines are from.
-fn origin(
-    options: &Options,
-    command: &[OsString],
-    role: Role,
-    platform: Option<&Platform>,
-    environment: &Environment,
-) -> Result<Origin, Exit> {
-    let find = |flag: &str, typed: &Option<String>| setting(flag, &cli::variable(flag), typed.as_ref(), environment);
-    let app = match find("--name", &options.name)? {
-        Some(found) => found.read(identity)?,
-        None => platform.and_then(|platform| platform.app.clone()).unwrap_or_else(|| {
-            let own = || if role == Role::Tee { "tee" } else { "lastword" }.into();
-            command.first().map_or_else(own, |app| basename(app))
-        }),
-    };
-    let host = match find("--host", &options.host)? {
-        Some(found) => found.read(identity)?,
-        None => platform.and_then(|platform| platform.host.clone()).unwrap_or_else(|| host_name(environment)),
-    };
-    let instance = match platform.and_then(|platform| platform.instance.clone()) {
-        Some(name) => Instance::known(name),
-        None if role == Role::Run => Instance::default(),
-        None => Instance::known(std::process::id().to_string()),
-    };
-    Ok(Origin { host, app, instance, run: uuid::Uuid::now_v7().to_string(), labels: labels(options, environment)? })
-}
-
-/// A name that formats can carry; they escape or cut it as they must.
-fn identity(text: &str) -> Result<String, Problem> {
-    let is_bad = text.is_empty() || text.chars().any(|character| character.is_control() || character.is_whitespace());
-    match is_bad {
-        true => Err(Problem::new("the name is empty or has white space in it", "write one word, as in `web-1`")),
-        false => Ok(text.to_string()),
-    }
-}
-
-fn basename(path: &OsStr) -> String {
-    Path::new(path).file_name().unwrap_or(path).to_string_lossy().into_owned()
-}
-
-/// `$HOSTNAME` (set by container engines and shells), else the kernel's node name.
-fn host_name(environment: &Environment) -> String {
-    let stated = environment.text("HOSTNAME").ok().flatten().map(str::to_string);
-    let kernel = || fs::read_to_string("/proc/sys/kernel/hostname").ok();
-    let name = stated.or_else(kernel).unwrap_or_default();
-    let name = name.trim();
-    if name.is_empty() { "localhost".into() } else { name.into() }
-}
-
 fn seed(environment: &Environment) -> Result<u64, Exit> {
-    match setting("", SEED, None, environment)? {
+    match environment.variable(SEED)? {
         Some(found) => found.read(|text| {
             text.parse()
                 .map_err(|_| Problem::new(format!("`{text}` is not a seed"), "write a whole number from 0 to 2^64-1"))
@@ -464,7 +292,7 @@ fn unknown_variables(environment: &Environment) -> Option<String> {
 fn sink(options: &cli::SinkOptions, environment: &Environment) -> Result<SinkOptions, Exit> {
     let address = |flag: &str, typed: &Option<String>, port| {
         let variable = cli::variable(&format!("sink-{}", flag.trim_start_matches('-')));
-        match setting(flag, &variable, typed.as_ref(), environment)? {
+        match environment.flag_or(flag, &variable, typed)? {
             Some(found) => found.read(units::address),
             None => Ok(Some(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))),
         }

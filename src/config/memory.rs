@@ -1,5 +1,10 @@
-//! `--memory auto`: a share of what the container may use.
+//! `--memory`: for `auto` a share of what the container may use, and always room for two of the longest lines (`--max-line`).
 
+use super::{
+    problem::{Exit, Problem},
+    setting::Setting,
+    units,
+};
 use crate::cgroup::{Group, memory_groups};
 use std::{
     fs,
@@ -15,8 +20,34 @@ const SHARE: u64 = 16;
 /// cgroup v1 says "no limit" with a number close to `i64::MAX`; no machine has an exbibyte.
 const NO_LIMIT: u64 = 1 << 60;
 
+/// The longest line, and the memory, in bytes. A line must fit into memory twice (in the queue and on its way): an automatic size grows for it, a
+/// stated one has to.
+pub(super) fn with_line(
+    max_line: Option<Setting>,
+    memory: Option<Setting>,
+    default: usize,
+) -> Result<(usize, usize), Exit> {
+    let line = match max_line {
+        Some(found) => found.read(|text| units::size_between(text, 64, 64 << 20))?,
+        None => default,
+    };
+    let automatic = || usize::try_from(automatic(Path::new("/"))).unwrap_or(usize::MAX).max(4 * line);
+    let Some(found) = memory.filter(|found| !found.is("auto")) else { return Ok((line, automatic())) };
+    let least = 2 * line as u64;
+    let bytes = found.read(|text| {
+        let bytes = units::size_between(text, 4 << 10, 64 << 30)?;
+        if (bytes as u64) < least {
+            let line = units::human_size(line as u64);
+            let right = format!("write at least `{}`, or lower --max-line (now `{line}`)", units::human_size(least));
+            return Err(Problem::new(format!("`{text}` is less than two lines of the largest size"), right));
+        }
+        Ok(bytes)
+    })?;
+    Ok((line, bytes))
+}
+
 /// min(32 MiB, cgroup limit / 16), at least 2 MiB. `root` is `/`, but in tests.
-pub(crate) fn automatic(root: &Path) -> u64 {
+fn automatic(root: &Path) -> u64 {
     cgroup_limit(root).map_or(MOST, |limit| (limit / SHARE).clamp(LEAST, MOST))
 }
 

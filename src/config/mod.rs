@@ -9,9 +9,13 @@
 //! | `environment` | `LASTWORD_*` and `${NAME}` |
 //! | `schemes` | the table of drain URL schemes |
 //! | `drain_url`, `component`, `drain_options`, `drains` | a URL cut, its parts expanded, its fragment, all drains together |
-//! | `units`, `stop_signals`, `memory` | durations and sizes, signal names, `--memory auto` |
-//! | `proxy` | proxies of HTTP drains, from the variables that curl reads |
+//! | `targets`, `secret`, `proxy` | where a drain's bytes go, with what credentials, past which proxy (of those variables that curl reads) |
+//! | `option_rules`, `option_files` | which options go together; the files that they name |
+//! | `setting` | one flag or variable, read |
+//! | `units`, `stop_signals` | durations and sizes, signal names |
+//! | `memory`, `spool` | `--memory` and `--max-line`; `--spool` and what belongs to it |
 //! | `process` | what becomes of the app: its exit code, restarts, lines about its life |
+//! | `origin`, `labels` | who the lines are from, and what they wear beside that |
 //! | `platform` | `--stop-timeout auto`, and the names that a platform gives |
 //! | `relaying` | who is signalled with what |
 //! | `problem` | what is wrong with a setting, in one line |
@@ -30,6 +34,7 @@ mod load_tests;
 mod memory;
 mod option_files;
 mod option_rules;
+mod origin;
 mod platform;
 mod problem;
 mod process;
@@ -37,6 +42,8 @@ mod proxy;
 mod relaying;
 mod schemes;
 mod secret;
+mod setting;
+mod spool;
 mod stop_signals;
 mod targets;
 mod units;
@@ -44,9 +51,12 @@ mod units;
 pub use environment::Environment;
 pub use load::load;
 pub use problem::{EXIT_CONFIG, Exit, Output, Problem};
+pub use process::{ExitSignal, LifecycleLines};
 pub use proxy::Proxy;
+pub use relaying::{Leftovers, RelayTo};
 pub use secret::Secret;
-pub use targets::{FileTarget, HttpTarget, Identity, RelpTarget, TcpTarget, TlsTarget};
+pub use spool::{SpoolSpec, SpoolSync};
+pub use targets::{FileTarget, HostPort, HttpTarget, Identity, RelpTarget, Target, TcpTarget, TlsTarget};
 
 pub(crate) use option_files::reason;
 pub(crate) use problem::one_line;
@@ -206,21 +216,6 @@ impl Config {
     }
 }
 
-/// `--spool DIR` and what belongs to it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SpoolSpec {
-    /// Where it is.
-    pub dir: PathBuf,
-    /// `--spool-max`, in bytes.
-    pub max_bytes: u64,
-    /// `--spool-sync`.
-    pub sync: SpoolSync,
-    /// `--spool-required`: no start without it.
-    pub required: bool,
-    /// `spool send`: the directory must be there, and nobody else's.
-    pub existing: bool,
-}
-
 /// `--fallback`: where undelivered lines go at the deadline, if there is no spool.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fallback {
@@ -239,17 +234,6 @@ impl std::fmt::Display for Fallback {
     }
 }
 
-/// When the spool is made safe against a crash of the machine. A crash of lastword alone never needs it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SpoolSync {
-    /// The kernel writes when it likes.
-    Never,
-    /// Every second, and at once when a stop begins.
-    Interval,
-    /// After every write.
-    Always,
-}
-
 /// The budget T: time between the platform's stop signal and its SIGKILL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Budget {
@@ -266,54 +250,6 @@ impl Budget {
             Self::Stated(time) | Self::Assumed(time) => time,
         }
     }
-}
-
-/// `--lifecycle-lines`: where lastword tells of the app's start, stop and end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LifecycleLines {
-    /// In the drains, between the app's lines.
-    On,
-    /// Nowhere, but for what `--verbose` tells.
-    Off,
-    /// On our own stderr.
-    Stderr,
-}
-
-/// `--exit-signal`: when to end by the signal that ended the app, and not with 128+n.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ExitSignal {
-    /// In the foreground of a terminal: a shell ends its loop only if Ctrl-C ended what it ran.
-    Auto,
-    /// Wherever the kernel does it, which is not as PID 1.
-    Always,
-    /// The exit code says it.
-    Never,
-}
-
-/// `--relay`: who gets the signals that we get.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RelayTo {
-    /// The app alone.
-    App,
-    /// The app's process group.
-    Group,
-    /// The app and all its descendants.
-    Tree,
-    /// Nobody: the platform signals them itself.
-    None,
-}
-
-/// `--leftovers`: what becomes of descendants that outlive the app.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Leftovers {
-    /// A quiet linger, TERM, and KILL in the end.
-    Term,
-    /// A quiet linger, and KILL.
-    Kill,
-    /// They are waited for as the app is.
-    Wait,
-    /// They are neither waited for nor signalled.
-    Leave,
 }
 
 /// `--when-full`.
@@ -351,30 +287,4 @@ impl DrainSpec {
             _ => None,
         }
     }
-}
-
-/// Where a drain's bytes go. Closed: one variant a transport.
-#[derive(Clone, Debug)]
-pub enum Target {
-    /// HTTP(S).
-    Http(HttpTarget),
-    /// A TCP connection, plain or over TLS.
-    Tcp(TcpTarget),
-    /// RELP, plain or over TLS.
-    Relp(RelpTarget),
-    /// UDP datagrams.
-    Udp(HostPort),
-    /// A Unix socket, datagrams or a stream.
-    Unix(PathBuf),
-    /// A file, appended to.
-    File(FileTarget),
-}
-
-/// A host name or literal address, and a port.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HostPort {
-    /// Name, IPv4 or IPv6 (without brackets).
-    pub host: String,
-    /// Port, never 0.
-    pub port: u16,
 }

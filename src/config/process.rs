@@ -1,10 +1,32 @@
 //! What the settings say of the app's lines, life and end: `--multiline`, `--lifecycle-lines`, `--exit-map`, `--exit-on-loss`,
 //! `--exit-signal`, `--restart`; and which diagnostics to show: `LASTWORD_LOG`.
 
-use super::{ExitSignal, LifecycleLines, problem::Problem};
+use super::problem::Problem;
 use crate::{line::Beginning, restart::When};
 use regex_lite::Regex;
 use tracing_subscriber::filter::{Directive, LevelFilter};
+
+/// `--lifecycle-lines`: where lastword tells of the app's start, stop and end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LifecycleLines {
+    /// In the drains, between the app's lines.
+    On,
+    /// Nowhere, but for what `--verbose` tells.
+    Off,
+    /// On our own stderr.
+    Stderr,
+}
+
+/// `--exit-signal`: when to end by the signal that ended the app, and not with 128+n.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExitSignal {
+    /// In the foreground of a terminal: a shell ends its loop only if Ctrl-C ended what it ran.
+    Auto,
+    /// Wherever the kernel does it, which is not as PID 1.
+    Always,
+    /// The exit code says it.
+    Never,
+}
 
 pub(crate) fn lifecycle_lines(text: &str) -> Result<LifecycleLines, Problem> {
     match text.to_ascii_lowercase().as_str() {

@@ -1,41 +1,58 @@
 //! Who is signalled with what: `--relay`, `--signal`, `--broadcast-guard`, `--linger`, `--leftovers`.
 
 use super::{
-    Config, Environment, Leftovers, RelayTo,
-    load::setting,
+    Config, Environment,
     problem::{Exit, Problem},
     stop_signals::number,
     units,
 };
-use crate::cli::{self, Options};
+use crate::cli::Options;
 use nix::libc;
+
+/// `--relay`: who gets the signals that we get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RelayTo {
+    /// The app alone.
+    App,
+    /// The app's process group.
+    Group,
+    /// The app and all its descendants.
+    Tree,
+    /// Nobody: the platform signals them itself.
+    None,
+}
+
+/// `--leftovers`: what becomes of descendants that outlive the app.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Leftovers {
+    /// A quiet linger, TERM, and KILL in the end.
+    Term,
+    /// A quiet linger, and KILL.
+    Kill,
+    /// They are waited for as the app is.
+    Wait,
+    /// They are neither waited for nor signalled.
+    Leave,
+}
 
 /// Reads the five settings into `config`.
 ///
 /// # Errors
 /// A complaint about a value, with the name of its flag or variable.
 pub(super) fn read(config: &mut Config, options: &Options, environment: &Environment) -> Result<(), Exit> {
-    let find = |flag: &str, typed: &Option<String>| setting(flag, &cli::variable(flag), typed.as_ref(), environment);
-    if let Some(found) = find("--relay", &options.relay)? {
+    if let Some(found) = environment.flag("--relay", &options.relay)? {
         config.relay = found.read(relay)?;
     }
-    for text in &options.signal {
-        config.rewrites.extend(rewrites(text.trim()).map_err(|problem| problem.of("--signal"))?);
-    }
-    if options.signal.is_empty()
-        && let Some(found) = setting("", "LASTWORD_SIGNAL", None, environment)?
-    {
-        config.rewrites = found.read(rewrites)?;
-    }
+    config.rewrites = environment.list("--signal", &options.signal, rewrites)?;
     // Nothing can be told twice by those who tell nothing.
     config.broadcast_guard = config.relay != RelayTo::None;
-    if let Some(found) = find("--broadcast-guard", &options.broadcast_guard)? {
+    if let Some(found) = environment.flag("--broadcast-guard", &options.broadcast_guard)? {
         config.broadcast_guard &= found.read(units::switch)?;
     }
-    if let Some(found) = find("--linger", &options.linger)? {
+    if let Some(found) = environment.flag("--linger", &options.linger)? {
         config.linger = Some(found.read(units::duration)?);
     }
-    if let Some(found) = find("--leftovers", &options.leftovers)? {
+    if let Some(found) = environment.flag("--leftovers", &options.leftovers)? {
         config.leftovers = found.read(leftovers)?;
     }
     Ok(())

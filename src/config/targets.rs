@@ -1,8 +1,34 @@
-//! What the transports start with.
+//! Where a drain's bytes go: what each transport starts with.
 
-use super::{HostPort, Proxy, Secret};
+use super::{Proxy, Secret};
 use crate::format::http::Compress;
 use std::{path::PathBuf, time::Duration};
+
+/// Where a drain's bytes go. Closed: one variant a transport.
+#[derive(Clone, Debug)]
+pub enum Target {
+    /// HTTP(S).
+    Http(HttpTarget),
+    /// A TCP connection, plain or over TLS.
+    Tcp(TcpTarget),
+    /// RELP, plain or over TLS.
+    Relp(RelpTarget),
+    /// UDP datagrams.
+    Udp(HostPort),
+    /// A Unix socket, datagrams or a stream.
+    Unix(PathBuf),
+    /// A file, appended to.
+    File(FileTarget),
+}
+
+/// A host name or literal address, and a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostPort {
+    /// Name, IPv4 or IPv6 (without brackets).
+    pub host: String,
+    /// Port, never 0.
+    pub port: u16,
+}
 
 /// An HTTP(S) endpoint. `Debug` shows neither headers nor anything of the URL but its origin.
 #[derive(Clone)]
