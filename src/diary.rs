@@ -7,7 +7,7 @@
 
 use crate::{
     config::{Config, LifecycleLines, one_line},
-    reader::Publisher,
+    publisher::Publisher,
     supervisor::Notice,
 };
 

@@ -10,7 +10,7 @@
 //! | [`lifecycle`] | the pure machine: on(event) -> actions |
 //! | [`supervisor`] | its shell: signals, reaping, timers in; relaying, flushing, exit out |
 //! | [`child`] | spawning, reaping, signalling, leftovers |
-//! | [`reader`], [`passthrough`], [`line`] | bytes out of the pipes, into lines, and on |
+//! | [`reader`], [`line`], [`publisher`], [`passthrough`] | bytes out of the pipes, into lines with numbers, and on |
 //! | [`drain`], [`format`], [`transport`] | lines to the world |
 //! | [`spool`] | the disk part of the queues |
 //! | [`ledger`] | what became of every line |
@@ -41,6 +41,7 @@ pub mod line;
 pub mod metrics;
 pub mod names;
 pub mod passthrough;
+pub mod publisher;
 pub mod reader;
 pub mod report;
 pub mod restart;

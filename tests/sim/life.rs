@@ -19,7 +19,7 @@ use crate::{
     ledger::DrainReport,
     lifecycle::Event,
     line::Stream,
-    reader::Publisher,
+    publisher::Publisher,
     signals::Signal,
     spool::{disk::Disk, index::Index, keeper::Keeper, open, thread::Spool},
     transport::{
