@@ -38,6 +38,7 @@
 pub(crate) mod carrier;
 pub(super) mod dial;
 mod link;
+mod marks;
 pub(crate) mod pipe;
 #[cfg(test)]
 mod tls_tests;

@@ -1,21 +1,21 @@
 //! The bytes of one connection: a socket, or TLS over it, with what is known of their arrival.
 //!
-//! Both speak in plaintext bytes, counted from the first. Under TLS the kernel counts ciphertext, so the end of each
-//! record is remembered with the plaintext that it ends, and an acknowledged byte stands for the records before it,
-//! whole ones only. rustls is driven by hand, over buffers of ours, so that it is known which ciphertext the
-//! kernel has.
+//! Both speak in plaintext bytes, counted from the first. Under TLS the kernel counts ciphertext: what that says of the
+//! plaintext, [`Marks`] know. rustls is driven by hand, over buffers of ours, so that it is known which ciphertext the kernel has.
 //!
 //! TLS is always being read: TLS 1.3 brings tickets, and a refused client certificate shows only as an alert after our
 //! side of the handshake is complete. So nothing counts as acknowledged before the peer has sent a record after the
 //! handshake (a ticket), or [`PROOF_TIME`] has passed without an alert. A connection ends cleanly with the peer's
 //! close_notify *and* its end of file: a reset may follow the first.
 
-use super::super::tls;
+use super::{
+    super::tls,
+    marks::{Marks, RECORD},
+};
 use crate::sys;
 use nix::sys::socket::{MsgFlags, recv};
 use rustls::{ClientConfig, ClientConnection, ProtocolVersion, pki_types::ServerName};
 use std::{
-    collections::VecDeque,
     io::{self, ErrorKind, Read, Write},
     os::fd::AsRawFd,
     sync::Arc,
@@ -29,10 +29,6 @@ use tokio::{
 
 /// Most input that is taken in one go, so that a peer that talks without end cannot hold us.
 const INPUT_ROUNDS: usize = 16;
-/// Plaintext of one TLS record (RFC 8446 §5.1).
-const RECORD: usize = 16 * 1024;
-/// Records that end within so many bytes of ciphertext share a mark: short lines come one a record.
-const MARK_GRAIN: u64 = 4 * 1024;
 /// How long a peer may take to refuse our certificate.
 const PROOF_TIME: Duration = Duration::from_secs(1);
 /// How long a peer that said goodbye may take to close.
@@ -78,34 +74,6 @@ struct Tls {
     proven: bool,
     /// The peer said goodbye.
     goodbye: bool,
-}
-
-/// Where records end that are not acknowledged. Pure.
-#[derive(Debug, Default)]
-struct Marks {
-    /// As (ciphertext, plaintext).
-    ends: VecDeque<(u64, u64)>,
-    /// All plaintext before this is acknowledged.
-    acked: u64,
-}
-
-impl Marks {
-    /// The ciphertext so far ends the plaintext so far.
-    fn push(&mut self, made: u64, taken: u64) {
-        let start = self.ends.len().checked_sub(2).and_then(|at| self.ends.get(at)).map(|end| end.0);
-        match self.ends.back_mut() {
-            Some(last) if start.is_some_and(|start| made < start + MARK_GRAIN) => *last = (made, taken),
-            _ => self.ends.push_back((made, taken)),
-        }
-    }
-
-    /// The plaintext of whole records before byte `wire` of the ciphertext.
-    fn acked(&mut self, wire: u64) -> u64 {
-        while self.ends.front().is_some_and(|end| end.0 <= wire) {
-            self.acked = self.ends.pop_front().map_or(self.acked, |end| end.1);
-        }
-        self.acked
-    }
 }
 
 /// The kernel's counters.
@@ -374,53 +342,5 @@ impl Tls {
         }
         self.proven |= !shaking;
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use rand::{RngExt, SeedableRng, rngs::StdRng};
-
-    #[test]
-    fn an_acknowledged_byte_of_ciphertext_stands_for_whole_records_before_it() {
-        let seed = std::env::var("LASTWORD_SEED").map_or_else(|_| rand::random(), |seed| seed.parse().unwrap());
-        let mut rng = StdRng::seed_from_u64(seed);
-        let (mut exact, mut merged) = (0, 0);
-        for case in 0..200 {
-            let context = format!("LASTWORD_SEED={seed}, case {case}");
-            let (mut marks, mut records) = (Marks::default(), vec![(0, 0)]);
-            let (mut made, mut taken, mut wire) = (rng.random_range(0..500), 0, 0);
-            let largest = [100, 3000, RECORD as u64][rng.random_range(0..3)];
-            for _ in 0..300 {
-                if rng.random_bool(0.7) {
-                    let plain = rng.random_range(1..=largest);
-                    taken += plain;
-                    made += plain + 22;
-                    marks.push(made, taken);
-                    records.push((made, taken));
-                } else {
-                    wire = rng.random_range(wire..=made.max(wire));
-                    let acked = marks.acked(wire);
-                    let whole =
-                        |wire| records.iter().rev().find(|record| record.0 <= wire).map_or(0, |record| record.1);
-                    assert!(acked <= whole(wire), "{context}: {acked} acknowledged with {wire} on the wire");
-                    let least = wire.saturating_sub(2 * MARK_GRAIN + RECORD as u64);
-                    assert!(acked >= whole(least), "{context}: {acked} is too little with {wire} on the wire");
-                    exact += u32::from(acked == whole(wire));
-                    merged += u32::from(acked < whole(wire));
-                }
-            }
-            assert_eq!(marks.acked(made), taken, "{context}");
-            assert!(marks.ends.is_empty());
-        }
-        assert!(exact > 100 && merged > 100, "did not meet its subject: {exact} {merged}");
-    }
-
-    #[test]
-    fn short_lines_share_marks() {
-        let mut marks = Marks::default();
-        (1..=10_000).for_each(|line| marks.push(line * 222, line * 200));
-        assert!(marks.ends.len() < 1300, "{}", marks.ends.len());
     }
 }
