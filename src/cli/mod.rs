@@ -1,14 +1,16 @@
-//! The command line: what was typed, and the texts that explain it.
+//! The command line: what was typed.
 //!
 //! Nothing is interpreted here: values are text until [`crate::config`] gives them a meaning, because a variable can
 //! hold the same text and a complaint about it must name the variable. One table (the structs below) makes parser,
-//! help, completions and the names of the variables.
+//! help, completions and the names of the variables. [`help`] adds what can't be derived from it; [`mistakes`] puts what
+//! clap complains about into our words.
 
-use crate::config::{Exit, Output, Problem, one_line, scheme_help};
-use clap::{
-    Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand,
-    error::{ContextKind, ContextValue, ErrorKind},
-};
+mod help;
+mod mistakes;
+
+use self::{help::command_line, mistakes::explain};
+use crate::config::Exit;
+use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::{ffi::OsString, path::PathBuf};
 
 /// What was typed. (No `Debug` here: drain URLs carry credentials.)
@@ -118,7 +120,7 @@ pub enum SpoolWhat {
         dir: PathBuf,
     },
     /// Send what the drains of these settings are still to get; exit code 1 if some of it is still there, or lost
-    #[command(after_help = SEND_END)]
+    #[command(after_help = help::SEND_END)]
     Send {
         /// The spool
         dir: PathBuf,
@@ -316,156 +318,4 @@ pub fn completions(shell: clap_complete::Shell) -> Vec<u8> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut command_line(), "lastword", &mut script);
     script
-}
-
-/// The derived command with what can't be derived: variables and schemes in the long help.
-fn command_line() -> clap::Command {
-    let command =
-        Cli::command().mut_args(|arg| with_variable(arg, "")).after_help(SHORT_END).after_long_help(long_end());
-    let prefixed = |command: clap::Command| match command.get_name() {
-        "sink" => command.mut_args(|arg| with_variable(arg, "sink-")).after_help(SINK_END),
-        "tee" => command.mut_args(|arg| with_variable(arg, "")).after_help(TEE_END),
-        "check" => command.mut_args(|arg| with_variable(arg, "")).after_help(CHECK_END),
-        _ => command,
-    };
-    command.mut_subcommands(prefixed)
-}
-
-fn with_variable(arg: Arg, prefix: &str) -> Arg {
-    let (Some(flag), Some(help)) = (arg.get_long(), arg.get_help()) else { return arg };
-    let long = format!("{help}\n[env: {}]", variable(&format!("{prefix}{flag}")));
-    arg.long_help(long)
-}
-
-const SHORT_END: &str = "\
-Examples:
-  lastword --drain syslog+tcp://logs.example:514 -- python app.py
-  lastword --stop-timeout 30s -- node server.js
-  lastword demo
-
-Each option is also a variable: --stop-timeout is LASTWORD_STOP_TIMEOUT.
-`lastword --help` tells more.";
-
-const SEND_END: &str = "\
-Examples:
-  lastword spool ls DIR
-  lastword spool send DIR --drain syslog+tcp://logs.example:514
-  lastword spool send DIR --from https://old.example/in --drain https://new.example/in";
-
-const TEE_END: &str = "Example:\n  ./app | lastword tee --drain syslog+tcp://logs.example:514";
-
-const CHECK_END: &str = "Example:\n  lastword check --drain https://collector.example/ingest\n\n\
-    Exit code: 0 if every drain took the line, 1 if one did not or a file can't\n\
-    be written, 125 if a setting is wrong.";
-
-const SINK_END: &str = "Example, in two terminals:\n  lastword sink\n  \
-    lastword --drain http://127.0.0.1:8080 -- ./app";
-
-fn long_end() -> String {
-    format!(
-        "\
-Drain URLs:
-{}
-  Options stand behind a #, with commas between:
-    #name=main,stream=stderr        a name for reports; just one stream
-    #require=confirmed              no start where lines can't be confirmed
-    #framing=lf,replay=1MiB         syslog+tcp; ndjson+tcp has replay
-    #ca=FILE,cert=FILE,key=FILE     tls; also servername= and fingerprint=
-    #max-message=8KiB               syslog and relp: longer lines in pieces
-    #rotate=100MiB,keep=5           file; also rotate-age= and compress=off
-    #bearer=${{TOKEN}},header=X-A:b   http(s); also ca=FILE and timeout=10s
-  ${{NAME}} is a variable's value, in any part behind the scheme; %24 is a
-  plain $. Secrets can be files: bearer=file:/run/secrets/token.
-
-Variables:
-  Each option has one, empty is unset, and the flag wins. LASTWORD_DRAIN and
-  LASTWORD_DRAIN_ANYNAME add a drain each. LASTWORD_LOG=debug shows on stderr
-  what lastword and its HTTP client do, LASTWORD_LOG=lastword=debug lastword
-  alone: any filter of Rust's tracing. The app sees none of them.
-
-Times and sizes:
-  30s, 1m30s, 500ms, or plain seconds. 65536, 64KiB, 32MiB.
-
-Exit code:
-  The app's own, 128+n if signal n ended it, 127 if it was not found, 126 if
-  it can't be run, 125 if a setting is wrong. --exit-map 143=0 calls a death
-  by SIGTERM a success, as systemd does.
-
-Examples:
-  lastword --drain syslog+tcp://logs.example:514 -- python app.py
-  lastword --stop-timeout 30s --drain 'https://in.example/#bearer=${{TOKEN}}' \\
-      -- node server.js
-  ENTRYPOINT [\"lastword\", \"--\"]      in a Dockerfile; drains by variable
-  lastword demo                      see a stop, with nothing to set up",
-        scheme_help()
-    )
-}
-
-/// clap's view of a mistake in our words and on one line. Two commands take a word of a list: `help` and `spool`.
-fn explain(error: &clap::Error, first: &str) -> Exit {
-    let text = |kind| match error.get(kind) {
-        Some(ContextValue::String(text)) => Some(text.clone()),
-        Some(ContextValue::Strings(texts)) => texts.first().cloned(),
-        _ => None,
-    };
-    // `--drain <URL>` and `--quiet[=<on|off>]` to what was typed.
-    let typed = text(ContextKind::InvalidArg).unwrap_or_default();
-    let flag = typed.split([' ', '[', '=']).next().unwrap_or_default();
-    let see_help = "`lastword --help` tells what there is";
-    let (setting, problem) = match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            return Exit { message: error.render().to_string(), to: Output::Stdout, code: 0 };
-        }
-        ErrorKind::UnknownArgument if !flag.starts_with('-') => (
-            flag,
-            Problem::new("unexpected word", "an app to run stands behind `--`, a file for tee behind `--drain file:`"),
-        ),
-        // `--stop-timeout -5` is an option `-5` to clap.
-        ErrorKind::UnknownArgument if flag[1..].starts_with(|c: char| c.is_ascii_digit()) => {
-            (flag, Problem::new("unknown option", "times, sizes and counts are not negative"))
-        }
-        ErrorKind::UnknownArgument => {
-            let right = match text(ContextKind::SuggestedArg) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => see_help.into(),
-            };
-            (flag, Problem::new("unknown option", right))
-        }
-        ErrorKind::MissingRequiredArgument if typed.contains("DIR") => {
-            ("spool", Problem::new("the directory is missing", "write `lastword spool ls DIR`"))
-        }
-        ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            ("spool", Problem::new("what to do is missing", "write `ls`, `cat`, `verify` or `send`"))
-        }
-        ErrorKind::InvalidSubcommand => {
-            let word = text(ContextKind::InvalidSubcommand).unwrap_or_default();
-            match first {
-                "help" => (first, Problem::new(format!("there is none on `{word}`"), see_help)),
-                _ => (first, Problem::new(format!("unknown word `{word}`"), "write `ls`, `cat`, `verify` or `send`")),
-            }
-        }
-        ErrorKind::MissingRequiredArgument => ("completions", Problem::new("the shell is missing", shells())),
-        ErrorKind::InvalidValue if typed.starts_with('-') => {
-            (flag, Problem::new("the value is missing", format!("write `{typed}`")))
-        }
-        ErrorKind::InvalidValue if typed.contains("DIR") => {
-            ("spool", Problem::new("the directory's name is empty", "write `lastword spool ls DIR`"))
-        }
-        ErrorKind::InvalidValue => {
-            let value = text(ContextKind::InvalidValue).unwrap_or_default();
-            ("completions", Problem::new(format!("unknown shell `{value}`"), shells()))
-        }
-        ErrorKind::InvalidUtf8 => ("an argument", Problem::new("it is not UTF-8", "write it in UTF-8")),
-        _ => {
-            let rendered = error.render().to_string();
-            let first = rendered.lines().next().unwrap_or_default().trim_start_matches("error: ");
-            ("command line", Problem::new(one_line(first), see_help))
-        }
-    };
-    problem.of(setting)
-}
-
-fn shells() -> String {
-    let names: Vec<_> = clap::ValueEnum::value_variants().iter().map(clap_complete::Shell::to_string).collect();
-    format!("write one of {}", names.join(", "))
 }
