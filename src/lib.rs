@@ -7,14 +7,16 @@
 //! | [`cli`], [`config`] | what was typed, and what it means |
 //! | [`run`] | the wiring |
 //! | `diary` | lines about the app's life, in the drains |
-//! | [`lifecycle`] | the pure machine: on(event) -> actions |
+//! | [`lifecycle`], [`budget`], [`restart`] | the pure machine: on(event) -> actions; when its timers are due; whether the app runs again |
 //! | [`supervisor`] | its shell: signals, reaping, timers in; relaying, flushing, exit out |
-//! | [`child`] | spawning, reaping, signalling, leftovers |
+//! | [`child`], [`signals`], [`exit`] | spawning, reaping, signalling, leftovers |
 //! | [`reader`], [`line`], [`publisher`], [`passthrough`] | bytes out of the pipes, into lines with numbers, and on |
-//! | [`drain`], [`format`], [`transport`] | lines to the world |
+//! | [`drain`], [`format`], [`transport`], [`names`] | lines to the world |
 //! | [`spool`] | the disk part of the queues |
-//! | [`ledger`] | what became of every line |
+//! | [`ledger`], [`report`], [`metrics`] | what became of every line, and who is told |
+//! | [`say`] | what we say on stderr |
 //! | `errand` | what may hang, waited for a bounded time |
+//! | [`commands`] | what runs no app |
 
 #[macro_use]
 mod planted;

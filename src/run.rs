@@ -129,13 +129,6 @@ fn start_and_supervise(config: &Config, source: Source, inherited: Inherited) ->
     Ok((outcome, plumbing))
 }
 
-/// What came of the report's writing.
-fn in_time(filing: &Errand<io::Result<()>>, limit: Duration) -> io::Result<()> {
-    let late =
-        || Err(io::Error::other(format!("not written in {:.1} s, and not waited for any longer", limit.as_secs_f64())));
-    filing.wait(limit).unwrap_or_else(late)
-}
-
 /// Without one, the app runs all the same.
 fn start_canary(config: &Config, shared: bool) -> Option<Canary> {
     let stops: Vec<i32> =
@@ -343,4 +336,11 @@ impl Plant for Plumbing<'_> {
             say!("{notice}");
         }
     }
+}
+
+/// What came of the report's writing.
+fn in_time(filing: &Errand<io::Result<()>>, limit: Duration) -> io::Result<()> {
+    let late =
+        || Err(io::Error::other(format!("not written in {:.1} s, and not waited for any longer", limit.as_secs_f64())));
+    filing.wait(limit).unwrap_or_else(late)
 }

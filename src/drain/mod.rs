@@ -5,9 +5,9 @@
 //! ```
 //!
 //! - [`sealed`], [`queue`]: what is where, and the accounts; pure.
-//! - [`inbox`]: the same behind a lock, with the waking.
-//! - [`pack`], [`backoff`], [`health`]: how much, when again, what to say; pure.
-//! - [`worker`]: the loop; [`thread`]: what it runs on. [`books`]: the end.
+//! - [`inbox`]: the same behind a lock; [`gate`]: who waits for room, or for work.
+//! - [`pack`], [`backoff`], [`health`]: how much, when again, what to say; pure. [`status`]: how it is doing, for those who ask.
+//! - [`worker`]: the loop; [`thread`]: what it runs on. [`books`]: the end; [`fallback`]: where the rest goes then.
 //!
 //! A panic in a drain's thread is caught at its root: the drain is dead, its lines are counted, nothing else stops.
 
