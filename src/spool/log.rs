@@ -11,7 +11,7 @@ use super::{
     cursor::{Cursor, Place, forget},
     disk::{Disk, probe},
     index::Index,
-    recovery::{Found, NAME_MAX, Segment, segment_name},
+    recovery::{Found, Segment, segment_name},
     syncer::{Synced, sync},
 };
 use crate::{
@@ -268,12 +268,6 @@ impl Log {
                 return Ok(());
             }
             self.seal_current();
-        }
-        if self.next_number > NAME_MAX {
-            // What would be written with a higher one, the next run would not look for.
-            return Err(io::Error::other(
-                "a file has the highest number that there is; remove it, for it is not lastword's",
-            ));
         }
         if !self.make_room() {
             return Ok(());

@@ -6,7 +6,7 @@ use super::{
     index::Index,
     load::Loader,
     log::{Log, SEGMENT_BYTES},
-    recovery::{Found, NAME_MAX, recover, segment_name},
+    recovery::{Found, recover, segment_name},
     thread::{Member, Opened, Settings, Spool, header},
 };
 use crate::{
@@ -273,10 +273,7 @@ fn adopt_seconds(dir: &Path, mut next: u64, unreadable: &mut Unreadable) -> bool
         let mut moved = true;
         for segment in &found.segments {
             let from = second.join(segment_name(segment.number));
-            if owed.contains(&segment.number) && next > NAME_MAX {
-                // There is no name that the next run would read: they stay where they are.
-                moved = false;
-            } else if owed.contains(&segment.number) {
+            if owed.contains(&segment.number) {
                 moved &= std::fs::rename(from, dir.join(segment_name(next))).is_ok();
                 (next, adopted) = (next + 1, true);
             } else {

@@ -23,7 +23,7 @@ use std::{collections::BTreeMap, io, sync::Arc};
 /// cursor is none then, and a segment gets a number that a run could have given it.
 const NUMBER_MAX: u64 = 1 << 48;
 /// What is named by a higher number is no segment, whatever is in it.
-pub(crate) const NAME_MAX: u64 = u64::MAX >> 1;
+const NAME_MAX: u64 = u64::MAX >> 1;
 /// A torn slot of a cursor may have held a place that is ahead of the other slot's by fewer segments than this: what a run
 /// wrote between two stores. Numbers that are behind it are safe from it, whatever a crash of the machine brings back.
 const TORN: u64 = 1 << 32;
