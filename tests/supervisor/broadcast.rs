@@ -48,6 +48,15 @@ fn canary(run: &Run) -> Pid {
     everybody(run).into_iter().find(is_canary).expect("a canary")
 }
 
+/// Whether a signal is pending there.
+fn waits(pid: Pid, signal: Signal) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it lives");
+    let pending = status.lines().filter_map(|line| line.strip_prefix("SigPnd:").or(line.strip_prefix("ShdPnd:")));
+    pending
+        .map(|set| u64::from_str_radix(set.trim(), 16).expect("a set"))
+        .any(|set| set >> (signal as i32 - 1) & 1 == 1)
+}
+
 /// Ends the counting app; returns how often it was stopped, and the lines.
 pub(crate) fn count(run: Run) -> (i32, Vec<String>) {
     run.signal(Signal::SIGUSR1);
@@ -151,8 +160,11 @@ fn repeated_broadcasts_as_heroku_sends_them_reach_the_app_once_each_20() {
 fn five_broadcasts(place: Place) -> bool {
     let mut run = start(place, &["--stop-timeout", "60"], &COUNTER);
     run.wait_for("ready");
+    let canary = canary(&run);
     for round in 1..=5 {
         grow_up(&run);
+        // Two broadcasts that merge where they wait are one to whom they wait for.
+        run.wait_until("the canary has taken the last one", || !waits(canary, Signal::SIGTERM));
         if !broadcast(&everybody(&run)) {
             return false;
         }
@@ -170,6 +182,7 @@ fn a_signal_at_the_canary_alone_changes_nothing_and_its_death_is_announced() {
         run.wait_for("ready");
         let canary = canary(&run);
         kill(canary, Signal::SIGTERM).expect("it lives");
+        run.wait_until("it has taken that", || !waits(canary, Signal::SIGTERM));
         // What it tells is stale by the time of the stop: the app has to hear of that.
         run.wait_until("its report is stale", {
             let start = now();

@@ -34,10 +34,11 @@ def until(condition):
         if time.monotonic() > end: print('timed out, screen', repr(screen), flush=True); os.kill(pid, 9); sys.exit(98)
         time.sleep(0.01)
 def state(number): return open(f'/proc/{number}/stat').read().rsplit(')', 1)[1].split()[0]
+# The screen stays as it is: what the app says may stand before it.
 def number_after(text):
-    see(text)
-    until(lambda: more(0.1) is None or re.match(r'\d+\s', screen))
-    return int(re.match(r'\d+', screen)[0])
+    find = lambda: re.search(re.escape(text) + r'(\d+)\s', screen)
+    until(lambda: find() or more(0.1) is None)
+    return int(find()[1])
 def finish():
     global screen
     end = time.monotonic() + 20
