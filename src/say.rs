@@ -43,6 +43,10 @@ static TURN: Mutex<()> = Mutex::new(());
 /// Says `lastword: {message}` as one line.
 pub fn say(message: fmt::Arguments<'_>) {
     #[cfg(test)]
+    if heard::by_a_test(message) {
+        return;
+    }
+    #[cfg(test)]
     if crate::clock::simulated::begun().is_some() {
         return crate::sim::said(message);
     }
@@ -228,6 +232,28 @@ fn missing(messages: u64) -> String {
 #[macro_export]
 macro_rules! say {
     ($($arg:tt)*) => { $crate::say::say(format_args!($($arg)*)) };
+}
+
+#[cfg(test)]
+pub(crate) mod heard {
+    //! A test that wants to know what its own thread says.
+
+    use std::{cell::RefCell, fmt};
+
+    thread_local! {
+        static HEARD: RefCell<Option<Vec<String>>> = const { RefCell::new(None) };
+    }
+
+    /// What this thread says meanwhile, which goes nowhere else.
+    pub(crate) fn during(act: impl FnOnce()) -> Vec<String> {
+        HEARD.set(Some(Vec::new()));
+        act();
+        HEARD.take().unwrap_or_default()
+    }
+
+    pub(super) fn by_a_test(message: fmt::Arguments<'_>) -> bool {
+        HEARD.with_borrow_mut(|heard| heard.as_mut().map(|heard| heard.push(message.to_string()))).is_some()
+    }
 }
 
 #[cfg(test)]

@@ -137,6 +137,14 @@ mod tests {
     use nix::libc::EIO;
 
     #[test]
+    fn the_next_version_finds_a_drains_cursor_where_this_one_left_it() {
+        // As FNV-1a is published.
+        for (identity, hash) in [("", "cbf29ce484222325"), ("a", "af63dc4c8601ec8c"), ("foobar", "85944171f73967e8")] {
+            assert_eq!(Cursor::file_name(identity), format!("{hash}.cur"));
+        }
+    }
+
+    #[test]
     fn a_store_that_fails_any_number_of_times_leaves_what_was_stored_before() {
         let disk = SimDisk::default();
         let mut cursor = Cursor::new("logs");

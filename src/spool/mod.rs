@@ -70,14 +70,24 @@ mod disk_tests;
 pub(crate) mod index;
 pub(crate) mod keeper;
 #[cfg(test)]
+mod keeper_tests;
+#[cfg(test)]
 mod known_errors;
 pub(crate) mod load;
+#[cfg(test)]
+mod load_tests;
 pub(crate) mod log;
+#[cfg(test)]
+mod log_tests;
 pub(crate) mod members;
 #[cfg(test)]
 mod number_tests;
 pub(crate) mod open;
+#[cfg(test)]
+mod pace_tests;
 pub(crate) mod recovery;
+#[cfg(test)]
+mod recovery_tests;
 #[cfg(test)]
 mod rig;
 #[cfg(test)]
@@ -93,5 +103,7 @@ pub(crate) mod thread;
 mod thread_tests;
 #[cfg(test)]
 mod trouble_tests;
+#[cfg(test)]
+mod turns;
 #[cfg(test)]
 mod vanish_tests;

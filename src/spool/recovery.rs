@@ -209,26 +209,18 @@ impl Found {
             Ok(Err(bad)) => return self.quarantine(disk, &name, len, &bad.to_string()),
             Err(error) => return self.leave(&name, len, &error),
         };
-        let read = match sealed(disk, &name, len) {
-            Ok(Some(footer)) => Ok(Read { footer, torn: 0, damaged: 0 }),
-            Ok(None) => read_through(disk, &name, body, salt, len),
-            Err(error) => Err(error),
-        };
-        let read = match read {
-            Ok(read) => read,
+        let (footer, bytes) = match sealed(disk, &name, len) {
+            Ok(Some(footer)) => (footer, len),
+            Ok(None) => match read_through(disk, &name, body, salt, len) {
+                Ok(Read { footer, .. }) if footer.first_seq == footer.end_seq => {
+                    return self.without_frames(disk, &name, body, len);
+                }
+                Ok(read) => (read.footer, self.mend(disk, &name, &read, len)),
+                Err(error) => return self.leave(&name, len, &error),
+            },
             Err(error) => return self.leave(&name, len, &error),
         };
-        let mut bytes = len;
-        if read.footer.offset + FOOTER_LEN as u64 != len || read.torn > 0 {
-            if read.footer.first_seq == read.footer.end_seq {
-                return self.without_frames(disk, &name, body, len);
-            }
-            bytes = self.seal(disk, &name, &read, len);
-        }
-        let Footer { first_seq, end_seq, units, .. } = read.footer;
-        if read.damaged > 0 {
-            self.notes.push(format!("{name}: damaged; {} lines of {} lost", read.damaged, end_seq - first_seq));
-        }
+        let Footer { first_seq, end_seq, units, .. } = footer;
         let Header { run, host, app, instance, labels, drains } = header;
         let origin = Origin { host, app, instance: Instance::known(instance), run, labels };
         let source = Arc::new(Source { origin, segment: number });
@@ -236,10 +228,15 @@ impl Found {
         self.segments.push(Segment { number, bytes, body, salt, first_seq, end_seq, units, source, drains });
     }
 
-    /// Cuts what is torn and writes the footer that is missing. A disk that can't do that leaves it to the next recovery.
-    fn seal(&mut self, disk: &dyn Disk, name: &str, read: &Read, len: u64) -> u64 {
+    /// Says what can't be read, cuts what is torn, and writes the footer that is missing. Returns how long the file is then. A disk
+    /// that can't do that leaves it to the next recovery.
+    fn mend(&mut self, disk: &dyn Disk, name: &str, read: &Read, len: u64) -> u64 {
         if read.torn > 0 {
             self.notes.push(format!("{name}: torn; its last {} bytes are no whole lines", thousands(read.torn)));
+        }
+        if read.damaged > 0 {
+            let Footer { first_seq, end_seq, .. } = read.footer;
+            self.notes.push(format!("{name}: damaged; {} lines of {} lost", read.damaged, end_seq - first_seq));
         }
         let offset = read.footer.offset;
         let sealed = disk.truncate(name, offset).and_then(|()| disk.write(name, offset, &encode_footer(&read.footer)));
@@ -321,9 +318,13 @@ fn lines_of(disk: &dyn Disk, name: &str, len: u64) -> Option<u64> {
 }
 
 /// What a look through an unsealed segment shows.
+#[derive(Default)]
 struct Read {
+    /// What is missing; of a segment without a frame nothing in it means anything.
     footer: Footer,
+    /// Bytes behind the last frame, or behind the footer.
     torn: u64,
+    /// Units that can't be read.
     damaged: u64,
 }
 
@@ -346,7 +347,7 @@ fn sealed(disk: &dyn Disk, name: &str, len: u64) -> io::Result<Option<Footer>> {
 
 fn read_through(disk: &dyn Disk, name: &str, body: u64, salt: u32, len: u64) -> io::Result<Read> {
     let mut scanner = Scanner::new(name.to_owned(), salt, body, len);
-    let mut read = Read { footer: Footer { offset: body, ..Footer::default() }, torn: 0, damaged: 0 };
+    let mut read = Read::default();
     let mut first = true;
     while let Some(item) = scanner.next(disk)? {
         match item {

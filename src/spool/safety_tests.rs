@@ -1,27 +1,16 @@
 //! What `--spool-sync` promises, where syncing is easily forgotten: behind a failure, and behind a death.
 
 use super::{
-    codec::{Owed, testing::header},
-    cursor::Place,
+    codec::testing::header,
     disk::Disk,
-    index::Index,
-    keeper::Keeper,
-    load::Loader,
     log::Log,
-    recovery::{recover, segment_name},
+    recovery::recover,
     sim::{Faults, Op, SimDisk, crash_states},
     syncer::sync,
-    thread::{Member, Opened, Settings, Spool},
 };
-use crate::{
-    clock,
-    config::{SpoolSync, WhenFull},
-    drain::{inbox::Inbox, testing::batch},
-    format::Instance,
-    report::Unreadable,
-};
+use crate::drain::testing::batch;
 use nix::libc::EIO;
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 fn log(disk: &Arc<SimDisk>) -> Log {
     let found = recover(&**disk);
@@ -115,97 +104,4 @@ fn what_a_killed_run_left_is_made_safe_by_the_next() {
     assert!(next.is_dirty());
     next.sync().unwrap();
     assert_eq!(survive(&disk), 3);
-}
-
-/// A spool of four segments for one drain, whose thread is the caller.
-fn small(disk: &Arc<SimDisk>, inbox: &Arc<Inbox>) -> (Spool, Keeper, Arc<Index>) {
-    let found = recover(&**disk);
-    let mut header = header();
-    header.drains = vec![Owed { identity: "all".into(), stream: None }];
-    let log = Log::new(Arc::clone(disk) as Arc<dyn Disk>, header, 400, 1600, found);
-    let index = Arc::new(Index::default());
-    let loader = Loader::new(Arc::clone(disk) as Arc<dyn Disk>, Arc::clone(&index), "run".into());
-    inbox.attach(&index, 1 << 20, Vec::new(), loader);
-    let (dir, unreadable) = ("spool".into(), Unreadable::default());
-    let opened = Opened { dir, log, index: Arc::clone(&index), unreadable, keep: Box::new(()) };
-    let settings =
-        Settings { dir: "spool".into(), capacity: 1 << 20, sync: SpoolSync::Interval, instance: Instance::known("1") };
-    let member = Member { identity: "all".into(), inbox: Arc::clone(inbox) };
-    let (spool, keeper) = Spool::idle(opened, vec![member], settings);
-    (spool, keeper, index)
-}
-
-fn turn(keeper: &mut Keeper) {
-    let work = keeper.take();
-    keeper.turn(work);
-}
-
-#[test]
-fn a_spool_with_nothing_to_do_wakes_nobody() {
-    let inbox = Arc::new(Inbox::new(WhenFull::DropOldest, 1 << 20));
-    let disk = Arc::new(SimDisk::default());
-    let (spool, mut keeper, _) = small(&disk, &inbox);
-    until_idle(&mut keeper);
-    assert!(spool.has_nothing_to_do());
-    spool.push(&batch(1, 5));
-    assert!(!spool.has_nothing_to_do());
-    // What was written is made safe, and where the drains stand is noted, without being asked.
-    turn(&mut keeper);
-    assert!(keeper.patience().is_some());
-    until_idle(&mut keeper);
-    assert!(!keeper.is_dirty());
-    // The drain had no part in those lines: it stands behind them.
-    assert_eq!(recover(&*disk).cursors["all"].place, Place { segment: 1, seq: 6 });
-}
-
-fn until_idle(keeper: &mut Keeper) {
-    let end = clock::now() + Duration::from_secs(20);
-    while keeper.patience().is_some() {
-        assert!(clock::now() < end, "it looks after something for ever");
-        turn(keeper);
-        std::thread::yield_now();
-    }
-}
-
-/// An append that is larger than the whole spool evicts segments that it has only just begun.
-#[test]
-fn what_an_append_evicts_of_its_own_is_not_called_spooled() {
-    let disk = Arc::new(SimDisk::default());
-    let inbox = Arc::new(Inbox::new(WhenFull::DropOldest, 1 << 20));
-    let (spool, mut keeper, index) = small(&disk, &inbox);
-    (0..40).for_each(|number| spool.push(&batch(1 + 5 * number, 5)));
-    turn(&mut keeper);
-    let there = disk.files();
-    let known = index.extents();
-    assert!(!known.is_empty() && known[0].first_seq > 1, "nothing was evicted: {known:?}");
-    assert!(known.iter().all(|extent| there.contains_key(&segment_name(extent.segment))), "{known:?}");
-}
-
-/// The last turn of the thread comes after the books are closed.
-#[test]
-fn what_counts_as_spooled_makes_no_room_for_what_comes_to_the_disk_after_the_books_are_closed() {
-    let disk = Arc::new(SimDisk::default());
-    let inbox = Arc::new(Inbox::new(WhenFull::DropOldest, 1 << 20));
-    let (spool, mut keeper, _) = small(&disk, &inbox);
-    let push = |number: u64| {
-        let batch = batch(1 + 5 * number, 5);
-        inbox.push(&batch);
-        spool.push(&batch);
-    };
-    (0..40).for_each(push);
-    turn(&mut keeper);
-    // The disk refuses these, and no time is left to ask it again.
-    (40..80).for_each(push);
-    assert!(inbox.lock().queue.close_books());
-    let spooled = inbox.counts().spooled;
-    assert!((5..200).contains(&spooled), "{spooled}: the spool is not full");
-    spool.begin_end();
-    turn(&mut keeper);
-    let found = recover(&*disk);
-    let owed: Vec<u64> = found.owed(&*disk, "all").iter().flat_map(|range| range.from..range.to).collect();
-    // What found room without making any is sent again, though it is booked as lost.
-    assert!(
-        owed.starts_with(&(201 - spooled..201).collect::<Vec<_>>()),
-        "the next run adopts what this one spooled: {owed:?}"
-    );
 }

@@ -285,15 +285,15 @@ impl Queue {
 
     /// Books the units of a piece as lost; returns the announcement.
     fn lose(&mut self, piece: &Piece, reason: Loss) -> Gap {
-        let units = piece.units() as u64;
+        let time = if let Piece::Units { batch, .. } = piece { batch.time() } else { Stamp::default() };
+        self.lose_units(piece.units() as u64, time, reason)
+    }
+
+    /// Books units of that time as lost; returns the announcement.
+    fn lose_units(&mut self, units: u64, time: Stamp, reason: Loss) -> Gap {
         self.counts.lost.add(reason, units);
         let mut lost = Losses::default();
         lost.add(reason, units);
-        let time = match piece {
-            Piece::Units { batch, .. } => batch.time(),
-            Piece::Gap(gap) => gap.first,
-            Piece::OnLog(_) => Stamp::default(),
-        };
         Gap { lost, first: time, last: time, among: 0 }
     }
 

@@ -3,7 +3,6 @@
 use super::{Queue, State};
 use crate::{
     drain::sealed::{Piece, Sealed},
-    format::Gap,
     ledger::Loss,
     line::{Batch, Stamp},
     spool::{cursor::Place, index::Index, load::Loaded, recovery::Range},
@@ -62,7 +61,7 @@ impl Queue {
     /// Changes nothing if the range is not in front any more.
     pub(crate) fn load(&mut self, asked: Range, loaded: Loaded, now: Stamp) {
         let Loaded { batches, upto, reason, holes } = loaded;
-        let Some(mut range) = self.to_load().filter(|it| (it.segment, it.from) == (asked.segment, asked.from)) else {
+        let Some(range) = self.to_load().filter(|it| (it.segment, it.from) == (asked.segment, asked.from)) else {
             return;
         };
         self.remove_waiting(0);
@@ -77,20 +76,17 @@ impl Queue {
         let got = pieces.iter().map(Piece::units).sum::<usize>() as u64;
         // A damaged file may have more than it said.
         self.counts.adopted += got.saturating_sub(range.units);
-        let (passed, open) = (Range { to: upto, ..range }, range.units.saturating_sub(got));
+        let open = range.units.saturating_sub(got);
         // What is missing before `upto` is passed now: who exits now must not call it spooled.
         let behind = range.to.saturating_sub(upto).min(open.saturating_sub(holes));
-        let (missing, count) = (open - behind, pieces.len());
-        (range.units, range.from) = (behind, upto);
-        for (range, units) in [(range, behind), (passed, missing)] {
-            if units > 0 {
-                self.prepend(Piece::OnLog(Range { units, ..range }));
-            }
+        if behind > 0 {
+            self.prepend(Piece::OnLog(Range { from: upto, units: behind, ..range }));
+        }
+        if open > behind {
+            let gap = self.lose_units(open - behind, now, reason);
+            self.insert_gap(0, gap);
         }
         pieces.into_iter().rev().for_each(|piece| self.prepend(piece));
-        if missing > 0 {
-            self.lose_range(count, reason, now);
-        }
         self.check();
     }
 
@@ -258,7 +254,7 @@ impl Queue {
     /// The times of a range are in the spool, where they can't be read any more: the gap says when it was found out.
     fn lose_range(&mut self, at: usize, reason: Loss, now: Stamp) {
         let Some(piece) = self.remove_waiting(at) else { return };
-        let gap = Gap { first: now, last: now, ..self.lose(&piece, reason) };
+        let gap = self.lose_units(piece.units() as u64, now, reason);
         self.insert_gap(at, gap);
     }
 }

@@ -130,3 +130,35 @@ fn a_gap_line_that_has_no_room_in_a_payload_is_in_the_next() {
         assert_eq!((window.len(), window[0].len(), waiting.len()), (1, 1, 1));
     }
 }
+
+#[test]
+fn what_stands_first_stays_in_memory_however_little_there_is_or_it_would_be_read_again_for_ever() {
+    let index = Arc::new(Index::default());
+    let mut queue = Queue::new(WhenFull::DropOldest, 1);
+    queue.attach(Arc::clone(&index), 1 << 20, Vec::new());
+    for seq in 11..=13 {
+        queue.push(&batch(seq, 1));
+        index.add(Extent { first_seq: seq, end_seq: seq + 1, segment: 1 });
+    }
+    queue.unload();
+    let (_, waiting) = queue.contents();
+    assert!(matches!(waiting[..], [Piece::Units { .. }, Piece::OnLog(Range { from: 12, to: 14, .. })]), "{waiting:?}");
+}
+
+#[test]
+fn a_gap_of_lines_that_were_on_the_disk_bears_the_time_at_which_that_was_found_out() {
+    let range = Range { segment: 1, from: 1, to: 11, stream: None, units: 10 };
+    let whole = |queue: &mut Queue| queue.evict(1, Stamp(77));
+    let front = |queue: &mut Queue| {
+        let loaded = Loaded { batches: Vec::new(), upto: 11, reason: Loss::Corrupt, holes: 0 };
+        queue.load(range, loaded, Stamp(77));
+    };
+    for lose in [&whole as &dyn Fn(&mut Queue), &front] {
+        let mut queue = Queue::new(WhenFull::DropOldest, 1 << 20);
+        queue.attach(Arc::new(Index::new([1])), 0, vec![range]);
+        lose(&mut queue);
+        let (_, waiting) = queue.contents();
+        let [Piece::Gap(gap)] = &waiting[..] else { panic!("{waiting:?}") };
+        assert_eq!((gap.lost.total(), gap.first, gap.last), (10, Stamp(77), Stamp(77)));
+    }
+}
