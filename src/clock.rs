@@ -35,6 +35,18 @@ pub fn stamp() -> Stamp {
     Stamp(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
 }
 
+/// Whether this thread simulates.
+#[cfg(test)]
+pub(crate) fn is_simulated() -> bool {
+    simulated::begun().is_some()
+}
+
+/// Whether this thread simulates: that is for tests alone.
+#[cfg(not(test))]
+pub(crate) const fn is_simulated() -> bool {
+    false
+}
+
 #[cfg(test)]
 pub(crate) mod simulated {
     //! In a simulation both clocks are tokio's, which stands still until all wait: the same seed, the same run.

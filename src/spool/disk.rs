@@ -7,7 +7,8 @@ use crate::sys;
 use nix::fcntl::{Flock, FlockArg};
 use std::{
     fmt::Debug,
-    fs, io,
+    fs,
+    io::{self, Read, Seek, SeekFrom},
     os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
@@ -107,13 +108,10 @@ pub(crate) fn lock(dir: &Path) -> io::Result<Lock> {
     }
     let path = dir.join(LOCK);
     // Held open for reading alone: a file that is open for writing would keep an operator from a read-only remount.
-    let file = match open(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            drop(for_writing().create(true).truncate(false).mode(0o600).open(&path)?);
-            open(&path)?
-        }
-        file => file?,
-    };
+    let file = open(&path).or_else(|_| {
+        drop(for_writing().create(true).truncate(false).mode(0o600).open(&path)?);
+        open(&path)
+    })?;
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(held) => Ok(Lock { held }),
         Err((_, errno)) => Err(errno.into()),
@@ -152,23 +150,10 @@ impl Disk for RealDisk {
     }
 
     fn read(&self, name: &str, offset: u64, max: usize, out: &mut Vec<u8>) -> io::Result<()> {
-        let file = open(&self.path(name))?;
-        let start = out.len();
-        out.resize(start + max, 0);
-        let mut filled = start;
-        let result = loop {
-            if filled == out.len() {
-                break Ok(());
-            }
-            match file.read_at(&mut out[filled..], offset + (filled - start) as u64) {
-                Ok(0) => break Ok(()),
-                Ok(count) => filled += count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => break Err(error),
-            }
-        };
-        out.truncate(filled);
-        result
+        let mut file = open(&self.path(name))?;
+        file.seek(SeekFrom::Start(offset))?;
+        out.reserve(max);
+        file.take(max as u64).read_to_end(out).map(drop)
     }
 
     fn create(&self, name: &str) -> io::Result<()> {

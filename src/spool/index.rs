@@ -120,3 +120,44 @@ impl Index {
         self.state().alive.contains(&segment)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn extent(segment: u64, first_seq: u64, end_seq: u64) -> Extent {
+        Extent { first_seq, end_seq, segment }
+    }
+
+    #[test]
+    fn units_are_known_as_far_as_they_are_on_the_disk_in_one_extent_a_segment() {
+        let index = Index::new([1]);
+        for (segment, first, end) in [(2, 1, 5), (2, 5, 9), (3, 9, 12), (3, 20, 22)] {
+            index.add(extent(segment, first, end));
+        }
+        assert_eq!(index.extents(), [extent(2, 1, 9), extent(3, 9, 12), extent(3, 20, 22)]);
+        let all: Vec<_> = [(1, 9), (4, 6), (8, 9), (9, 12), (8, 10), (12, 13), (20, 22), (20, 23)]
+            .map(|(first, end)| index.segment_of(first, end))
+            .into();
+        assert_eq!(all, [Some(2), Some(2), Some(2), Some(3), None, None, Some(3), None]);
+        let behind = [1, 8, 9, 12, 21, 22].map(|seq| index.at_or_behind(seq).map(|it| it.first_seq));
+        assert_eq!(behind, [Some(1), Some(1), Some(9), Some(20), Some(20), None]);
+    }
+
+    #[test]
+    fn a_segment_that_is_gone_is_known_no_more_and_each_change_can_be_told() {
+        let index = Index::new([1, 2]);
+        let mut versions = vec![index.version()];
+        index.add(extent(3, 1, 5));
+        versions.push(index.version());
+        index.remove(1);
+        versions.push(index.version());
+        assert!(index.evict(3));
+        versions.push(index.version());
+        assert!(versions.is_sorted_by(|one, two| one < two), "{versions:?}");
+        assert_eq!([1, 2, 3].map(|segment| index.is_alive(segment)), [false, true, false]);
+        assert_eq!(index.segment_of(1, 5), None);
+        index.keep();
+        assert!(!index.evict(2) && index.is_alive(2), "it counts as spooled");
+    }
+}

@@ -9,7 +9,7 @@ use super::{
     recovery::{Range, recover, segment_name},
     sim::{Faults, SimDisk},
 };
-use crate::{drain::testing::batch, ledger::Loss};
+use crate::{drain::testing::batch, ledger::Loss, line::Batch};
 use nix::libc::EIO;
 use std::sync::Arc;
 
@@ -42,5 +42,34 @@ fn a_file_that_made_room_is_overflow_and_one_that_is_not_there_or_cant_be_read_i
         }
         let loaded = loader.load(&range, 1 << 20);
         assert_eq!((loaded.batches.len(), loaded.upto, loaded.reason), (0, 11, reason), "{made_room} {removed}");
+    }
+}
+
+#[test]
+fn about_so_much_is_read_at_a_time_and_one_batch_at_least() {
+    let disk = Arc::new(SimDisk::default());
+    let mut log = Log::new(Arc::clone(&disk) as Arc<dyn Disk>, header(), 1 << 20, 1 << 30, recover(&*disk));
+    (0..4).for_each(|number| log.append(&[batch(11 + 2 * number, 2)], &mut Vec::new()).unwrap());
+    let range = Range { segment: 1, from: 11, to: 19, stream: None, units: 8 };
+    let cost = batch(11, 2).lines().data.len() + Batch::OVERHEAD_BYTES;
+    for (bytes, batches) in [(1, 1), (cost, 1), (cost + 1, 2), (3 * cost, 3), (1 << 20, 4)] {
+        let mut loader = Loader::new(Arc::clone(&disk) as Arc<dyn Disk>, Arc::new(Index::new([1])), "now".into());
+        let loaded = loader.load(&range, bytes);
+        assert_eq!((loaded.batches.len(), loaded.upto), (batches, 11 + 2 * batches as u64), "{bytes} bytes");
+    }
+}
+
+#[test]
+fn no_more_is_read_than_the_range_has_whatever_is_before_and_behind_it() {
+    let disk = Arc::new(SimDisk::default());
+    let mut log = Log::new(Arc::clone(&disk) as Arc<dyn Disk>, header(), 1 << 20, 1 << 30, recover(&*disk));
+    (0..4).for_each(|number| log.append(&[batch(11 + 2 * number, 2)], &mut Vec::new()).unwrap());
+    let mut loader = Loader::new(Arc::clone(&disk) as Arc<dyn Disk>, Arc::new(Index::new([1])), "run-1".into());
+    // Behind, before, and in the midst of what was read last.
+    for (from, to, firsts) in [(13, 15, vec![13]), (11, 13, vec![11]), (14, 16, vec![13, 15]), (17, 19, vec![17])] {
+        let loaded = loader.load(&Range { segment: 1, from, to, stream: None, units: to - from }, 1 << 20);
+        assert_eq!(loaded.batches.iter().map(Batch::first_seq).collect::<Vec<_>>(), firsts, "{from}..{to}");
+        assert_eq!((loaded.upto, loaded.holes), (to, 0), "{from}..{to}");
+        assert!(loaded.batches.iter().all(|batch| batch.source().is_none()), "they are this run's own");
     }
 }

@@ -60,6 +60,8 @@
 
 pub(crate) mod codec;
 #[cfg(test)]
+mod codec_tests;
+#[cfg(test)]
 mod crash_tests;
 pub(crate) mod cursor;
 #[cfg(test)]
@@ -93,7 +95,11 @@ mod rig;
 #[cfg(test)]
 mod safety_tests;
 pub(crate) mod scan;
+#[cfg(test)]
+mod scan_tests;
 mod shared;
+#[cfg(test)]
+mod shared_tests;
 #[cfg(any(test, fuzzing))]
 #[cfg_attr(all(fuzzing, not(test)), expect(dead_code, reason = "fuzzing needs less of it than the tests"))]
 pub(crate) mod sim;

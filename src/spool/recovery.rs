@@ -5,8 +5,8 @@
 
 use super::{
     codec::{
-        BadHeader, FOOTER_LEN, FRAME_FIXED, Footer, HEADER_FIXED, HEADER_MAX, Header, Owed, VERSION, decode_footer,
-        decode_header, encode_footer, frame_head, header_len,
+        BadHeader, FOOTER_LEN, FRAME_FIXED, Footer, HEADER_FIXED, Header, Owed, VERSION, decode_footer, decode_header,
+        encode_footer, frame_head, header_len,
     },
     cursor::{Cursor, Place},
     disk::Disk,
@@ -332,8 +332,8 @@ struct Read {
 pub(crate) fn read_header(disk: &dyn Disk, name: &str) -> io::Result<Result<(Header, u64, u32), BadHeader>> {
     let mut bytes = Vec::new();
     disk.read(name, 0, 4096, &mut bytes)?;
-    if let Some(len) = header_len(&bytes).filter(|&len| len > bytes.len() && len <= HEADER_MAX) {
-        disk.read(name, bytes.len() as u64, len - bytes.len(), &mut bytes)?;
+    if let Some(more) = header_len(&bytes).and_then(|len| len.checked_sub(bytes.len())) {
+        disk.read(name, bytes.len() as u64, more, &mut bytes)?;
     }
     Ok(decode_header(&bytes).map(|(header, len, salt)| (header, len as u64, salt)))
 }

@@ -14,7 +14,8 @@ use std::io;
 
 /// Bytes that a segment's wrong candidates may cost to check.
 const PATIENCE: u64 = 256 << 20;
-const CHUNK: usize = 128 << 10;
+/// What is read at a time, at least.
+pub(super) const CHUNK: usize = 128 << 10;
 
 /// What stands at a place in a segment.
 #[derive(Debug, PartialEq, Eq)]
@@ -37,7 +38,7 @@ pub(crate) struct Scanner {
     buffer: Vec<u8>,
     /// Place of the buffer in the file.
     base: u64,
-    patience: u64,
+    pub(super) patience: u64,
 }
 
 impl Scanner {
@@ -133,16 +134,13 @@ impl Scanner {
         let want = want.min(usize::try_from(self.len - at).unwrap_or(usize::MAX));
         let inside = |base: u64, len: usize| at >= base && at + want as u64 <= base + len as u64;
         if !inside(self.base, self.buffer.len()) {
-            let keep = at.checked_sub(self.base).and_then(|skip| usize::try_from(skip).ok());
-            match keep.filter(|&skip| skip <= self.buffer.len()) {
-                Some(skip) => drop(self.buffer.drain(..skip)),
+            match at.checked_sub(self.base) {
+                Some(skip) => drop(self.buffer.drain(..self.buffer.len().min(skip as usize))),
+                // The disk gave nothing when this was looked for further on.
                 None => self.buffer.clear(),
             }
             self.base = at;
-            let have = self.buffer.len();
-            let left = usize::try_from(self.len - at).unwrap_or(usize::MAX) - have;
-            let more = left.min((want - have.min(want)).max(CHUNK));
-            disk.read(&self.name, at + have as u64, more, &mut self.buffer)?;
+            disk.read(&self.name, at + self.buffer.len() as u64, want.max(CHUNK), &mut self.buffer)?;
         }
         let start = (at - self.base) as usize;
         let end = (start + want).min(self.buffer.len());

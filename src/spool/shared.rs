@@ -67,7 +67,7 @@ pub(super) struct Degraded {
 
 impl Degraded {
     /// What is said when it is over: what is in the spool now, when `past` units went past it.
-    fn ending(&self, past: u64, now: Instant) -> String {
+    pub(super) fn ending(&self, past: u64, now: Instant) -> String {
         let time = (now - self.since).as_secs_f64();
         let without = match past {
             _ if let Some(words) = self.instead => words.to_owned(),
@@ -240,25 +240,4 @@ impl Shared {
 /// What a batch counts as in the inbox: the same as in a queue.
 pub(super) fn cost_of(batch: &Batch) -> usize {
     charge(batch.lines().data.len(), batch.len())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_said_of_a_spool_that_works_again_is_true_of_it() {
-        let since = clock::now();
-        let plain = Degraded { since, said: true, past: 0, unsynced: false, instead: None };
-        let said = |degraded: Degraded, past| degraded.ending(past, since);
-        assert_eq!(said(plain, 0), "works again after 0.0 s; nothing is missing in it");
-        assert!(said(plain, 7).ends_with("; 7 lines that no drain holds any more went past it"));
-        let unsynced = said(Degraded { unsynced: true, ..plain }, 0);
-        assert!(
-            unsynced.ends_with("missing in it, but a crash of the machine may take what did not sync"),
-            "{unsynced}"
-        );
-        let vanished = said(Degraded { instead: Some("all that the drains still hold is in it"), ..plain }, 7);
-        assert_eq!(vanished, "works again after 0.0 s; all that the drains still hold is in it");
-    }
 }

@@ -5,6 +5,7 @@
 //! that all is well the second time.
 
 use super::{disk::Disk, log::Unsafe, recovery::segment_name};
+use crate::clock;
 use std::{
     io,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
@@ -46,7 +47,8 @@ impl Syncer {
 
     /// Gives it work; only when it is not busy.
     pub(super) fn give(&mut self, work: Unsafe) {
-        if !self.runs && may_thread() {
+        // A simulation has one thread.
+        if !self.runs && !clock::is_simulated() {
             let (shared, disk) = (Arc::clone(&self.shared), Arc::clone(&self.disk));
             let started = thread::Builder::new().name("spool-sync".into()).spawn(move || shared.work_off(&*disk));
             self.runs = started.is_ok();
@@ -100,17 +102,6 @@ impl Shared {
             self.changed.notify_all();
         }
     }
-}
-
-/// A simulation has one thread.
-#[cfg(test)]
-fn may_thread() -> bool {
-    crate::clock::simulated::begun().is_none()
-}
-
-#[cfg(not(test))]
-const fn may_thread() -> bool {
-    true
 }
 
 /// What became of a sync.
