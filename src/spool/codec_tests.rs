@@ -120,6 +120,20 @@ fn a_header_may_be_as_long_as_a_header_is_believed_to_be() {
     assert_eq!(decode_header(&bytes[..100]).err(), Some(BadHeader::Bad));
 }
 
+#[test]
+fn lines_of_each_stream_come_back_as_lines_of_that_stream() {
+    for stream in [Stream::Stdout, Stream::Stderr, Stream::Own] {
+        let lines = batch(&[b"one".to_vec()], 7, false);
+        let batch = Batch::new(stream, 7, lines.time(), lines.lines().clone());
+        let mut bytes = Vec::new();
+        encode_frame(&batch, [1, 2, 3], 1, &mut bytes);
+        assert_eq!(decode_frame(&bytes, 1), Some((batch, [1, 2, 3])));
+        let drains = vec![Owed { identity: "a drain".into(), stream: Some(stream) }];
+        let header = Header { drains, ..header() };
+        assert_eq!(decode_header(&encode_header(&header).0).unwrap().0, header);
+    }
+}
+
 /// As no encoder makes it, but with a checksum that holds: units that end at these places, and parts of these units.
 fn odd(ends: &[u32], parts: &[u32], data: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();

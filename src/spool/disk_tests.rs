@@ -82,6 +82,8 @@ fn a_directory_is_one_process_at_a_time_and_nobody_elses_business() {
     for path in [file, below] {
         assert_eq!(lock(&path).unwrap_err().kind(), io::ErrorKind::NotADirectory, "{path:?}");
     }
+    let long = parent.path().join("x".repeat(300));
+    assert_eq!(lock(&long).unwrap_err().kind(), io::ErrorKind::InvalidFilename, "what is wrong is said as it is");
     let disk = RealDisk::new(dir.clone());
     disk.create("a.seg").unwrap();
     assert_eq!(mode(&dir.join("a.seg")), 0o600);

@@ -145,7 +145,7 @@ impl Keeper {
         self.hurried |= sync;
         let (mut well, mut worked) = (true, false);
         if !batches.is_empty() || self.behind {
-            well = self.append(batches, closing);
+            well = self.append(batches);
             worked = well;
             self.moving = true;
         }
@@ -188,7 +188,11 @@ impl Keeper {
         let (wake, state) = (&self.shared.wake, self.shared.lock());
         match patience {
             Some(limit) => drop(wake.wait_timeout_while(state, limit, nothing)),
-            None => drop(wake.wait_while(state, nothing)),
+            None => {
+                #[cfg(test)]
+                self.shared.sleeps.store(true, std::sync::atomic::Ordering::SeqCst);
+                drop(wake.wait_while(state, nothing));
+            }
         }
     }
 
@@ -245,7 +249,7 @@ impl Keeper {
     }
 
     /// False if the disk refused; what is not appended goes back to the inbox.
-    fn append(&mut self, batches: Vec<Arc<Batch>>, closing: bool) -> bool {
+    fn append(&mut self, batches: Vec<Arc<Batch>>) -> bool {
         self.log.set_instance(self.settings.instance.wait());
         let taken: usize = batches.iter().map(|batch| cost_of(batch)).sum();
         let mut batches = complete(self.next, batches, |from, to| self.members.held(from, to));
@@ -271,7 +275,7 @@ impl Keeper {
         state.in_hand = 0;
         state.bytes -= taken;
         state.past += past;
-        if result.is_err() && !closing {
+        if result.is_err() {
             let left = batches.partition_point(|batch| batch.first_seq() < self.next);
             state.put_back(batches.split_off(left), self.shared.capacity);
         }

@@ -6,9 +6,12 @@ use super::{
     keeper::Turn,
     recovery::{recover, segment_name},
     rig::kept,
-    turns::{Turns, in_simulated_time},
+    sim::Faults,
+    turns::{TURN, Turns, in_simulated_time},
 };
-use crate::{drain::testing::batch, say::heard};
+use crate::{config::SpoolSync, drain::testing::batch, say::heard};
+use nix::libc::EIO;
+use std::time::Duration;
 
 #[test]
 fn a_spool_with_nothing_to_do_wakes_nobody() {
@@ -38,6 +41,10 @@ fn a_disk_that_refused_once_is_not_looked_after_for_ever() {
         turns.rest().await;
         assert_eq!(turns.there(), [1, 2, 3, 4, 5]);
         assert!(turns.spool.works());
+        // Nor are the drains asked for what they hold, each time that there is something to do.
+        turns.inbox.push(&batch(6, 1));
+        turns.pass(TURN).await;
+        assert_eq!(turns.there(), [1, 2, 3, 4, 5]);
     });
 }
 
@@ -53,6 +60,10 @@ fn a_spool_that_came_to_another_place_has_what_the_drains_hold_and_rests_then() 
         assert_eq!(turns.there(), [1, 2, 3, 4]);
         turns.deliver();
         turns.rest().await;
+        // It has caught up: from now on it takes what it is given.
+        turns.inbox.push(&batch(5, 1));
+        turns.pass(TURN).await;
+        assert_eq!(turns.there(), [1, 2, 3, 4]);
     });
 }
 
@@ -134,4 +145,99 @@ fn what_counts_as_spooled_makes_no_room_for_what_comes_to_the_disk_after_the_boo
         owed.starts_with(&(201 - spooled..201).collect::<Vec<_>>()),
         "the next run adopts what this one spooled: {owed:?}"
     );
+}
+
+#[test]
+fn the_report_says_which_directory_it_became_and_what_in_it_can_not_be_read() {
+    let turns = Turns::new(1 << 20, 1 << 20);
+    let report = turns.spool.report();
+    assert_eq!((report.dir, report.unreadable.files, report.works), ("spool/second-1".into(), 1, true));
+}
+
+#[test]
+fn a_disk_that_takes_lines_but_no_cursor_is_not_well() {
+    in_simulated_time(async || {
+        let mut turns = Turns::new(1 << 20, 1 << 20);
+        turns.push(1, 2);
+        turns.pass(TURN).await;
+        turns.deliver();
+        let said = heard::during(|| {
+            turns.disk.set_faults(Faults { fail_at: Some((0, EIO)), for_good: true, ..Faults::default() })
+        });
+        assert!(said.is_empty());
+        for _ in 0..3 {
+            tokio::time::advance(TURN).await;
+            assert_eq!(turns.turn(), Turn::Refused);
+            assert!(!turns.spool.works());
+        }
+        turns.disk.set_faults(Faults::default());
+        turns.pass(TURN).await;
+        assert!(turns.spool.works());
+        assert_eq!(recover(&*turns.disk).cursors["all"].place, Place { segment: 1, seq: 3 });
+    });
+}
+
+#[test]
+fn what_was_settled_leaves_the_disk_while_lines_go_on() {
+    in_simulated_time(async || {
+        let mut turns = Turns::new(1 << 20, 1 << 20);
+        turns.push(1, 2);
+        turns.pass(TURN).await;
+        turns.deliver();
+        // A hole in the numbers begins another file.
+        turns.push(11, 2);
+        turns.pass(2 * TURN).await;
+        assert!(!turns.disk.files().contains_key(&segment_name(1)));
+        assert!(turns.disk.files().contains_key(&segment_name(2)));
+        assert_eq!(turns.there(), [11, 12]);
+    });
+}
+
+/// The last turn: what is left is safe, if that was asked, and what is not left is gone.
+#[test]
+fn at_the_end_what_is_left_is_synced_if_that_was_asked_and_what_is_settled_needs_no_sync() {
+    for sync in [SpoolSync::Never, SpoolSync::Interval, SpoolSync::Always] {
+        for delivers in [false, true] {
+            in_simulated_time(async || {
+                let mut turns = Turns::that_syncs(sync, 1 << 20, 1 << 20);
+                turns.pass(Duration::from_secs(2)).await;
+                turns.push(1, 2);
+                turns.push(3, 2);
+                turns.turn();
+                turns.push(11, 2);
+                turns.turn();
+                if delivers {
+                    turns.deliver();
+                }
+                turns.inbox.change(|queue| assert!(queue.close_books()));
+                turns.spool.begin_end();
+                let before = turns.syncs();
+                assert_eq!(turns.turn(), Turn::Over);
+                assert!(turns.spool.look().1, "where the drain stands is noted");
+                let left = turns.disk.files().keys().filter(|name| name.ends_with(".seg")).count();
+                assert_eq!(left, if delivers { 0 } else { 2 }, "{sync:?}");
+                // The end of the first file, and the second one; all but its end is safe with `always`.
+                let synced = match sync {
+                    _ if delivers => 0,
+                    SpoolSync::Never => 0,
+                    SpoolSync::Interval => 2,
+                    SpoolSync::Always => 1,
+                };
+                assert_eq!(turns.syncs() - before, synced, "{sync:?}, delivers: {delivers}");
+            });
+        }
+    }
+}
+
+#[test]
+fn at_the_end_a_disk_that_takes_no_cursor_is_said_to_have_none() {
+    let mut turns = Turns::new(1 << 20, 1 << 20);
+    turns.push(1, 2);
+    turns.turn();
+    turns.disk.set_faults(Faults { fail_at: Some((0, EIO)), for_good: true, ..Faults::default() });
+    turns.spool.begin_end();
+    let said = heard::during(|| assert_eq!(turns.turn(), Turn::Over));
+    assert_eq!(said.len(), 1, "{said:?}");
+    let (_, noted, _) = turns.spool.look();
+    assert!(!noted && !turns.spool.works());
 }

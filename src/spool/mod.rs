@@ -83,6 +83,8 @@ pub(crate) mod log;
 mod log_tests;
 pub(crate) mod members;
 #[cfg(test)]
+mod members_tests;
+#[cfg(test)]
 mod number_tests;
 pub(crate) mod open;
 #[cfg(test)]
@@ -104,6 +106,8 @@ mod shared_tests;
 #[cfg_attr(all(fuzzing, not(test)), expect(dead_code, reason = "fuzzing needs less of it than the tests"))]
 pub(crate) mod sim;
 pub(crate) mod syncer;
+#[cfg(test)]
+mod syncer_tests;
 pub(crate) mod thread;
 #[cfg(test)]
 mod thread_tests;

@@ -1,7 +1,8 @@
 //! What recovery says: what is odd, to the byte, and nothing where nothing is.
 
 use super::{
-    codec::{FOOTER_LEN, FRAME_FIXED, HEADER_FIXED, HEADER_MAX, Header, encode_header, testing::header},
+    codec::{FOOTER_LEN, FRAME_FIXED, HEADER_FIXED, HEADER_MAX, Header, Owed, encode_header, testing::header},
+    cursor::{Cursor, Place},
     disk::Disk,
     log::Log,
     recovery::{Found, recover, segment_name},
@@ -169,4 +170,28 @@ fn what_a_drain_is_owed_that_has_settled_nothing_is_told_by_the_footer_alone() {
         assert_eq!(found.owed(&*disk, identity)[0].units, 4);
     }
     assert_eq!(disk.calls(), 0);
+}
+
+/// What an exit in the midst of a frame that can't be read calls spooled, the next run must adopt.
+#[test]
+fn wherever_a_drain_stopped_it_is_owed_each_line_behind_that_of_which_the_footer_tells() {
+    for damaged in 0..2 {
+        let disk = four(true);
+        let name = segment_name(1);
+        let found = recover(&*disk);
+        let (body, end) = (found.segments[0].body as usize, disk.files()[&name].len() - FOOTER_LEN);
+        disk.flip(&name, body + (damaged + 1) * (end - body) / 2 - 1);
+        let mut segment = found.segments[0].clone();
+        segment.drains = [Owed { identity: "out".into(), stream: Some(Stream::Stdout) }].into();
+        let mut found = Found { segments: vec![segment], ..found };
+        for seq in 0..6 {
+            let mut cursor = Cursor::new("out");
+            cursor.place = Place { segment: 1, seq };
+            found.cursors.insert("out".into(), cursor);
+            let owed: Vec<_> =
+                found.owed(&*disk, "out").iter().map(|range| (range.from, range.to, range.units)).collect();
+            let from = seq.max(1);
+            assert_eq!(owed, if from < 5 { vec![(from, 5, 5 - from)] } else { vec![] }, "{damaged}, {seq}");
+        }
+    }
 }

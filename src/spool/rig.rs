@@ -26,20 +26,37 @@ use std::{
     time::Duration,
 };
 
-/// A disk whose writes wait while it is told to hang, and that vanishes when it is told to.
+/// A disk whose writes or syncs wait while it is told to hang, and that vanishes when it is told to.
 #[derive(Debug, Default)]
 pub(super) struct Hanging {
     pub(super) disk: SimDisk,
     /// Its names lead elsewhere.
     pub(super) gone: AtomicBool,
-    hangs: Mutex<bool>,
+    hangs: Mutex<Hangs>,
     goes_on: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Hangs {
+    writes: bool,
+    syncs: bool,
+    /// How many syncs hang now.
+    waiting: usize,
 }
 
 impl Hanging {
     pub(super) fn hang(&self, yes: bool) {
-        *self.hangs.lock().unwrap() = yes;
+        self.hangs.lock().unwrap().writes = yes;
         self.goes_on.notify_all();
+    }
+
+    pub(super) fn hang_syncs(&self, yes: bool) {
+        self.hangs.lock().unwrap().syncs = yes;
+        self.goes_on.notify_all();
+    }
+
+    pub(super) fn syncs_that_hang(&self) -> usize {
+        self.hangs.lock().unwrap().waiting
     }
 }
 
@@ -57,13 +74,16 @@ impl Disk for Hanging {
         self.disk.create(name)
     }
     fn write(&self, name: &str, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        drop(self.goes_on.wait_while(self.hangs.lock().unwrap(), |hangs| *hangs).unwrap());
+        drop(self.goes_on.wait_while(self.hangs.lock().unwrap(), |hangs| hangs.writes).unwrap());
         self.disk.write(name, offset, bytes)
     }
     fn truncate(&self, name: &str, len: u64) -> io::Result<()> {
         self.disk.truncate(name, len)
     }
     fn sync(&self, name: &str) -> io::Result<()> {
+        let mut hangs = self.hangs.lock().unwrap();
+        hangs.waiting += 1;
+        self.goes_on.wait_while(hangs, |hangs| hangs.syncs).unwrap().waiting -= 1;
         self.disk.sync(name)
     }
     fn sync_dir(&self) -> io::Result<()> {

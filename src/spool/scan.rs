@@ -115,18 +115,17 @@ impl Scanner {
     /// The first place from `from` on where a frame or footer may begin.
     fn find(&mut self, disk: &dyn Disk, mut from: u64) -> io::Result<Option<u64>> {
         let common = &FRAME_MAGIC[..3];
-        while from < self.len {
+        loop {
             let chunk = self.fill(disk, from, CHUNK)?;
             if let Some(found) = memmem::find(chunk, common) {
                 return Ok(Some(from + found as u64));
             }
-            // A file that became shorter has no more to give.
+            // This was the last one; or the file became shorter, and has no more to give.
             if chunk.len() < CHUNK {
                 return Ok(None);
             }
             from += (chunk.len() - (common.len() - 1)) as u64;
         }
-        Ok(None)
     }
 
     /// `want` bytes from `at` on, or fewer at the end of the file.

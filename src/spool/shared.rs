@@ -21,6 +21,9 @@ pub(super) struct Shared {
     /// Batches were taken, or all is done.
     pub(super) moved: Condvar,
     pub(super) capacity: usize,
+    /// The thread had nothing to look after once, and waits until it is woken.
+    #[cfg(test)]
+    pub(super) sleeps: std::sync::atomic::AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -126,7 +129,14 @@ impl State {
 impl Shared {
     pub(super) fn new(capacity: usize, dir: PathBuf) -> Self {
         let state = State { dir, ..State::default() };
-        Self { state: Mutex::new(state), wake: Condvar::new(), moved: Condvar::new(), capacity }
+        Self {
+            state: Mutex::new(state),
+            wake: Condvar::new(),
+            moved: Condvar::new(),
+            capacity,
+            #[cfg(test)]
+            sleeps: false.into(),
+        }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {

@@ -340,6 +340,11 @@ impl Spool {
         state.at_once || state.closing
     }
 
+    /// Whether the thread has fallen asleep since this was asked last: nothing but an order or a batch wakes it.
+    pub(super) fn sleeps(&self) -> bool {
+        self.shared.sleeps.swap(false, std::sync::atomic::Ordering::SeqCst)
+    }
+
     /// The thread's end.
     pub(crate) fn ended(&self) {
         self.shared.end();

@@ -222,3 +222,50 @@ fn a_disk_that_stays_full_keeps_nothing_but_the_drain_goes_on() {
     assert_eq!((counts.confirmed, counts.spooled, counts.lost.of(Loss::Deadline)), (2, 0, 1));
     rig.finish();
 }
+
+#[test]
+fn a_disk_that_is_slow_for_less_than_the_patience_is_no_trouble() {
+    let disk = Arc::new(Hanging::default());
+    let rig = rig(Arc::clone(&disk) as Arc<dyn Disk>, 2000, 1 << 20);
+    let fills = |from: u64| {
+        disk.hang(true);
+        let mut seq = from;
+        // What the thread has in hand counts, so it has at least one of these.
+        while !rig.spool.would_wait(10, 1) {
+            rig.push(&batch(seq, 1));
+            seq += 1;
+        }
+        std::thread::scope(|scope| {
+            let waits = scope.spawn(|| rig.push(&batch(seq, 1)));
+            disk.hang(false);
+            waits.join().unwrap();
+        });
+        until("it to be on the disk", || rig.index.segment_of(seq, seq + 1).is_some());
+        seq + 1
+    };
+    // On a machine that is busy it may be more, once or twice.
+    let mut next = 1;
+    let well = (0..20).any(|_| {
+        let before = rig.spool.report().troubles;
+        next = fills(next);
+        until("it to work", || rig.spool.works());
+        rig.spool.report().troubles == before
+    });
+    assert!(well, "{:?}", rig.spool.report());
+    assert!(rig.finish());
+}
+
+#[test]
+fn a_thread_that_sleeps_is_woken_by_what_comes() {
+    let disk = Arc::new(SimDisk::default());
+    let rig = rig(Arc::clone(&disk) as Arc<dyn Disk>, 1 << 20, 1 << 20);
+    for seq in 1..3 {
+        rig.spool.hurry();
+        until("it to fall asleep", || rig.spool.sleeps());
+        rig.spool.push(&batch(seq, 1));
+        until("it to be on the disk", || rig.index.segment_of(seq, seq + 1).is_some());
+    }
+    rig.spool.hurry();
+    until("it to fall asleep", || rig.spool.sleeps());
+    assert!(rig.finish());
+}

@@ -51,8 +51,9 @@ impl Turns {
         let index = Arc::new(Index::default());
         let loader = Loader::new(Arc::clone(&disk) as Arc<dyn Disk>, Arc::clone(&index), "run".into());
         inbox.attach(&index, capacity, Vec::new(), loader);
-        let (dir, unreadable) = ("spool".into(), Unreadable::default());
-        let opened = Opened { dir, log, index: Arc::clone(&index), unreadable, keep: Box::new(()) };
+        let unreadable = Unreadable { files: 1, bytes: 10, lines: 2, files_without_count: 0 };
+        let opened =
+            Opened { dir: "spool/second-1".into(), log, index: Arc::clone(&index), unreadable, keep: Box::new(()) };
         let settings = Settings { dir: "spool".into(), capacity, sync, instance: Instance::known("1") };
         let member = Member { identity: "all".into(), inbox: Arc::clone(&inbox) };
         let (spool, keeper) = Spool::idle(opened, vec![member], settings);
