@@ -131,7 +131,7 @@ fn decode(slot: &[u8]) -> Option<Cursor> {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::sim::{Faults, SimDisk},
+        super::sim::{Faults, Op, SimDisk},
         *,
     };
     use nix::libc::EIO;
@@ -153,12 +153,25 @@ mod tests {
         for seq in 3..9 {
             // Half of the slot is written.
             disk.set_faults(Faults { fail_at: Some((0, EIO)), ..Faults::default() });
-            cursor.store(&disk, Place { segment: 2, seq }).unwrap_err();
+            let error = cursor.store(&disk, Place { segment: 2, seq }).unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(EIO), "what is wrong is said as it is");
             let there = Cursor::load(&disk, &Cursor::file_name("logs")).unwrap().unwrap();
             assert_eq!(there.place, Place { segment: 2, seq: 2 });
         }
         cursor.store(&disk, Place { segment: 2, seq: 9 }).unwrap();
         assert_eq!(Cursor::load(&disk, &Cursor::file_name("logs")).unwrap().unwrap(), cursor);
+    }
+
+    #[test]
+    fn cursors_that_are_to_be_gone_are_gone_for_good_and_who_removed_one_before_is_no_trouble() {
+        let disk = SimDisk::default();
+        forget(&disk, &mut Vec::new()).unwrap();
+        assert!(disk.ops().is_empty(), "there are none, as nearly always");
+        disk.create("two.cur").unwrap();
+        let mut names = ["one.cur", "two.cur"].map(str::to_owned).to_vec();
+        forget(&disk, &mut names).unwrap();
+        assert!(names.is_empty() && disk.files().is_empty());
+        assert_eq!(disk.ops().last(), Some(&Op::SyncDir));
     }
 
     #[test]

@@ -25,7 +25,8 @@ fn look(disk: &dyn Disk) -> Vec<String> {
 
 type Call = fn(&dyn Disk) -> io::Result<()>;
 
-const CALLS: [Call; 12] = [
+const CALLS: [Call; 13] = [
+    |disk| disk.sync("a.seg"),
     |disk| disk.create("a.seg"),
     |disk| disk.write("a.seg", 0, b"hello, disk"),
     |disk| disk.write("a.seg", 7, b"world and more"),
@@ -52,10 +53,18 @@ fn a_real_disk_does_what_the_simulated_one_does() {
 }
 
 #[test]
+fn in_a_directory_that_is_gone_nothing_can_be_done_or_made_safe() {
+    let disk = RealDisk::new(tempfile::tempdir().unwrap().path().to_owned());
+    for call in CALLS {
+        assert_eq!(call(&disk).map_err(|error| error.kind()), Err(io::ErrorKind::NotFound));
+    }
+}
+
+#[test]
 fn who_only_looks_sees_everything_and_changes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let real = RealDisk::new(dir.path().to_owned());
-    for call in &CALLS[..9] {
+    for call in &CALLS[..10] {
         let _ = call(&real);
     }
     let (only, before) = (ReadOnly::new(dir.path().to_owned()), look(&real));

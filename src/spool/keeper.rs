@@ -49,6 +49,8 @@ pub(crate) struct Keeper {
     searched_at: Instant,
     /// There was another spool before this one, which vanished: what the drains hold is to be appended anew.
     behind: bool,
+    /// What is before this unit was appended there.
+    was_there: u64,
     /// An order to sync that the syncer could not take yet.
     hurried: bool,
 }
@@ -101,13 +103,14 @@ impl Keeper {
             moving: true,
             searched_at: now,
             behind: false,
+            was_there: 0,
             hurried: false,
         }
     }
 
     /// Goes on where `next` was the next unit to append, in another directory.
     pub(super) fn resume(&mut self, next: u64) {
-        self.behind = true;
+        (self.behind, self.was_there) = (true, next);
         self.next = self.members.held(1, next).iter().map(|batch| batch.first_seq()).min().unwrap_or(next);
     }
 
@@ -151,7 +154,6 @@ impl Keeper {
         }
         if well && let Some(synced) = self.sync() {
             well = synced.is_ok();
-            worked |= well;
         }
         if closing && (!well || self.shared.lock().waiting.is_empty()) {
             self.last_look();
@@ -291,7 +293,7 @@ impl Keeper {
     fn note(&mut self, done: Vec<Extent>, evicted: &[Segment]) -> u64 {
         let mut past = 0;
         for extent in done {
-            past += extent.first_seq.saturating_sub(self.next);
+            past += extent.first_seq.saturating_sub(self.next.max(self.was_there));
             self.next = extent.end_seq;
             if !evicted.iter().any(|segment| segment.number == extent.segment) {
                 self.index.add(extent);

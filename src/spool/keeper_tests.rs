@@ -112,6 +112,7 @@ fn of_a_file_that_somebody_removed_it_is_said_which_drain_loses_lines_if_any_doe
         let lost = said.iter().filter(|said| said.contains("2 lines for all that were in it alone are lost")).count();
         assert_eq!((said.len(), lost), if unloaded { (2, 1) } else { (1, 0) }, "{said:?}");
         assert_eq!(turns.there(), [11, 12], "and the other file is counted on");
+        assert!(!turns.spool.is_unsettled(), "who asked has an answer");
     }
 }
 /// An append that is larger than the whole spool evicts segments that it has only just begun.
@@ -151,6 +152,7 @@ fn what_counts_as_spooled_makes_no_room_for_what_comes_to_the_disk_after_the_boo
 fn the_report_says_which_directory_it_became_and_what_in_it_can_not_be_read() {
     let turns = Turns::new(1 << 20, 1 << 20);
     let report = turns.spool.report();
+    assert_eq!(turns.spool.dir(), report.dir);
     assert_eq!((report.dir, report.unreadable.files, report.works), ("spool/second-1".into(), 1, true));
 }
 
@@ -175,6 +177,22 @@ fn a_disk_that_takes_lines_but_no_cursor_is_not_well() {
         assert!(turns.spool.works());
         assert_eq!(recover(&*turns.disk).cursors["all"].place, Place { segment: 1, seq: 3 });
     });
+}
+
+#[test]
+fn what_was_appended_has_left_the_inbox() {
+    let mut turns = Turns::new(1 << 20, 1000);
+    for round in 0..10 {
+        let mut seq = 100 * round + 1;
+        while !turns.spool.would_wait(10, 1) {
+            turns.push(seq, 1);
+            seq += 1;
+        }
+        assert!(seq > 100 * round + 2, "more than one has room");
+        turns.turn();
+        assert!(!turns.spool.would_wait(5000, 1), "nothing is in it, so whatever comes first is taken");
+    }
+    assert!(turns.spool.works());
 }
 
 #[test]

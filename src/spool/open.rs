@@ -1,13 +1,13 @@
 //! Opening: from settings to a running spool, and what each drain is owed by earlier runs.
 
 use super::{
-    codec::Owed,
+    codec::{Header, Owed},
     disk::{Disk, LOCK, Lock, RealDisk, lock, probe},
     index::Index,
     load::Loader,
     log::{Log, SEGMENT_BYTES},
     recovery::{Found, recover, segment_name},
-    thread::{Member, Opened, Settings, Spool, header},
+    thread::{Member, Opened, Settings, Spool},
 };
 use crate::{
     config::{Config, DrainSpec, SpoolSpec},
@@ -171,6 +171,18 @@ impl Plan {
         say_notes(&dir, &found);
         let opened = self.over(disk, dir, found, Box::new(()), inboxes);
         Spool::idle(opened, self.members(inboxes), self.settings())
+    }
+}
+
+/// What the segments of a run say of it.
+fn header(origin: &Origin, drains: Vec<Owed>) -> Header {
+    Header {
+        run: origin.run.clone(),
+        host: origin.host.clone(),
+        app: origin.app.clone(),
+        instance: String::new(),
+        labels: origin.labels.clone(),
+        drains,
     }
 }
 

@@ -35,6 +35,34 @@ fn syncs_are_as_frequent_as_was_asked_for() {
 }
 
 #[test]
+fn a_disk_that_takes_lines_but_does_not_sync_them_is_not_well() {
+    in_simulated_time(async || {
+        let mut turns = Turns::that_syncs(SpoolSync::Always, MEMORY, MEMORY);
+        turns.disk.set_faults(Faults { syncs_fail: true, ..Faults::default() });
+        for number in 0..3 {
+            turns.spool.push(&batch(1 + 2 * number, 2));
+            assert_eq!(turns.turn(), Turn::Refused);
+            assert!(!turns.spool.works());
+        }
+        assert_eq!(turns.there(), [1, 2, 3, 4, 5, 6], "they outlive lastword all the same");
+    });
+}
+
+#[test]
+fn what_is_not_safe_yet_is_looked_after_if_it_is_to_be() {
+    for (sync, looks) in [(SpoolSync::Never, false), (SpoolSync::Interval, true)] {
+        in_simulated_time(async || {
+            let mut turns = Turns::that_syncs(sync, MEMORY, MEMORY);
+            // The drain has no part in it, so that is all there is to look after.
+            turns.spool.push(&batch(1, 2));
+            turns.pass(2 * TURN).await;
+            assert!(turns.keeper.is_dirty());
+            assert_eq!(turns.keeper.patience().is_some(), looks, "{sync:?}");
+        });
+    }
+}
+
+#[test]
 fn who_hurries_gets_a_sync_at_once_and_only_one() {
     in_simulated_time(async || {
         let mut turns = Turns::new(MEMORY, MEMORY);

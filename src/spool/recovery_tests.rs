@@ -8,7 +8,7 @@ use super::{
     recovery::{Found, recover, segment_name},
     sim::{Faults, SimDisk},
 };
-use crate::{drain::testing::batch, line::Stream};
+use crate::{drain::testing::batch, line::Stream, report::Unreadable};
 use nix::libc::{EIO, EROFS};
 use std::sync::Arc;
 
@@ -92,6 +92,20 @@ fn an_append_that_was_cut_short_is_cleared_away_and_what_may_have_been_a_promise
         let aside = format!("{}.bad-no-valid-frame", segment_name(1));
         assert_eq!(left, if is_promise { vec![aside] } else { vec![] }, "{} bytes: {:?}", behind.len(), found.notes);
         assert_eq!(found.notes.len(), usize::from(is_promise), "{:?}", found.notes);
+    }
+}
+
+#[test]
+fn a_header_that_is_cut_short_is_set_aside_as_what_was_behind_it_may_have_been_lines() {
+    let disk = four(true);
+    let body = recover(&*disk).segments[0].body as usize;
+    for len in [1, 8, 20, body - 1] {
+        let disk = four(true);
+        disk.edit(&segment_name(1), |bytes| bytes.truncate(len));
+        let found = recover(&*disk);
+        let unreadable = Unreadable { files: 1, bytes: len as u64, lines: 0, files_without_count: 1 };
+        assert_eq!(found.unreadable, unreadable, "{len}");
+        assert_eq!(disk.files().into_keys().collect::<Vec<_>>(), [format!("{}.bad-torn-header", segment_name(1))]);
     }
 }
 

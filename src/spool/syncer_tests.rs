@@ -8,7 +8,7 @@ use super::{
     sim::{Faults, Op, SimDisk},
     syncer::Syncer,
 };
-use crate::drain::testing::batch;
+use crate::{clock, drain::testing::batch};
 use std::{sync::Arc, time::Duration};
 
 fn work(segment: u64) -> Unsafe {
@@ -67,10 +67,12 @@ fn a_disk_that_takes_its_time_to_sync_keeps_no_append_waiting_and_no_exit_that_n
     }
     assert!(rig.spool.works());
     assert!(rig.inbox.lock().queue.close_books());
+    let begun = clock::now();
     assert!(rig.spool.finish(Duration::from_secs(20)), "where the drains stand is noted all the same");
+    assert!(clock::now() - begun < Duration::from_secs(10), "and nobody waits for more");
     assert!(!rig.spool.look().2, "and what is left is being made safe");
     disk.hang_syncs(false);
     rig.spool.tidy(Duration::from_secs(20));
-    assert!(rig.spool.look().2);
+    assert!(rig.spool.look().2 && !rig.spool.works(), "it has ended, and takes nothing more");
     assert_eq!(kept(&disk.disk).len(), 98);
 }

@@ -11,7 +11,6 @@
 //! lock of its own.
 
 use super::{
-    codec::Header,
     index::Index,
     keeper::Keeper,
     log::Log,
@@ -258,18 +257,6 @@ fn open_in_time(shared: &Shared, open: &mut Open, first: Duration, after: Option
     shared.lock().noted = true;
     shared.answered();
     None
-}
-
-/// What the segments of a run say of it.
-pub(crate) fn header(origin: &crate::format::Origin, drains: Vec<super::codec::Owed>) -> Header {
-    Header {
-        run: origin.run.clone(),
-        host: origin.host.clone(),
-        app: origin.app.clone(),
-        instance: String::new(),
-        labels: origin.labels.clone(),
-        drains,
-    }
 }
 
 #[cfg(test)]
