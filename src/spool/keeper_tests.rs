@@ -6,7 +6,7 @@ use super::{
     keeper::Turn,
     recovery::{recover, segment_name},
     rig::kept,
-    sim::Faults,
+    sim::{Faults, Op},
     turns::{TURN, Turns, in_simulated_time},
 };
 use crate::{config::SpoolSync, drain::testing::batch, say::heard};
@@ -229,7 +229,7 @@ fn at_the_end_what_is_left_is_synced_if_that_was_asked_and_what_is_settled_needs
                 }
                 turns.inbox.change(|queue| assert!(queue.close_books()));
                 turns.spool.begin_end();
-                let before = turns.syncs();
+                let (before, ops) = (turns.syncs(), turns.disk.ops().len());
                 assert_eq!(turns.turn(), Turn::Over);
                 assert!(turns.spool.look().1, "where the drain stands is noted");
                 let left = turns.disk.files().keys().filter(|name| name.ends_with(".seg")).count();
@@ -242,6 +242,8 @@ fn at_the_end_what_is_left_is_synced_if_that_was_asked_and_what_is_settled_needs
                     SpoolSync::Always => 1,
                 };
                 assert_eq!(turns.syncs() - before, synced, "{sync:?}, delivers: {delivers}");
+                let names = turns.disk.ops()[ops..].contains(&Op::SyncDir);
+                assert_eq!(names, sync == SpoolSync::Interval && !delivers, "{sync:?}: the second one's name");
             });
         }
     }

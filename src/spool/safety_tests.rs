@@ -4,7 +4,7 @@ use super::{
     codec::testing::header,
     disk::Disk,
     log::Log,
-    recovery::recover,
+    recovery::{recover, segment_name},
     sim::{Faults, Op, SimDisk, crash_states},
     syncer::sync,
 };
@@ -104,4 +104,20 @@ fn what_a_killed_run_left_is_made_safe_by_the_next() {
     assert!(next.is_dirty());
     next.sync().unwrap();
     assert_eq!(survive(&disk), 3);
+}
+
+#[test]
+fn what_was_settled_and_removed_does_not_come_back_with_a_crash_behind_the_next_sync() {
+    let disk = Arc::new(SimDisk::default());
+    let mut log = log(&disk);
+    // A hole in the numbers begins another segment.
+    log.append(&[batch(1, 3), batch(11, 3)], &mut Vec::new()).unwrap();
+    log.sync().unwrap();
+    log.advance(&[], false).unwrap();
+    assert!(!log.is_dirty(), "nothing was settled");
+    log.advance(&[("all".to_owned(), log.end())], false).unwrap();
+    log.sync().unwrap();
+    for files in crash_states(&disk.ops()) {
+        assert!(!files.contains_key(&segment_name(1)) && files.contains_key(&segment_name(2)));
+    }
 }
