@@ -4,7 +4,7 @@ use super::{
     codec::testing::header,
     disk::Disk,
     index::Index,
-    load::Loader,
+    load::{Loaded, Loader},
     log::Log,
     recovery::{Range, recover, segment_name},
     sim::{Faults, SimDisk},
@@ -72,4 +72,19 @@ fn no_more_is_read_than_the_range_has_whatever_is_before_and_behind_it() {
         assert_eq!((loaded.upto, loaded.holes), (to, 0), "{from}..{to}");
         assert!(loaded.batches.iter().all(|batch| batch.source().is_none()), "they are this run's own");
     }
+}
+
+#[test]
+fn what_is_damaged_at_the_end_of_a_range_is_missed_and_what_is_behind_it_is_not_read_instead() {
+    let disk = Arc::new(SimDisk::default());
+    let mut log = Log::new(Arc::clone(&disk) as Arc<dyn Disk>, header(), 1 << 20, 1 << 30, recover(&*disk));
+    let mut ends = Vec::new();
+    for number in 0..3 {
+        log.append(&[batch(11 + 2 * number, 2)], &mut Vec::new()).unwrap();
+        ends.push(disk.files()[&segment_name(1)].len());
+    }
+    disk.flip(&segment_name(1), ends[1] - 1);
+    let mut loader = Loader::new(Arc::clone(&disk) as Arc<dyn Disk>, Arc::new(Index::new([1])), "now".into());
+    let loaded = loader.load(&Range { segment: 1, from: 13, to: 15, stream: None, units: 2 }, 1 << 20);
+    assert_eq!(loaded, Loaded { batches: Vec::new(), upto: 15, reason: Loss::Corrupt, holes: 2 });
 }
