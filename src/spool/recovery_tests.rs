@@ -130,14 +130,15 @@ fn a_header_that_is_longer_than_what_is_read_at_first_is_read_to_its_end() {
 
 #[test]
 fn who_only_looks_is_told_of_what_is_odd_and_not_that_it_could_not_be_changed() {
-    let odd: [(fn(&mut Vec<u8>), &str); 2] = [
+    type Change = fn(&mut Vec<u8>);
+    let odd: [(Change, &str); 2] = [
         (|bytes| bytes.extend(*b"xyz"), "torn; its last 3 bytes"),
         (|bytes| bytes[30] ^= 1, "bad-header; its 4 lines"),
     ];
     for (change, what) in odd {
         for (errno, excuses) in [(EROFS, 0), (EIO, 1)] {
             let disk = four(true);
-            disk.edit(&segment_name(1), |bytes| change(bytes));
+            disk.edit(&segment_name(1), change);
             let before = disk.files();
             // All that changes anything comes behind all that is read.
             let reads = {
