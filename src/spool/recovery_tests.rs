@@ -199,7 +199,9 @@ fn wherever_a_drain_stopped_it_is_owed_each_line_behind_that_of_which_the_footer
         let mut segment = found.segments[0].clone();
         segment.drains = [Owed { identity: "out".into(), stream: Some(Stream::Stdout) }].into();
         let mut found = Found { segments: vec![segment], ..found };
-        for seq in 0..6 {
+        for (seq, more) in (0..6).map(|seq| (seq, 0)).chain([(2, 100), (3, 100), (4, 100)]) {
+            // A footer that tells of more lines than there are numbers is believed no further than those.
+            found.segments[0].units[0] = 4 + more;
             let mut cursor = Cursor::new("out");
             cursor.place = Place { segment: 1, seq };
             found.cursors.insert("out".into(), cursor);
