@@ -48,6 +48,13 @@ fn a_frame_is_found_wherever_it_begins_though_one_reading_ends_in_the_midst_of_i
 }
 
 #[test]
+fn what_is_no_frame_is_read_once_on_the_way_to_the_next() {
+    let (disk, mut scanner) = scanner([vec![b'x'; 20 * CHUNK], frame(1)].concat());
+    assert_eq!(scanner.next(&disk).unwrap(), Some(Item::Damage { to: 20 * CHUNK as u64 }));
+    assert!((20..24).contains(&disk.calls()), "{} reads", disk.calls());
+}
+
+#[test]
 fn what_only_looks_like_a_frame_is_passed_over_while_the_patience_lasts() {
     // Each claims to be as long as all that is behind it.
     let (lies, true_one) = (5, frame(1));
