@@ -162,3 +162,20 @@ fn a_gap_of_lines_that_were_on_the_disk_bears_the_time_at_which_that_was_found_o
         assert_eq!((gap.lost.total(), gap.first, gap.last), (10, Stamp(77), Stamp(77)));
     }
 }
+
+#[test]
+fn lines_that_are_read_back_whole_or_in_part_are_announced_as_nothing() {
+    let range = Range { segment: 1, from: 1, to: 11, stream: None, units: 10 };
+    for (upto, left) in [(11, 0), (5, 6)] {
+        let mut queue = Queue::new(WhenFull::DropOldest, 1 << 20);
+        queue.attach(Arc::new(Index::new([1])), 0, vec![range]);
+        let source = Arc::new(Source { origin: crate::drain::testing::origin(), segment: 1 });
+        let batches = vec![Batch::clone(&batch(1, upto - 1)).from_source(source)];
+        queue.load(range, Loaded { batches, upto, reason: Loss::Corrupt, holes: 0 }, Stamp(1));
+        let (_, waiting) = queue.contents();
+        assert!(waiting.iter().all(|piece| !matches!(piece, Piece::Gap(_))), "{waiting:?}");
+        let on_disk =
+            waiting.iter().filter_map(|piece| if let Piece::OnLog(range) = piece { Some(range.units) } else { None });
+        assert_eq!((on_disk.sum::<u64>(), queue.held()), (left, 10));
+    }
+}
