@@ -10,12 +10,9 @@ use nix::sys::resource::{UsageWho, getrusage};
 use serde::{Serialize, Serializer};
 use std::{
     fmt,
-    fs::{File, Metadata, OpenOptions},
+    fs::{File, OpenOptions},
     io::{self, Write},
-    os::{
-        fd::AsFd,
-        unix::fs::{MetadataExt, OpenOptionsExt},
-    },
+    os::{fd::AsFd, unix::fs::OpenOptionsExt},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -142,9 +139,8 @@ impl Report {
     fn write_beside(&self, path: &Path, ours: &[Option<File>]) -> io::Result<()> {
         let mut options = OpenOptions::new();
         let mut file = options.write(true).create(true).truncate(false).custom_flags(sys::OPEN_AT_ONCE).open(path)?;
-        let id = |meta: Metadata| meta.is_file().then(|| (meta.dev(), meta.ino()));
-        let named = file.metadata().ok().and_then(id);
-        let same = |file: &&File| named.is_some() && file.metadata().ok().and_then(id) == named;
+        let named = sys::file_id(file.as_fd());
+        let same = |own: &&File| named.is_some() && sys::file_id(own.as_fd()) == named;
         match ours.iter().flatten().find(same) {
             Some(mut own) => return own.write_all(self.to_json().as_bytes()),
             None if named.is_some() => file.set_len(0)?,

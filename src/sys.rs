@@ -505,6 +505,20 @@ fn field<const N: usize>(filled: &[u8], at: usize) -> Option<[u8; N]> {
     filled.get(at..at + N)?.try_into().ok()
 }
 
+/// Device (its two numbers) and inode of a regular file, as the kernel knows them: a disk that hangs is not asked (statx(2),
+/// `AT_STATX_DONT_SYNC`).
+pub(crate) fn file_id(fd: BorrowedFd<'_>) -> Option<(u32, u32, u64)> {
+    let mut found = MaybeUninit::<libc::statx>::zeroed();
+    let (flags, mask) = (libc::AT_EMPTY_PATH | libc::AT_STATX_DONT_SYNC, libc::STATX_TYPE | libc::STATX_INO);
+    // SAFETY: the path is a string with its NUL, `found` has room for what the call writes, and all zeros are a value of it.
+    let (result, found) = unsafe {
+        let result = libc::statx(fd.as_raw_fd(), c"".as_ptr(), flags, mask, found.as_mut_ptr());
+        (result, found.assume_init())
+    };
+    let is_file = result == 0 && u32::from(found.stx_mode) & libc::S_IFMT == libc::S_IFREG;
+    is_file.then_some((found.stx_dev_major, found.stx_dev_minor, found.stx_ino))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
