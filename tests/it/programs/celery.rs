@@ -25,7 +25,7 @@ fn a_pool_of_processes_ends_its_tasks_after_a_stop_and_their_last_lines_arrive()
 
 #[test]
 fn a_second_stop_is_cold_and_what_was_said_before_it_arrives() {
-    side_by_side(6, 6, |index| {
+    side_by_side(3, 6, |index| {
         let pid1 = index % 2 == 1;
         let pair = Pair::start();
         let mut run = pair.setup().pid1(pid1).stop_timeout(10).env("TASK", "20").start(&pool());

@@ -24,7 +24,7 @@ fn ensure_and_at_exit_of_ruby_both_have_their_last_lines() {
 #[test]
 fn an_ensure_that_never_ends_or_a_trap_that_ignores_the_stop_is_killed_on_a_stated_budget_with_all_its_lines_delivered()
 {
-    side_by_side(6, 6, |index| {
+    side_by_side(3, 6, |index| {
         let (way, pid1) = (["endless", "deaf", "ignore"][index as usize / 2], index % 2 == 1);
         let pair = Pair::start();
         let mut run = pair.setup().pid1(pid1).stop_timeout(3).start(&ruby(way));

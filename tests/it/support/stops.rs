@@ -60,10 +60,10 @@ pub fn side_by_side(lanes: usize, times: u64, job: impl Fn(u64) + Sync) {
     });
 }
 
-/// Stops `times` runs of a case at random moments after its first lines, six side by side, each second one as PID 1.
+/// Stops `times` runs of a case at random moments after its first lines, four side by side, each second one as PID 1.
 pub fn stop_all(case: &Case, times: u64) {
     let seed = seed(case.name);
-    side_by_side(6, times, |index| stop_one(case, seed.wrapping_add(index), index % 2 == 1));
+    side_by_side(4, times, |index| stop_one(case, seed.wrapping_add(index), index % 2 == 1));
 }
 
 fn stop_one(case: &Case, seed: u64, pid1: bool) {
