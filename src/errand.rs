@@ -6,15 +6,18 @@
 use std::{
     io,
     sync::mpsc::{Receiver, sync_channel},
-    thread,
+    thread::{self, JoinHandle},
     time::Duration,
 };
 
-/// How long an errand is waited for at the exit without a sign of life.
+/// How long an errand is waited for without a sign of life, at the start and at the exit.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Something that is being done.
-pub(crate) struct Errand<T>(Receiver<T>);
+pub(crate) struct Errand<T> {
+    answer: Receiver<T>,
+    thread: JoinHandle<()>,
+}
 
 impl<T: Send + 'static> Errand<T> {
     /// Begins `task`. `name` is the thread's, at most 15 bytes.
@@ -22,30 +25,26 @@ impl<T: Send + 'static> Errand<T> {
     /// # Errors
     /// If the system has no thread left.
     pub(crate) fn start(name: &str, task: impl FnOnce() -> T + Send + 'static) -> io::Result<Self> {
-        let (answer, result) = sync_channel(1);
-        thread::Builder::new().name(name.to_owned()).spawn(move || {
+        let (tell, answer) = sync_channel(1);
+        let thread = thread::Builder::new().name(name.to_owned()).spawn(move || {
             // Nobody may be waiting any more.
-            let _ = answer.send(task());
+            let _ = tell.send(task());
         })?;
-        Ok(Self(result))
+        Ok(Self { answer, thread })
     }
 
     /// What came of it; None if it is not done within `limit`. It can be waited for again.
     pub(crate) fn wait(&self, limit: Duration) -> Option<T> {
-        self.0.recv_timeout(limit).ok()
+        self.answer.recv_timeout(limit).ok()
     }
 }
 
 /// What comes of a question that may hang; None if it does not come within `limit`. When it has come, the thread that asked is gone,
 /// too: before the app is started there must be one thread alone, or others that do nothing.
 pub(crate) fn ask<T: Send + 'static>(limit: Duration, question: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-    let (answer, result) = sync_channel(1);
-    let asked = thread::Builder::new().name("ask".to_owned()).spawn(move || {
-        // Nobody may be waiting any more.
-        let _ = answer.send(question());
-    });
-    let found = result.recv_timeout(limit).ok()?;
-    let _ = asked.ok()?.join();
+    let errand = Errand::start("ask", question).ok()?;
+    let found = errand.wait(limit)?;
+    let _ = errand.thread.join();
     Some(found)
 }
 

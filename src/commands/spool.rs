@@ -298,6 +298,15 @@ mod tests {
         assert_eq!(text(|out| verify(dir.path(), out)), (0, "all is well\n".to_owned()));
     }
 
+    /// One bit of the second line.
+    fn damage(dir: &Path) {
+        let path = dir.join(segment_name(1));
+        let mut bytes = std::fs::read(&path).unwrap();
+        let at = bytes.windows(6).position(|window| window == b"line 2").unwrap();
+        bytes[at] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+    }
+
     /// `ls` said that nothing was waiting where a second lastword had left lines.
     #[test]
     fn what_a_second_lastword_left_is_shown_too() {
@@ -309,11 +318,7 @@ mod tests {
         }
         let (_, list) = text(|out| ls(dir.path(), out));
         assert!(list.contains("all: 36 lines to send") && list.contains("\nsecond-2/0000000000000001.seg "), "{list}");
-        let path = dir.path().join("second-2").join(segment_name(1));
-        let mut bytes = std::fs::read(&path).unwrap();
-        let at = bytes.windows(6).position(|window| window == b"line 2").unwrap();
-        bytes[at] ^= 1;
-        std::fs::write(&path, bytes).unwrap();
+        damage(&dir.path().join("second-2"));
         let (code, said) = text(|out| verify(dir.path(), out));
         assert!(code == 1 && said.contains("second-2/0000000000000001.seg: "), "{said}");
     }
@@ -338,11 +343,7 @@ mod tests {
     #[test]
     fn damage_is_found_and_named() {
         let dir = spool();
-        let path = dir.path().join(segment_name(1));
-        let mut bytes = std::fs::read(&path).unwrap();
-        let at = bytes.windows(6).position(|window| window == b"line 2").unwrap();
-        bytes[at] ^= 1;
-        std::fs::write(&path, bytes).unwrap();
+        damage(dir.path());
         let (code, said) = text(|out| verify(dir.path(), out));
         assert!(code == 1 && said.contains("DAMAGED: lines missing: 2, bad places: 1"), "{said}");
     }

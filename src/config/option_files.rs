@@ -1,17 +1,13 @@
 //! Files that settings name, read and looked into before the app starts.
 
 use super::problem::Problem;
-use crate::errand::ask;
+use crate::errand::{PATIENCE, ask};
 use rustls::pki_types::pem::PemObject;
 use std::{
     fs,
     io::Read,
     path::{Path, PathBuf},
-    time::Duration,
 };
-
-/// How long a disk is waited for.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A file with a private key.
 pub(super) fn key_file(path: &str) -> Result<PathBuf, Problem> {

@@ -12,6 +12,7 @@ use super::{
 use crate::{
     config::{Config, DrainSpec, SpoolSpec},
     drain::inbox::Inbox,
+    errand::PATIENCE,
     format::{Origin, thousands},
     report::Unreadable,
     say::say,
@@ -24,9 +25,7 @@ use std::{
     time::Duration,
 };
 
-/// How long the start of the app waits for a disk that may hang.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// The same where there is no start without it: longer, for a disk that is slow is one.
+/// How long the app's start waits for the disk where there is none without it: longer than [`PATIENCE`], for a disk that is slow is one.
 const REQUIRED_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Directories of runs that found the lock taken: `second-1` to this.
