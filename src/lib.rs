@@ -16,6 +16,7 @@
 //! | [`ledger`], [`report`], [`metrics`] | what became of every line, and who is told |
 //! | [`say`] | what we say on stderr |
 //! | `errand` | what may hang, waited for a bounded time |
+//! | `places` | whether the files of the exit can be written, said early |
 //! | [`commands`] | what runs no app |
 
 #[macro_use]
@@ -43,6 +44,7 @@ pub mod line;
 pub mod metrics;
 pub mod names;
 pub mod passthrough;
+mod places;
 pub mod publisher;
 pub mod reader;
 pub mod report;

@@ -12,6 +12,7 @@ use crate::{
     line::Stream,
     metrics::Metrics,
     passthrough::Passthrough,
+    places,
     publisher::Publisher,
     reader::{Intake, Outlet},
     report::{Report, Usage},
@@ -84,6 +85,7 @@ fn start_and_supervise(config: &Config, source: Source, inherited: Inherited) ->
     // Before any thread, and so before any word.
     let canary = (source == Source::App && config.broadcast_guard).then(|| start_canary(config, shared)).flatten();
     config.warnings.iter().for_each(|warning| say!("{warning}"));
+    places::warn(config);
     let bell = Bell::new()?;
     let metrics = config.metrics.map(Metrics::bind).transpose()?;
     // Drains come first: what an app says in its first microsecond has somewhere to go.

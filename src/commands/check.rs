@@ -4,7 +4,6 @@
 //! transport, acknowledgement), so that what it meets is what lines will meet. Past the spool: a backlog is not sent by a
 //! check, and a line that is not delivered is not left for the next run.
 
-use super::places;
 use crate::{
     cgroup::MemoryLimit,
     clock,
@@ -13,6 +12,7 @@ use crate::{
     event::{Bell, Event},
     ledger::DrainReport,
     line::{Batch, Lines, Stream},
+    places,
 };
 use bytes::Bytes;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};

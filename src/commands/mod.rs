@@ -11,7 +11,6 @@
 
 pub mod check;
 pub mod demo;
-mod places;
 pub(crate) mod signals;
 pub mod sink;
 pub mod spool;

@@ -5,11 +5,12 @@ use super::{
     drain_options::DrainOptions,
     drain_url::DrainUrl,
     environment::Environment,
-    option_files::is_directory,
+    option_files::{hangs, is_directory},
     problem::{Exit, Problem},
     schemes::{Encoding, Scheme, Way},
 };
 use crate::{
+    errand::{PATIENCE, ask},
     format::{Format, gelf::Carrier, syslog::Framing},
     transport,
 };
@@ -210,7 +211,10 @@ fn tls(options: &mut DrainOptions, scheme: &Scheme) -> Result<Option<TlsTarget>,
     let (servername, ca_pem, fingerprint) = (options.servername.take(), options.ca_pem.take(), options.fingerprint);
     let target = TlsTarget { servername, ca_pem, identity, fingerprint };
     let right = "name files of PEM certificates, and the key that belongs to the first of `cert`";
-    transport::tls::check(&target).map_err(|why| Problem::new(why, right))?;
+    let asked = target.clone();
+    let found = ask(PATIENCE, move || transport::tls::check(&asked))
+        .unwrap_or_else(|| Err(format!("option `cert`: {}", hangs())));
+    found.map_err(|why| Problem::new(why, right))?;
     Ok(Some(target))
 }
 

@@ -57,7 +57,12 @@ pub(super) fn regular_file(path: &str) -> Result<Vec<u8>, String> {
         open_regular(&path)?.read_to_end(&mut content).map_err(|error| reason(&error))?;
         Ok(content)
     });
-    content.unwrap_or_else(|| Err(format!("its disk does not answer within {} s", PATIENCE.as_secs())))
+    content.unwrap_or_else(|| Err(hangs()))
+}
+
+/// Why a file was not read that was waited for.
+pub(super) fn hangs() -> String {
+    format!("its disk does not answer within {} s", PATIENCE.as_secs())
 }
 
 /// Whether a path is known to be a directory; one on a disk that hangs may well be none.

@@ -3,7 +3,10 @@
 //! Every complaint is one line, `lastword: SETTING: what is wrong; what would be right`, on stderr, with exit code 125.
 //! It names the setting as it was typed (`--drain` or `LASTWORD_DRAIN_PAPERTRAIL`) and never repeats a credential.
 
-use std::{io::Write, process::ExitCode};
+use std::{
+    io::{ErrorKind, Write},
+    process::ExitCode,
+};
 
 /// Exit code of lastword's own usage and configuration errors, as with `env`, `timeout` and `docker run`.
 pub const EXIT_CONFIG: u8 = 125;
@@ -58,15 +61,21 @@ pub enum Output {
 }
 
 impl Exit {
-    /// Prints the message (to whoever still reads) and returns the exit code.
+    /// Prints the message (to whoever still reads) and returns the exit code: 1 for an answer that could not be written.
     pub fn print(&self) -> ExitCode {
-        // A closed stdout or stderr does not change what is wrong, nor the exit code.
-        let _ = match self.to {
-            Output::Stdout => std::io::stdout().write_all(self.message.as_bytes()),
-            Output::Stderr => std::io::stderr().write_all(self.message.as_bytes()),
+        let mut stdout = std::io::stdout();
+        let written = match self.to {
+            Output::Stdout => stdout.write_all(self.message.as_bytes()).and_then(|()| stdout.flush()),
+            // A closed stderr does not change what is wrong, nor the exit code.
+            Output::Stderr => std::io::stderr().write_all(self.message.as_bytes()).or(Ok(())),
         };
-        let _ = std::io::stdout().flush();
-        ExitCode::from(self.code)
+        match written {
+            Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+                let _ = writeln!(std::io::stderr(), "lastword: stdout: {error}");
+                ExitCode::FAILURE
+            }
+            _ => ExitCode::from(self.code),
+        }
     }
 }
 

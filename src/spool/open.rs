@@ -1,7 +1,7 @@
 //! Opening: from settings to a running spool, and what each drain is owed by earlier runs.
 
 use super::{
-    codec::{Header, Owed},
+    codec::{Header, Owed, cut},
     disk::{Disk, LOCK, Lock, RealDisk, lock, probe},
     index::Index,
     load::Loader,
@@ -17,6 +17,7 @@ use crate::{
     report::Unreadable,
     say::say,
 };
+use crc32c::crc32c;
 use std::{
     collections::BTreeSet,
     io,
@@ -190,7 +191,11 @@ fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
-/// Names a drain over runs: its `#name=`, else scheme, host, port and path, so that a new token or query keeps the backlog.
+/// Longest name of a drain over runs, in bytes: a cursor's slot has room for no more than four times that.
+const IDENTITY_MAX: usize = 1000;
+
+/// Names a drain over runs: its `#name=`, else scheme, host, port and path, so that a new token or query keeps the backlog. What
+/// is too long for that is told apart by a checksum.
 pub(crate) fn identity(spec: &DrainSpec) -> String {
     let url = spec.url.replace("://***@", "://");
     let url = url.strip_suffix("?***").unwrap_or(&url);
@@ -199,7 +204,11 @@ pub(crate) fn identity(spec: &DrainSpec) -> String {
         Some((name, number)) if number.ends_with(')') => (name, &spec.name[name.len()..]),
         _ => (spec.name.as_str(), ""),
     };
-    if name.contains(':') && url.starts_with(name) { format!("{url}{number}") } else { spec.name.clone() }
+    let whole = if name.contains(':') && url.starts_with(name) { format!("{url}{number}") } else { spec.name.clone() };
+    if whole.len() <= IDENTITY_MAX {
+        return whole;
+    }
+    format!("{}…{:08x}", cut(&whole, IDENTITY_MAX), crc32c(whole.as_bytes()))
 }
 
 /// What is in the directory is to be sent, so another one will not do.
@@ -300,4 +309,39 @@ fn adopt_seconds(dir: &Path, mut next: u64, unreadable: &mut Unreadable) -> bool
         }
     }
     adopted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::{FileTarget, Target},
+        format::Format,
+        spool::{cursor::Cursor, cursor::Place, sim::SimDisk},
+    };
+
+    fn drain(name: &str, url: &str) -> DrainSpec {
+        let target = Target::File(FileTarget::new("x".into()));
+        DrainSpec { name: name.into(), url: url.into(), format: Format::Raw, target, stream: None }
+    }
+
+    #[test]
+    fn a_drain_without_a_name_is_known_by_its_url_without_what_changes() {
+        let of = |name, url| identity(&drain(name, url));
+        assert_eq!(of("https://h", "https://***@h/in?***"), "https://h/in");
+        assert_eq!(of("https://h (2)", "https://h/in"), "https://h/in (2)");
+        assert_eq!(of("logs", "https://h/in"), "logs");
+    }
+
+    /// A cursor has no room for a long one: it was stored under its front, was nobody's, and each run sent all again.
+    #[test]
+    fn long_names_are_told_apart_and_fit_a_cursor() {
+        let long = |end: &str| identity(&drain("https://h", &format!("https://h/{}{end}", "ä".repeat(30_000))));
+        assert_ne!(long("a"), long("b"));
+        let disk = SimDisk::default();
+        let place = Place { segment: 3, seq: 7 };
+        Cursor::new(&long("a")).store(&disk, place).unwrap();
+        let found = recover(&disk);
+        assert_eq!(found.cursors.get(&long("a")).map(|cursor| cursor.place), Some(place));
+    }
 }

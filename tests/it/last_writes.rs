@@ -8,6 +8,7 @@ use crate::{
         http::{Act, HttpSink},
         judge::Terms,
         ms,
+        tools::lastword,
         wrapper::{Setup, without_own},
     },
 };
@@ -16,6 +17,7 @@ use std::{
     fs::OpenOptions,
     io::Read,
     os::{fd::AsFd, unix::fs::OpenOptionsExt},
+    process::Command,
 };
 
 /// A run with its report on a disk that hangs.
@@ -60,6 +62,29 @@ fn check_names_each_setting_whose_disk_hangs_and_does_not_wait_for_it() {
         assert!(said.contains(&format!("CAN'T BE WRITTEN: {place}: no answer in 2 s: its disk hangs\n")), "{said}");
     }
     assert!(done.took < ms(10_000), "{:?}", done.took);
+}
+
+/// A misspelt `--report` was noticed at the exit, when the run that it was to tell of was over.
+#[test]
+fn what_cannot_be_written_at_the_exit_is_said_while_the_app_runs() {
+    let setup = Setup::loud();
+    let [report, fallback] = ["no/report", "no/fallback"].map(|name| setup.path(name).to_string_lossy().into_owned());
+    let setup = setup.flags(["--report", &report, "--fallback", &fallback]).drain("file:/dev/null");
+    let mut run = setup.start(&["sleep", "60"]);
+    for place in [format!("--report {report}"), format!("--fallback {fallback}")] {
+        run.says(&format!("lastword: {place}: no such file or directory; it is tried again at the exit\n"), 1);
+    }
+    run.stop();
+    assert_eq!(run.finish(ms(30_000)).code(), 143);
+}
+
+/// What was asked for and could not be written was a success.
+#[test]
+fn a_help_text_that_nobody_gets_is_no_success() {
+    let full = OpenOptions::new().write(true).open("/dev/full").expect("/dev/full");
+    let help = Command::new(lastword()).arg("--help").stdout(full).output().expect("lastword runs");
+    assert_eq!(help.status.code(), Some(1));
+    assert_eq!(String::from_utf8_lossy(&help.stderr), "lastword: stdout: No space left on device (os error 28)\n");
 }
 
 #[test]
