@@ -144,7 +144,12 @@ fn supported() -> String {
 /// A line of help for each scheme that has one.
 pub(crate) fn help() -> String {
     let with_help = SCHEMES.iter().filter(|scheme| !scheme.help.is_empty());
-    with_help.map(|scheme| format!("  {:<33} {}", scheme.example, scheme.help)).collect::<Vec<_>>().join("\n")
+    // What a long one is stands below it.
+    let row = |scheme: &Scheme| match scheme.example.len() {
+        ..=33 => format!("  {:<33} {}", scheme.example, scheme.help),
+        _ => format!("  {}\n{:36}{}", scheme.example, "", scheme.help),
+    };
+    with_help.map(row).collect::<Vec<_>>().join("\n")
 }
 
 impl Scheme {

@@ -48,22 +48,25 @@ fn run(command: &mut Command) -> Output {
 /// one, and does not survive that its directory is moved.
 pub struct Podman {
     storage: TempDir,
+    /// Sockets are in it, so podman refuses a path of more than 50 characters, wherever somebody's checkout is.
+    state: TempDir,
 }
 
 impl Podman {
     pub fn new() -> Self {
         tools::root();
         tools::program("/usr/sbin/runc", "runc");
-        Self { storage: tempfile::tempdir_in(work()).expect("target can be written") }
+        let storage = tempfile::tempdir_in(work()).expect("target can be written");
+        Self { storage, state: tempfile::tempdir_in("/tmp").expect("/tmp can be written") }
     }
 
     pub fn command(&self) -> Command {
         let mut command = Command::new(tools::program("/usr/bin/podman", "podman"));
         // vfs and cgroupfs work on any kernel and in any container.
         command.args(["--storage-driver=vfs", "--cgroup-manager=cgroupfs", "--runtime=runc"]);
-        for (option, name) in [("--root", "root"), ("--runroot", "run"), ("--tmpdir", "tmp")] {
-            command.arg(option).arg(self.storage.path().join(name));
-        }
+        command.arg("--root").arg(self.storage.path());
+        command.arg("--runroot").arg(self.state.path().join("run"));
+        command.arg("--tmpdir").arg(self.state.path().join("tmp"));
         command
     }
 
