@@ -15,7 +15,8 @@
 //! With a spool, overflow unloads first: batches that are on the disk leave the memory, newest first, and a range of
 //! sequence numbers stands where they stood ([`Piece::OnLog`]). When such a range comes to the front, the drain loads from it. What an
 //! earlier run left is ranges in front of everything. Ranges are charged nothing. Only what is not on the disk can overflow, and only when it
-//! passes the memory by more than what the spool may have in hand.
+//! passes the memory by more than what the spool may have in hand. Gaps between ranges have an eighth of the memory; those that are more join
+//! the next one.
 //!
 //! Once the books are closed every call does nothing.
 
@@ -45,6 +46,7 @@ pub(crate) struct Queue {
     waiting: VecDeque<Piece>,
     waiting_charge: usize,
     waiting_units: usize,
+    waiting_gaps: usize,
     window: VecDeque<Sealed>,
     window_charge: usize,
     window_units: usize,
@@ -78,6 +80,7 @@ impl Queue {
             waiting: VecDeque::new(),
             waiting_charge: 0,
             waiting_units: 0,
+            waiting_gaps: 0,
             window: VecDeque::new(),
             window_charge: 0,
             window_units: 0,
@@ -247,15 +250,18 @@ impl Queue {
     }
 
     fn append(&mut self, piece: Piece) {
-        self.waiting_charge += piece.charge();
-        self.waiting_units += piece.units();
-        self.waiting.push_back(piece);
+        self.insert(self.waiting.len(), piece);
     }
 
     fn prepend(&mut self, piece: Piece) {
+        self.insert(0, piece);
+    }
+
+    fn insert(&mut self, at: usize, piece: Piece) {
         self.waiting_charge += piece.charge();
         self.waiting_units += piece.units();
-        self.waiting.push_front(piece);
+        self.waiting_gaps += usize::from(is_gap(&piece));
+        self.waiting.insert(at, piece);
     }
 
     /// Drops the oldest waiting batches, but not the newest, until the charge is within the limit. One that is on the disk is let
@@ -280,6 +286,7 @@ impl Queue {
         let piece = self.waiting.remove(at)?;
         self.waiting_charge -= piece.charge();
         self.waiting_units -= piece.units();
+        self.waiting_gaps -= usize::from(is_gap(&piece));
         Some(piece)
     }
 
@@ -297,19 +304,21 @@ impl Queue {
         Gap { lost, first: time, last: time, among: 0 }
     }
 
-    /// Puts a gap before the piece at `at`; neighbouring gaps become one.
+    /// Puts a gap before the piece at `at`; neighbouring gaps become one. Ranges on the disk keep gaps apart that nothing else bounds: when
+    /// they fill an eighth of the memory, the one before joins this one, which announces its lines, too.
     fn insert_gap(&mut self, mut at: usize, mut gap: Gap) {
         if let Some(Piece::Gap(next)) = self.waiting.get(at) {
             merge(&mut gap, next);
             self.remove_waiting(at);
         }
-        if let Some(Piece::Gap(previous)) = at.checked_sub(1).and_then(|before| self.waiting.get(before)) {
-            merge(&mut gap, previous);
+        let has_room = self.log.is_none() || (self.waiting_gaps + 1) * GAP_BYTES <= self.memory / 8;
+        let from = if has_room { at.saturating_sub(1) } else { 0 };
+        let before = self.waiting.range(from..at).rposition(is_gap).map(|before| from + before);
+        if let Some(Piece::Gap(previous)) = before.and_then(|before| self.remove_waiting(before)) {
+            merge(&mut gap, &previous);
             at -= 1;
-            self.remove_waiting(at);
         }
-        self.waiting_charge += GAP_BYTES;
-        self.waiting.insert(at, Piece::Gap(gap));
+        self.insert(at, Piece::Gap(gap));
     }
 
     fn abandon(&mut self, reason: Loss, state: State) {
@@ -324,7 +333,7 @@ impl Queue {
         self.state = state;
         self.waiting = VecDeque::new();
         self.window = VecDeque::new();
-        (self.waiting_charge, self.waiting_units) = (0, 0);
+        (self.waiting_charge, self.waiting_units, self.waiting_gaps) = (0, 0, 0);
         (self.window_charge, self.window_units) = (0, 0);
         self.sent = 0;
     }
@@ -348,8 +357,14 @@ impl Queue {
         let window: usize = self.window.iter().map(Sealed::charge).sum();
         let charge = window + self.waiting.iter().map(Piece::charge).sum::<usize>();
         assert_eq!(charge, self.charged(), "the running charge is wrong");
+        let gaps = self.waiting.iter().filter(|piece| is_gap(piece)).count();
+        assert_eq!(gaps, self.waiting_gaps, "the running count of gaps is wrong");
         charge
     }
+}
+
+const fn is_gap(piece: &Piece) -> bool {
+    matches!(piece, Piece::Gap(_))
 }
 
 fn merge(gap: &mut Gap, other: &Gap) {
