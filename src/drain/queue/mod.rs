@@ -15,8 +15,8 @@
 //! With a spool, overflow unloads first: batches that are on the disk leave the memory, newest first, and a range of
 //! sequence numbers stands where they stood ([`Piece::OnLog`]). When such a range comes to the front, the drain loads from it. What an
 //! earlier run left is ranges in front of everything. Ranges are charged nothing. Only what is not on the disk can overflow, and only when it
-//! passes the memory by more than what the spool may have in hand. Gaps between ranges have an eighth of the memory; those that are more join
-//! the next one.
+//! passes the memory by more than what the spool may have in hand. Gaps that wait are not charged either then: nothing else bounds how
+//! many stand between ranges, and they are to take no room from lines.
 //!
 //! Once the books are closed every call does nothing.
 
@@ -132,7 +132,8 @@ impl Queue {
 
     /// Memory that is taken.
     pub(crate) fn charged(&self) -> usize {
-        self.waiting_charge + self.window_charge
+        let between_ranges = if self.log.is_some() { self.waiting_gaps * GAP_BYTES } else { 0 };
+        self.waiting_charge + self.window_charge - between_ranges
     }
 
     /// Whether a publisher need not wait: it never does but under `--when-full block`; nor if there is room, if nothing
@@ -304,19 +305,16 @@ impl Queue {
         Gap { lost, first: time, last: time, among: 0 }
     }
 
-    /// Puts a gap before the piece at `at`; neighbouring gaps become one. Ranges on the disk keep gaps apart that nothing else bounds: when
-    /// they fill an eighth of the memory, the one before joins this one, which announces its lines, too.
+    /// Puts a gap before the piece at `at`; neighbouring gaps become one.
     fn insert_gap(&mut self, mut at: usize, mut gap: Gap) {
         if let Some(Piece::Gap(next)) = self.waiting.get(at) {
             merge(&mut gap, next);
             self.remove_waiting(at);
         }
-        let has_room = self.log.is_none() || (self.waiting_gaps + 1) * GAP_BYTES <= self.memory / 8;
-        let from = if has_room { at.saturating_sub(1) } else { 0 };
-        let before = self.waiting.range(from..at).rposition(is_gap).map(|before| from + before);
-        if let Some(Piece::Gap(previous)) = before.and_then(|before| self.remove_waiting(before)) {
-            merge(&mut gap, &previous);
+        if let Some(Piece::Gap(previous)) = at.checked_sub(1).and_then(|before| self.waiting.get(before)) {
+            merge(&mut gap, previous);
             at -= 1;
+            self.remove_waiting(at);
         }
         self.insert(at, Piece::Gap(gap));
     }
@@ -355,10 +353,9 @@ impl Queue {
     /// The charge, counted anew.
     pub(crate) fn recount(&self) -> usize {
         let window: usize = self.window.iter().map(Sealed::charge).sum();
-        let charge = window + self.waiting.iter().map(Piece::charge).sum::<usize>();
+        let is_free = |piece: &&Piece| self.log.is_some() && is_gap(piece);
+        let charge = window + self.waiting.iter().filter(|piece| !is_free(piece)).map(Piece::charge).sum::<usize>();
         assert_eq!(charge, self.charged(), "the running charge is wrong");
-        let gaps = self.waiting.iter().filter(|piece| is_gap(piece)).count();
-        assert_eq!(gaps, self.waiting_gaps, "the running count of gaps is wrong");
         charge
     }
 }

@@ -345,29 +345,26 @@ mod tests {
     }
 
     /// A disk that refused now and then, under a drain that was down: each range on it kept two announcements apart, and those took
-    /// more than the memory.
+    /// the memory from the lines.
     #[test]
-    fn announcements_between_ranges_on_the_disk_stay_within_an_eighth_of_the_memory_and_count_all_the_same() {
+    fn announcements_between_ranges_on_the_disk_take_no_room_from_lines() {
         let index = Arc::new(Index::default());
-        let size = Piece::Units { batch: batch(1, 1), from: 0, to: 1 }.charge();
+        let size = Piece::Units { batch: batch(100, 1), from: 0, to: 1 }.charge();
         let memory = 20 * size;
         let mut queue = Queue::new(WhenFull::DropOldest, memory);
         queue.attach(Arc::clone(&index), 0, Vec::new());
-        for seq in 1..=1000 {
+        for seq in 100..1000 {
             queue.push(&batch(seq, 1));
             // Of thirty lines in a row ten are on the disk; of the others those are lost that the memory does not hold.
             if seq % 30 < 10 {
                 index.add(Extent { first_seq: seq, end_seq: seq + 1, segment: seq });
             }
-            assert!(queue.recount() <= memory + GAP_BYTES, "{}", queue.charged());
+            assert!(queue.recount() <= memory, "{}", queue.charged());
         }
         let (_, waiting) = queue.contents();
-        let gaps: Vec<_> =
-            waiting.iter().filter_map(|piece| if let Piece::Gap(gap) = piece { Some(gap) } else { None }).collect();
-        let lost = queue.counts().lost.total();
-        assert_eq!(gaps.iter().map(|gap| gap.lost.total()).sum::<u64>(), lost);
-        assert!(lost > 500 && gaps.len() * GAP_BYTES <= memory / 8, "{lost} lost, {} gaps", gaps.len());
-        // Those that joined stand where the last of their lines would.
-        assert!(gaps.last().is_some_and(|gap| gap.first < gap.last), "{gaps:?}");
+        let gaps = waiting.iter().filter(|piece| matches!(piece, Piece::Gap(_))).count();
+        assert!(gaps * GAP_BYTES > memory, "{gaps} gaps are too few");
+        let in_memory = waiting.iter().filter(|piece| matches!(piece, Piece::Units { .. })).count();
+        assert_eq!(in_memory, 20);
     }
 }
