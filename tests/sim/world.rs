@@ -241,6 +241,16 @@ impl World {
         self.shaken.borrow_mut().extend(units);
     }
 
+    /// Each copy of a unit is sent.
+    fn find_twofold(&self, segments: &[Segment]) {
+        for two in segments.windows(2).filter(|two| two[0].source.origin.run == two[1].source.origin.run) {
+            let life = life_of(&two[0].source.origin.run);
+            for receiver in &self.receivers {
+                receiver.borrow_mut().twofold.extend((two[1].first_seq..two[0].end_seq).map(|seq| (life, seq)));
+            }
+        }
+    }
+
     /// Recovery yields the same twice, and the second time changes nothing.
     fn recover_twice(&self) {
         let enabled = self.disk.pause();
@@ -252,6 +262,7 @@ impl World {
         assert_eq!(first.cursors, second.cursors, "a second recovery found other cursors");
         let place = |it: &Segment| (it.number, (life_of(&it.source.origin.run), it.first_seq..it.end_seq));
         self.segments.replace(first.segments.iter().map(place).collect());
+        self.find_twofold(&first.segments);
         if first.notes.iter().any(|note| note.contains("kept as")) {
             self.seen.borrow_mut().hit("recovery: a quarantined file");
         }

@@ -115,6 +115,16 @@ fn what_comes_must_be_what_was_written_in_its_order_and_once() {
         case.all_come();
         case.comes(3, "stdout", "c");
     });
+    let from_two_segments = |case: &mut Case| {
+        case.all_come();
+        case.world.receivers[0].borrow_mut().twofold.insert((0, 3));
+        case.comes(3, "stdout", "c");
+    };
+    passes(from_two_segments);
+    fails("came twice for no reason", |case| {
+        from_two_segments(case);
+        case.comes(3, "stdout", "c");
+    });
     passes(|case| {
         case.all_come();
         case.world.receivers[0].borrow_mut().may_repeat();
