@@ -48,6 +48,11 @@ pub(crate) fn ask<T: Send + 'static>(limit: Duration, question: impl FnOnce() ->
     Some(found)
 }
 
+/// Why a file is not known that was waited for.
+pub(crate) fn hangs() -> String {
+    format!("its disk does not answer within {} s", PATIENCE.as_secs())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,12 +5,11 @@ use super::{
     drain_options::DrainOptions,
     drain_url::DrainUrl,
     environment::Environment,
-    option_files::{hangs, is_directory},
+    option_files::is_directory,
     problem::{Exit, Problem},
     schemes::{Encoding, Scheme, Way},
 };
 use crate::{
-    errand::{PATIENCE, ask},
     format::{Format, gelf::Carrier, syslog::Framing},
     transport,
 };
@@ -211,10 +210,7 @@ fn tls(options: &mut DrainOptions, scheme: &Scheme) -> Result<Option<TlsTarget>,
     let (servername, ca_pem, fingerprint) = (options.servername.take(), options.ca_pem.take(), options.fingerprint);
     let target = TlsTarget { servername, ca_pem, identity, fingerprint };
     let right = "name files of PEM certificates, and the key that belongs to the first of `cert`";
-    let asked = target.clone();
-    let found = ask(PATIENCE, move || transport::tls::check(&asked))
-        .unwrap_or_else(|| Err(format!("option `cert`: {}", hangs())));
-    found.map_err(|why| Problem::new(why, right))?;
+    transport::tls::check(&target).map_err(|why| Problem::new(why, right))?;
     Ok(Some(target))
 }
 

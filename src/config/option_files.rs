@@ -1,7 +1,7 @@
 //! Files that settings name, read and looked into before the app starts.
 
 use super::problem::Problem;
-use crate::errand::{PATIENCE, ask};
+use crate::errand::{PATIENCE, ask, hangs};
 use rustls::pki_types::pem::PemObject;
 use std::{
     fs,
@@ -58,11 +58,6 @@ pub(super) fn regular_file(path: &str) -> Result<Vec<u8>, String> {
         Ok(content)
     });
     content.unwrap_or_else(|| Err(hangs()))
-}
-
-/// Why a file was not read that was waited for.
-pub(super) fn hangs() -> String {
-    format!("its disk does not answer within {} s", PATIENCE.as_secs())
 }
 
 /// Whether a path is known to be a directory; one on a disk that hangs may well be none.

@@ -5,7 +5,10 @@
 //! so that each connection checks the peer's certificate, and shows ours, anew. There is no way back to plain text.
 
 use super::Verdict;
-use crate::config::{Identity, TlsTarget};
+use crate::{
+    config::{Identity, TlsTarget},
+    errand::{PATIENCE, ask, hangs},
+};
 use rustls::{
     AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, RootCertStore,
     SignatureScheme, SupportedCipherSuite,
@@ -57,7 +60,8 @@ pub(super) fn client_config(target: &TlsTarget, host: &str) -> Result<Arc<Client
     Ok(Arc::new(config))
 }
 
-/// What can be known of a target's files before there is a peer: whether they hold what they are to hold, and belong together.
+/// What can be known of a target's files before there is a peer: whether they hold what they are to hold, and belong together. A disk
+/// that hangs is not waited for: the app's start depends on it.
 ///
 /// # Errors
 /// In words: an unusable root, certificate or key.
@@ -65,7 +69,8 @@ pub(crate) fn check(target: &TlsTarget) -> Result<(), String> {
     add_roots(&mut RootCertStore::empty(), target.ca_pem.as_deref())
         .map_err(|_| "option `ca`: something in its file is no certificate".to_owned())?;
     let Some(identity) = &target.identity else { return Ok(()) };
-    let (chain, key) = pair(identity)?;
+    let asked = identity.clone();
+    let (chain, key) = ask(PATIENCE, move || pair(&asked)).ok_or_else(|| format!("option `cert`: {}", hangs()))??;
     let (cert_name, key_name) = (identity.cert.display(), identity.key.display());
     match CertifiedKey::from_der(chain, key, &ring::default_provider()) {
         Ok(_) => Ok(()),
